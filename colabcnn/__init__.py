@@ -1,0 +1,54 @@
+"""A plain 10-layer CNN on CIFAR-10, trained in runs that stop and go on as the same run.
+
+    import colabcnn
+    result = colabcnn.run(colabcnn.ABLATIONS["06_final"], "runs/06_final/seed-0")
+
+Importing the package imports neither Keras nor TensorFlow: a name's module is loaded when the name is first used.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+from colabcnn.errors import Error
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "ABLATIONS": "experiments",
+    "Augmentation": "experiments",
+    "Experiment": "experiments",
+    "Reported": "experiments",
+    "CLASS_NAMES": "data",
+    "load_cifar10": "data",
+    "load_synthetic": "synthetic",
+    "EpochPlan": "epoch_plan",
+    "plan_epoch": "epoch_plan",
+    "augment": "augmentation",
+    "build_model": "model",
+    "Result": "training",
+    "run": "training",
+    "evaluate": "evaluation",
+    "load_model": "evaluation",
+    "status": "run_folder",
+    "plot_curves": "plots",
+}
+
+__all__ = ["Error", *_MODULE_OF]
+
+# Keras fails to import where its default, TensorFlow, is missing (Colab's TPU runtime); JAX is there.
+if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ and importlib.util.find_spec("tensorflow") is None:
+    os.environ["KERAS_BACKEND"] = "jax"
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'colabcnn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"colabcnn.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_MODULE_OF})

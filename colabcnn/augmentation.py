@@ -1,0 +1,76 @@
+"""Rotate, shift, mirror and channel-shift a batch of images on the device, without any randomness of its own."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+
+def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift):
+    """Transform each image as Keras 3's `ImageDataGenerator.apply_transform` does.
+
+    Rotation and shift act as one map about the image's centre, bilinear, with the border repeated outside; then the
+    channel shift, clipped to the warped image's own minimum and maximum; then the mirroring. The names say what is
+    seen: `row_shift` moves along rows. In Keras 3 that is the parameter `ty`, and `column_shift` is `tx`.
+    Works eagerly, in `tf.function` (with XLA or without) and in `jax.jit`.
+
+    Args:
+        images: `(batch, height, width, channels)`, uint8 or float, on the 0-255 scale; the CIFAR shape is (32, 32, 3).
+        rotation: `(batch,)` degrees.
+        row_shift: `(batch,)` pixels; positive moves the picture up.
+        column_shift: `(batch,)` pixels; positive moves the picture to the left.
+        flip: `(batch,)` bool; True mirrors left and right.
+        channel_shift: `(batch,)` added to every channel, on the 0-255 scale.
+
+    Returns:
+        `(batch, height, width, channels) float32` on the 0-255 scale.
+    """
+    images = ops.convert_to_tensor(images)
+    height, width = images.shape[1:3]
+    rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
+    warped = _sample(images, rows, columns)
+    darkest = ops.min(warped, axis=(1, 2, 3), keepdims=True)
+    brightest = ops.max(warped, axis=(1, 2, 3), keepdims=True)
+    return ops.clip(warped + _per_image(channel_shift, 4), darkest, brightest)
+
+
+def _source_positions(height, width, rotation, row_shift, column_shift, flip):
+    """Return the row and the column, `(batch, height, width) float32`, that each output pixel is read from.
+
+    Mirroring the output is reading its columns from right to left, so the flip costs nothing here.
+    """
+    angle = _per_image(rotation, 3) * (math.pi / 180)
+    cosine, sine = ops.cos(angle), ops.sin(angle)
+    mirror = 1.0 - 2.0 * _per_image(flip, 3)
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    row = np.arange(height, dtype="float32")[:, None] - middle_row + _per_image(row_shift, 3)
+    column = mirror * (np.arange(width, dtype="float32") - middle_column) + _per_image(column_shift, 3)
+    rows = cosine * row + sine * column + middle_row
+    columns = cosine * column - sine * row + middle_column
+    return ops.clip(rows, 0, height - 1), ops.clip(columns, 0, width - 1)
+
+
+def _sample(images, rows, columns):
+    """Return the images at fractional positions, bilinear, `float32`.
+
+    Four gathers of whole pixels: gathering ready-made 2x2 neighbourhoods once was a quarter slower on two CPU cores.
+    """
+    _, height, width, channels = images.shape
+    top = ops.minimum(ops.floor(rows), height - 2)
+    left = ops.minimum(ops.floor(columns), width - 2)
+    down, right = ops.expand_dims(rows - top, -1), ops.expand_dims(columns - left, -1)
+    first_pixel = ops.reshape(ops.arange(ops.shape(images)[0], dtype="int32") * (height * width), (-1, 1, 1))
+    corner = first_pixel + ops.cast(top, "int32") * width + ops.cast(left, "int32")
+    pixels = ops.reshape(images, (-1, channels))
+
+    def at(offset):
+        return ops.cast(ops.take(pixels, corner + offset, axis=0), "float32")
+
+    upper = at(0) * (1 - right) + at(1) * right
+    lower = at(width) * (1 - right) + at(width + 1) * right
+    return upper * (1 - down) + lower * down
+
+
+def _per_image(values, rank):
+    """Return one float an image, shaped to broadcast over `rank` dimensions."""
+    return ops.reshape(ops.cast(values, "float32"), (-1,) + (1,) * (rank - 1))

@@ -1,0 +1,12 @@
+"""What a person can cause or mend."""
+
+
+class Error(Exception):
+    """Say in one message what was received, what was expected and what to do.
+
+    The command line prints it as one line and exits with code 2; a notebook shows it without a traceback.
+    """
+
+    def _render_traceback_(self):
+        """Return what IPython shows instead of a traceback."""
+        return [f"colabcnn.Error: {self}"]

@@ -1,0 +1,85 @@
+"""A run's weights as a plain model, and the one measurement on the test set."""
+
+import json
+
+import numpy as np
+
+from colabcnn.data import load_data
+from colabcnn.errors import Error
+from colabcnn.experiments import Experiment
+from colabcnn.history import best_epoch
+from colabcnn.model import build_model
+from colabcnn.run_folder import open_run
+from colabcnn.storage import write_atomically
+
+
+def load_model(run_dir):
+    """Return the network with the weights of the run's best epoch.
+
+    Args:
+        run_dir: the run's folder.
+
+    Returns:
+        A `keras.Model` of stock layers in float32, from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10)`
+        probabilities; `model.save("mine.keras")` writes a file that plain Keras opens.
+
+    Raises:
+        Error: there is no run in that folder, or no checkpoint of it.
+    """
+    checkpoint = _checkpoint(run_dir)[1]
+    return network_with_weights(checkpoint.metadata["run"], checkpoint.best)
+
+
+def evaluate(run_dir, *, data=None):
+    """Measure a run on the whole test set, once, and keep the result in its `test.json`.
+
+    Args:
+        run_dir: the run's folder.
+        data: "cifar10", "synthetic" or a folder; None takes what the run names.
+
+    Returns:
+        A dict of `epoch` and `weights_sha256` (of the newest checkpoint), `test_size`, and under `last_epoch` and
+        `best_epoch` the `epoch`, `loss` and `accuracy` (fraction) of those weights. Called again for the same
+        checkpoint it returns what was measured.
+
+    Raises:
+        Error: there is no run in that folder, no checkpoint of it, or no data.
+    """
+    folder, checkpoint = _checkpoint(run_dir)
+    digest = checkpoint.weights_sha256()
+    try:
+        measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
+        if measured["weights_sha256"] == digest:
+            return measured
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    run = checkpoint.metadata["run"]
+    _, (images, labels) = load_data(data or run["data"], size=1)
+    history = checkpoint.metadata["history"]
+    measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
+    for name, epoch, weights in (
+        ("last_epoch", checkpoint.epoch, checkpoint.model),
+        ("best_epoch", best_epoch(history), checkpoint.best),
+    ):
+        network = network_with_weights(run, weights, precision=run["precision"])
+        network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        scaled = images.astype(np.float32) / 255
+        loss, accuracy = network.evaluate(scaled, labels, batch_size=250, verbose=0)
+        measured[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
+    write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
+    return measured
+
+
+def network_with_weights(run, weights, precision="float32"):
+    """Return the network of a run (as `run.json` describes it) with the given weights."""
+    network = build_model(Experiment.from_settings(run["experiment"]), seed=run["seed"], precision=precision)
+    network.set_weights(weights)
+    return network
+
+
+def _checkpoint(run_dir):
+    folder, saved = open_run(run_dir)
+    if saved.checkpoint is None:
+        detail = " ".join(saved.passed_over) or "none was taken yet."
+        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Train the run on, and try again.")
+    return folder, saved.checkpoint

@@ -1,0 +1,130 @@
+"""What happens around each epoch of a run: the history's row, the checkpoint, the picture, the progress line."""
+
+import math
+import statistics
+import time
+
+import keras
+import numpy as np
+
+from colabcnn.checkpoint import Checkpoint, write_checkpoint
+from colabcnn.errors import Error
+from colabcnn.history import COLUMNS, best_epoch, write_history
+from colabcnn.plots import save_curves
+from colabcnn.progress import duration
+
+CURVES_SECONDS = 30
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keep a run's folder up to date; stands last among the callbacks, so that it sees what the others decided.
+
+    Args:
+        folder: `RunFolder`.
+        run: what `run.json` holds; goes into each checkpoint.
+        history: columns as `empty_history`; a row is appended in place.
+        best: the best epoch's weights so far, or None.
+        checkpoint_minutes: at least so long between two checkpoints; 0 takes one every epoch.
+        deadline: `time.monotonic()` at which the hours are used up, or None.
+        progress: `ProgressLine`.
+    """
+
+    def __init__(self, folder, run, history, best, *, checkpoint_minutes, deadline, progress):
+        super().__init__()
+        self.folder = folder
+        self.run = run
+        self.history = history
+        self.best = best
+        self.complete = False
+        self.reason = ""
+        self._pause = checkpoint_minutes * 60
+        self._deadline = deadline
+        self._progress = progress
+        self._session_seconds = []
+        self._checkpoint_at = time.monotonic()
+        self._curves_at = float("-inf")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch + 1
+        self._began = time.monotonic()
+        self._learning_rate = float(self.model.optimizer.learning_rate)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not the end of the batch: its logs would make the host wait for the device at every step.
+        self._progress.update(lambda: self._line(f"step {batch + 1}/{self.params['steps']}"))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._progress.update(lambda: self._line("validating"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self._began
+        self._refuse_nonfinite(logs)
+        row = {"epoch": self._epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3), **logs}
+        for column in COLUMNS:
+            self.history[column].append(row[column] if column == "epoch" else float(row[column]))
+        self._session_seconds.append(seconds)
+        network = self.model.network
+        if best_epoch(self.history) == self._epoch:
+            self.best = _arrays(network.weights)
+        self._decide_whether_to_stop()
+        self._save(network)
+        self._progress.update(self._line, milestone=True, last=self.model.stop_training or self.complete)
+
+    def _refuse_nonfinite(self, logs):
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                raise Error(
+                    f"{name} is {logs[name]} in epoch {self._epoch}; expected a finite number. The run stays at its "
+                    "last checkpoint: try another seed, a lower learning rate or float32, in another folder."
+                )
+
+    def _decide_whether_to_stop(self):
+        if self.model.stop_training:
+            self.complete, self.reason = True, f"stopped by a callback after epoch {self._epoch}"
+        elif self._epoch >= self.params["epochs"]:
+            self.complete, self.reason = True, f"all {self._epoch} epochs are done"
+        elif self._deadline is not None and time.monotonic() + 1.1 * self._epoch_seconds() > self._deadline:
+            self.reason = f"the hours are used up after epoch {self._epoch}"
+            self.model.stop_training = True
+
+    def _save(self, network):
+        last, now = self.model.stop_training or self.complete, time.monotonic()
+        write_history(self.folder.history_csv, self.history)
+        if last or now - self._curves_at >= CURVES_SECONDS:
+            save_curves(self.folder.path, self.folder.curves_png)
+            self._curves_at = time.monotonic()
+        if last or now - self._checkpoint_at >= self._pause:
+            metadata = {
+                "run": self.run,
+                "history": self.history,
+                "complete": self.complete,
+                "reason": self.reason,
+            }
+            model, optimizer = _arrays(network.weights), _arrays(self.model.optimizer.variables)
+            write_checkpoint(self.folder.checkpoints, Checkpoint(self._epoch, model, optimizer, self.best, metadata))
+            self._checkpoint_at = time.monotonic()
+
+    def _epoch_seconds(self):
+        """Return the median of this session's recent epochs; its first one holds the compilation too."""
+        return statistics.median(self._session_seconds[1:][-20:] or self._session_seconds)
+
+    def _line(self, doing=""):
+        parts = [f"epoch {self._epoch}/{self.params['epochs']}"] + ([doing] if doing else [])
+        if self.history["epoch"]:
+            best = best_epoch(self.history)
+            last = {column: values[-1] for column, values in self.history.items()}
+            parts += [
+                f"loss {last['loss']:.4f} accuracy {last['accuracy']:.4f}",
+                f"validation {last['val_accuracy']:.4f}",
+                f"best {self.history['val_accuracy'][best - 1]:.4f} (epoch {best})",
+            ]
+        if self._session_seconds:
+            left = self.params["epochs"] - self.history["epoch"][-1]
+            parts += [f"{self._epoch_seconds():.1f} s/epoch", f"{duration(left * self._epoch_seconds())} to go"]
+        if self._deadline is not None:
+            parts += [f"{max(0.0, self._deadline - time.monotonic()) / 3600:.1f} hours left"]
+        return " · ".join(parts)
+
+
+def _arrays(variables):
+    return [np.array(variable) for variable in variables]

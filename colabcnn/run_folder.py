@@ -1,0 +1,182 @@
+"""A run's folder: what lies where, who the run is, and how it stands."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from colabcnn.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint
+from colabcnn.errors import Error
+from colabcnn.history import best_epoch
+from colabcnn.storage import write_atomically
+
+# What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
+FINGERPRINT = ("experiment", "seed", "data_sha256", "train_size", "val_size", "holdout", "precision")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths in a run's folder."""
+
+    path: Path
+
+    @property
+    def run_json(self):
+        return self.path / "run.json"
+
+    @property
+    def history_csv(self):
+        return self.path / "history.csv"
+
+    @property
+    def checkpoints(self):
+        return self.path / "checkpoints"
+
+    @property
+    def curves_png(self):
+        return self.path / "curves.png"
+
+    @property
+    def model_keras(self):
+        return self.path / "model.keras"
+
+    @property
+    def test_json(self):
+        return self.path / "test.json"
+
+    def create(self):
+        """Make the folder if it is missing and see that it can be written to.
+
+        Raises:
+            Error: it is a file, or nothing can be written there.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ".writable", "")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise Error(
+                f"{self.path} cannot be written to ({error.strerror}); make room, or choose another folder."
+            ) from None
+
+    def write_run(self, run):
+        """Write `run.json`."""
+        write_atomically(self.run_json, json.dumps(run, indent=1) + "\n")
+
+    def read_run(self):
+        """Return what `run.json` holds, or None where there is none that can be read."""
+        try:
+            run = json.loads(self.run_json.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return run if isinstance(run, dict) and all(field in run for field in FINGERPRINT) else None
+
+    def set_aside_checkpoints(self):
+        """Rename the folder of checkpoints, so that nothing of it is lost, and return its new path."""
+        number = 1
+        while (target := self.path / f"set-aside-{number}").exists():
+            number += 1
+        return self.checkpoints.rename(target)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a folder holds of a run.
+
+    Args:
+        run: as `run.json`, from the checkpoint where there is one; None for a folder without a run.
+        checkpoint: the newest that verifies, or None.
+        passed_over: why newer checkpoint files were not taken, a sentence each.
+    """
+
+    run: dict | None
+    checkpoint: Checkpoint | None
+    passed_over: list[str]
+
+    @property
+    def epoch(self):
+        """How many epochs are done."""
+        return self.checkpoint.epoch if self.checkpoint else 0
+
+
+def read_saved(folder):
+    """Read a `RunFolder`; `run.json` may be gone or broken, since the checkpoint holds all of it but the last start."""
+    checkpoint, passed_over = newest_checkpoint(folder.checkpoints)
+    run = folder.read_run()
+    if checkpoint and (run is None or any(run[field] != checkpoint.metadata["run"][field] for field in FINGERPRINT)):
+        run = checkpoint.metadata["run"]
+    return Saved(run, checkpoint, passed_over)
+
+
+def open_run(run_dir):
+    """Return `(RunFolder, Saved)` of an existing run.
+
+    Raises:
+        Error: there is no run in that folder.
+    """
+    folder = RunFolder(Path(run_dir).expanduser())
+    saved = read_saved(folder)
+    if saved.run is None:
+        raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
+    return folder, saved
+
+
+def status(run_dir):
+    """Tell how a run stands, by its newest checkpoint that verifies.
+
+    Args:
+        run_dir: the run's folder.
+
+    Returns:
+        A dict of `experiment` (name), `seed`, `epoch` (how many are done), `epochs` (how many are wanted),
+        `best_val_accuracy` (fraction) and `best_epoch` (from 1; both None before the first checkpoint), `complete`,
+        and `weights_sha256` (hex, over the bytes of the network's weights in order; None likewise).
+
+    Raises:
+        Error: there is no run in that folder, or it has checkpoints of which none verifies.
+    """
+    folder, saved = open_run(run_dir)
+    checkpoint = saved.checkpoint
+    if checkpoint is None and checkpoint_files(folder.checkpoints):
+        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.passed_over)}")
+    history = checkpoint.metadata["history"] if checkpoint else None
+    best = best_epoch(history) if history else None
+    return {
+        "experiment": saved.run["experiment"]["name"],
+        "seed": saved.run["seed"],
+        "epoch": saved.epoch,
+        "epochs": checkpoint.metadata["run"]["epochs"] if checkpoint else saved.run["epochs"],
+        "best_val_accuracy": history["val_accuracy"][best - 1] if best else None,
+        "best_epoch": best,
+        "complete": bool(checkpoint and checkpoint.metadata["complete"]),
+        "weights_sha256": checkpoint.weights_sha256() if checkpoint else None,
+    }
+
+
+def check_same_run(folder, saved_run, given, fields=FINGERPRINT):
+    """Refuse to go on with a run that was begun as another one.
+
+    Args:
+        folder: `RunFolder`, for the message.
+        saved_run: what the run was begun with.
+        given: dict of the same fields, as asked for now.
+        fields: which to compare.
+
+    Raises:
+        Error: names the first field that differs, the saved value and the given one.
+    """
+    for field in fields:
+        saved_value, given_value, name = saved_run[field], given[field], field
+        if field == "experiment" and saved_value["name"] == given_value["name"]:
+            keys = [key for key in {**saved_value, **given_value} if saved_value.get(key) != given_value.get(key)]
+            if keys:
+                name = f"experiment.{keys[0]}"
+                saved_value, given_value = saved_value.get(keys[0]), given_value.get(keys[0])
+        elif field == "experiment":
+            saved_value, given_value = saved_value["name"], given_value["name"]
+        if saved_value != given_value:
+            raise Error(
+                f"{folder.path} holds another run: its {name} is {saved_value!r}, now given {given_value!r}; "
+                "give what it was begun with, or another folder."
+            )

@@ -1,0 +1,313 @@
+"""`run`: begin a run, go on with it, or return what it became; always the same call."""
+
+import contextlib
+import datetime
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from colabcnn import devices
+from colabcnn.data import load_data, split_data
+from colabcnn.errors import Error
+from colabcnn.evaluation import network_with_weights
+from colabcnn.experiments import find_experiment
+from colabcnn.history import empty_history, write_history
+from colabcnn.model import PRECISIONS, build_model
+from colabcnn.plots import save_curves
+from colabcnn.progress import ProgressLine
+from colabcnn.recorder import Recorder
+from colabcnn.run_folder import RunFolder, check_same_run, read_saved
+from colabcnn.trainer import PlanEpoch, TrainingModel, in_order
+
+VALIDATION_BATCH_SIZE = 250
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run stands when `run` returns.
+
+    Args:
+        run_dir: the run's folder.
+        history: columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate` and
+            `seconds`, each a list with one value an epoch.
+        complete: whether nothing is left to train.
+        reason: why it ended, as a sentence.
+    """
+
+    run_dir: Path
+    history: dict[str, list]
+    complete: bool
+    reason: str
+
+
+def run(
+    experiment,
+    run_dir,
+    *,
+    data="cifar10",
+    epochs=None,
+    train_size=None,
+    val_size=None,
+    seed=0,
+    hours=None,
+    precision="auto",
+    holdout=0,
+    checkpoint_minutes=1,
+    callbacks=(),
+    quiet=False,
+):
+    """Train an experiment in a folder; called again on the same folder, go on with the same run.
+
+    A run that was stopped anywhere and goes on has bit for bit the weights, the optimizer's state and the history of
+    one that was never stopped, on a CPU with the same versions and number of threads. On a GPU or TPU it is the same
+    state, order and augmentation, where the last bits may differ. A finished run is returned and nothing is trained.
+
+    Args:
+        experiment: an `Experiment`, or the name of one in `ABLATIONS`.
+        run_dir: the run's folder on a local disk; made if missing.
+        data: "cifar10", "synthetic" (drawn by code, needs nothing), or a folder with the official CIFAR-10 files.
+        epochs: how many in all; None takes the run's own number, at first the experiment's. More than before extends a
+            run; no more than are done returns it.
+        train_size: train on the first so many images; None takes all.
+        val_size: validate on the first so many images; None takes all.
+        seed: int from 0; weights, order, augmentation and dropout are functions of it.
+        hours: end in order, with a checkpoint, before so many hours from now are used up; None sets no limit.
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": what suits the device (float32 on a CPU). A
+            run keeps the precision that it began with.
+        holdout: 0 validates on the test set, as the article does; N on N training images, which are not trained on.
+        checkpoint_minutes: at least so many minutes between two checkpoints; 0 takes one at every epoch. The end of a
+            run, and of its hours, always takes one.
+        callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network.
+        quiet: print nothing.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        Error: bad arguments; data that cannot be had; a folder that cannot be written or holds another run; a loss that
+            is not finite. Nothing that stood in the folder is lost.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the newest checkpoint stands, and the same call goes on from it.
+    """
+    began = time.monotonic()
+    experiment = find_experiment(experiment)
+    given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout}
+    _check_arguments(epochs, seed, hours, precision, holdout, checkpoint_minutes, train_size, val_size)
+    progress = ProgressLine(quiet)
+    folder = RunFolder(Path(run_dir).expanduser())
+    folder.create()
+    with _disk_errors_readable(folder):
+        saved = _restore(folder, progress)
+        if saved.run:
+            given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
+            left_open = {"train_size": None, "val_size": None, "precision": "auto"}
+            known = [field for field, value in given.items() if value != left_open.get(field, ...)]
+            check_same_run(folder, saved.run, given, known)
+            precision = saved.run["precision"]
+        epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
+        if _nothing_left(saved, epochs):
+            progress.say(f"{folder.path}: {saved.checkpoint.metadata['reason']}; nothing is left to train.")
+            return _finish(folder, saved.checkpoint)
+        precision = devices.auto_precision() if precision == "auto" else precision
+        split = _load(data, train_size, val_size, holdout)
+        run = {
+            **given,
+            "data": "synthetic" if data == "synthetic" else "cifar10",
+            "data_sha256": split.digest(),
+            "train_size": len(split.train_labels),
+            "val_size": len(split.val_labels),
+            "precision": precision,
+            "epochs": epochs,
+            "starts": list(saved.run["starts"]) if saved.run else [],
+        }
+        if saved.run:
+            check_same_run(folder, saved.run, run)
+        _train(folder, experiment, run, saved.checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress)
+        checkpoint = read_saved(folder).checkpoint
+        return _finish(folder, checkpoint)
+
+
+def _train(folder, experiment, run, checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress):
+    """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours."""
+    done = checkpoint.epoch if checkpoint else 0
+    start = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "first_epoch": done + 1,
+        "device": devices.device_name(),
+        "versions": devices.versions(),
+        "commit": devices.commit(),
+    }
+    run["starts"].append(start)
+    folder.write_run(run)
+    progress.say(
+        f"{experiment.name}, seed {run['seed']}: epoch {done + 1} to {run['epochs']} on {start['device']}, "
+        f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
+    )
+    model = _compiled(experiment, run, split)
+    history = checkpoint.metadata["history"] if checkpoint else empty_history()
+    if checkpoint:
+        _assign(model.network.weights, checkpoint.model, "weights")
+        _assign(model.optimizer.variables, checkpoint.optimizer, "optimizer variables")
+    write_history(folder.history_csv, history)
+    plan = PlanEpoch(experiment, run["seed"], run["train_size"])
+    recorder = Recorder(
+        folder,
+        run,
+        history,
+        checkpoint.best if checkpoint else None,
+        checkpoint_minutes=checkpoint_minutes,
+        deadline=began + hours * 3600 if hours else None,
+        progress=progress,
+    )
+    try:
+        with _sigterm_as_interrupt():
+            model.fit(
+                plan.batches,
+                validation_data=in_order(run["val_size"], VALIDATION_BATCH_SIZE),
+                epochs=run["epochs"],
+                initial_epoch=done,
+                shuffle=False,  # The plan is the order; Keras's own shuffling would reorder the steps.
+                verbose=0,
+                callbacks=[plan, *callbacks, recorder],
+            )
+        start["ended"] = recorder.reason
+    except KeyboardInterrupt:
+        start["ended"] = "interrupted"
+        progress.say(f"Stopped. {_where_it_stands(folder)}")
+        raise
+    except Error as error:
+        start["ended"] = str(error)
+        raise
+    finally:
+        start["last_epoch"] = history["epoch"][-1] if history["epoch"] else 0
+        if "ended" in start:
+            folder.write_run(run)
+
+
+def _compiled(experiment, run, split):
+    """Return the `TrainingModel`, compiled, with all of its state in place."""
+    network = build_model(experiment, seed=run["seed"], precision=run["precision"])
+    optimizer = keras.optimizers.Adam(experiment.learning_rate)
+    if run["precision"] == "mixed_float16":
+        # Keras does this by itself under a global float16 policy only.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model = TrainingModel(network, split)
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.build_state()
+    return model
+
+
+def _assign(variables, arrays, what):
+    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
+        raise Error(
+            f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this Keras ({len(variables)} variables); "
+            "go on with the versions that the last start in run.json names."
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _restore(folder, progress):
+    """Read what the folder holds, and say what was passed over."""
+    saved = read_saved(folder)
+    for reason in saved.passed_over:
+        progress.say(f"Passed over: {reason}")
+    if saved.passed_over and saved.checkpoint is None:
+        kept = folder.set_aside_checkpoints()
+        progress.say(f"No checkpoint could be read; they are kept in {kept}, and training begins at epoch 1.")
+    elif saved.checkpoint:
+        progress.say(f"Going on from the checkpoint of epoch {saved.epoch}.")
+    return saved
+
+
+def _nothing_left(saved, epochs):
+    if saved.checkpoint is None:
+        return False
+    ended_early = saved.checkpoint.metadata["complete"] and saved.epoch < saved.checkpoint.metadata["run"]["epochs"]
+    return ended_early or saved.epoch >= epochs
+
+
+def _finish(folder, checkpoint):
+    """Bring everything else in the folder up to date with the newest checkpoint; a kill may have left it behind."""
+    history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
+    write_history(folder.history_csv, history)
+    if not folder.curves_png.exists():
+        save_curves(folder.path, folder.curves_png)
+    if complete and _older(folder.model_keras, folder.checkpoints):
+        partial = folder.path / ".partial.keras"
+        network_with_weights(checkpoint.metadata["run"], checkpoint.best).save(partial)
+        partial.replace(folder.model_keras)
+    return Result(folder.path, history, complete, checkpoint.metadata["reason"])
+
+
+def _older(path, than):
+    return not path.exists() or path.stat().st_mtime < than.stat().st_mtime
+
+
+def _load(data, train_size, val_size, holdout):
+    needed = train_size + holdout if train_size else None
+    train, test = load_data(data, size=needed)
+    return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
+
+
+def _check_arguments(epochs, seed, hours, precision, holdout, checkpoint_minutes, train_size, val_size):
+    counts = {"epochs": epochs, "train_size": train_size, "val_size": val_size}
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise Error(f"{name} is {value!r}; expected a whole number from 1.")
+    for name, value in {"seed": seed, "holdout": holdout}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise Error(f"{name} is {value!r}; expected a whole number from 0.")
+    for name, value, low in (("hours", hours, "above"), ("checkpoint_minutes", checkpoint_minutes, "from")):
+        if value is None and name == "hours":
+            continue
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not value >= 0
+            or value == 0 == (low == "from")
+        ):
+            raise Error(f"{name} is {value!r}; expected a number {low} 0.")
+    if precision != "auto" and precision not in PRECISIONS:
+        raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+
+
+def _where_it_stands(folder):
+    epoch = read_saved(folder).epoch
+    return (
+        f"The checkpoint of epoch {epoch} stands; the same call goes on from it."
+        if epoch
+        else "No checkpoint was taken yet; the same call begins at epoch 1."
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt():
+    """Treat SIGTERM as Ctrl-C while training; only the main thread may set a handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _disk_errors_readable(folder):
+    """Say in one message that the disk failed; what was written before stands."""
+    try:
+        yield
+    except OSError as error:
+        raise Error(
+            f"{error.filename or folder.path}: {error.strerror or error}. The run stays at its last checkpoint; "
+            "make room or mend the folder, and give the same command again."
+        ) from error
