@@ -127,4 +127,5 @@ class Recorder(keras.callbacks.Callback):
 
 
 def _arrays(variables):
-    return [np.array(variable) for variable in variables]
+    # Copies: under JAX the array may be a view of a buffer that the next step is given to overwrite.
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]

@@ -4,12 +4,17 @@ import numpy as np
 
 from colabcnn.experiments import IMAGE_SIZE, NUM_CLASSES
 
+# Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
+_COLOURS = np.array(
+    [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 0.5, 0), (0.5, 0, 1)]
+)
 SHAPES = ("disc", "ring", "square", "frame", "triangle", "wedge", "plus", "cross", "rows", "columns")
 
 
 def load_synthetic(train_size=50000, test_size=10000):
-    """Draw the stand-in for CIFAR-10: ten shapes of any colour, place and size, turned by up to 20 degrees, in noise.
+    """Draw the stand-in for CIFAR-10: ten shapes of any place and size, turned by up to 20 degrees, in noise.
 
+    Each shape leans towards a colour of its own, as ships lean towards blue; the background is of any colour.
     An image depends on its number alone, so that fewer images are the first ones of more.
 
     Args:
@@ -33,16 +38,18 @@ def _draw(size, key, chunk=1000):
             noise.random_raw(count * IMAGE_SIZE**2 * 3 // 8).view(np.uint8).reshape(count, IMAGE_SIZE, IMAGE_SIZE, 3)
         )
         ink = _ink(unit[:, :4])[..., None]
-        background, foreground = (255 * unit[:, 4:7])[:, None, None], _contrasting(unit[:, 4:10])[:, None, None]
-        picture = background * (1 - ink) + foreground * ink + 0.3 * (grain - 127.5)
+        labels = np.arange(count) % NUM_CLASSES
+        background = 255 * unit[:, None, None, 4:7]
+        foreground = 255 * (0.3 * unit[:, None, None, 7:10] + 0.7 * _COLOURS[labels][:, None, None])
+        picture = background * (1 - ink) + foreground * ink + 0.2 * (grain - 127.5)
         images[start : start + count] = np.clip(np.rint(picture), 0, 255)
     return images, np.arange(size) % NUM_CLASSES
 
 
 def _ink(unit):
     """Return how far each pixel is covered by its image's shape, `(count, 32, 32)` in [0, 1]."""
-    centre_row, centre_column = (8 + 15 * unit[:, k, None, None] for k in (0, 1))
-    radius = 6 + 4 * unit[:, 2, None, None]
+    centre_row, centre_column = (10 + 12 * unit[:, k, None, None] for k in (0, 1))
+    radius = 7 + 4 * unit[:, 2, None, None]
     angle = np.deg2rad(20) * (2 * unit[:, 3, None, None] - 1)
     row, column = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] + 0.5
     row, column = (row - centre_row) / radius, (column - centre_column) / radius
@@ -78,8 +85,3 @@ def _distance(shape, u, v):
             return np.maximum(abs(abs(v) - 0.55) - 0.22, abs(u) - 0.95)
         case "columns":
             return np.maximum(abs(abs(u) - 0.55) - 0.22, abs(v) - 0.95)
-
-
-def _contrasting(unit):
-    """Return a colour, `(count, 3)` on the 0-255 scale, each channel at least 64 from the background's."""
-    return 255 * ((unit[:, :3] + 0.25 + 0.5 * unit[:, 3:]) % 1.0)

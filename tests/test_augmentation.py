@@ -1,0 +1,112 @@
+"""`augment` does to each image what Keras's `ImageDataGenerator.apply_transform` does."""
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import augment
+
+pytestmark = pytest.mark.versions
+
+NAMES = ("rotation", "row_shift", "column_shift", "flip", "channel_shift")
+
+
+def random_transforms(count, seed=0):
+    draw = np.random.default_rng(seed)
+    return {
+        "rotation": draw.uniform(-20, 20, count).astype(np.float32),
+        "row_shift": draw.uniform(-6.4, 6.4, count).astype(np.float32),
+        "column_shift": draw.uniform(-6.4, 6.4, count).astype(np.float32),
+        "flip": draw.random(count) < 0.5,
+        "channel_shift": draw.uniform(-50, 50, count).astype(np.float32),
+    }
+
+
+def by_keras(images, transforms):
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    generator = ImageDataGenerator()
+    transformed = [
+        generator.apply_transform(
+            image.astype(np.float32),
+            {
+                "theta": rotation,
+                "ty": row_shift,  # In Keras 3 `ty` moves along rows and `tx` along columns.
+                "tx": column_shift,
+                "flip_horizontal": flip,
+                "channel_shift_intensity": channel_shift,
+            },
+        )
+        for image, rotation, row_shift, column_shift, flip, channel_shift in zip(
+            images, *(transforms[name] for name in NAMES), strict=True
+        )
+    ]
+    return np.stack(transformed)
+
+
+def compiled(xla):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(augment)
+    import tensorflow as tf
+
+    return tf.function(augment, jit_compile=xla)
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled", "xla"])
+def test_augment_equals_keras_on_real_images(real_images, mode):
+    transforms = random_transforms(len(real_images))
+    function = augment if mode == "eager" else compiled(xla=mode == "xla")
+    ours = keras.ops.convert_to_numpy(function(real_images, **transforms))
+    assert ours.dtype == np.float32
+    assert len(real_images) >= 1000
+    assert np.abs(ours - by_keras(real_images, transforms)).max() <= 0.01
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_augment_equals_keras_on_noise_of_either_type(dtype):
+    images = np.random.default_rng(1).integers(0, 256, (64, 32, 32, 3)).astype(dtype)
+    transforms = random_transforms(64, seed=2)
+    ours = keras.ops.convert_to_numpy(augment(images, **transforms))
+    assert np.abs(ours - by_keras(images, transforms)).max() <= 0.01
+
+
+def still(count, **changes):
+    nothing = {name: np.zeros(count, dtype=bool if name == "flip" else np.float32) for name in NAMES}
+    return {**nothing, **{name: np.full(count, value) for name, value in changes.items()}}
+
+
+def one_dot():
+    image = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    image[0, 10, 20] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({}, (10, 20)),
+        ({"row_shift": 3.0}, (7, 20)),
+        ({"column_shift": 3.0}, (10, 17)),
+        ({"flip": True}, (10, 11)),
+        ({"rotation": 90.0}, (11, 10)),
+        ({"flip": True, "column_shift": 3.0}, (10, 14)),
+    ],
+)
+def test_each_transform_moves_the_picture_as_its_name_says(change, place):
+    moved = keras.ops.convert_to_numpy(augment(one_dot(), **still(1, **change)))[0, :, :, 0]
+    assert np.unravel_index(moved.argmax(), moved.shape) == place
+
+
+def test_channel_shift_is_clipped_to_the_images_own_range():
+    image = np.random.default_rng(0).integers(50, 200, (1, 32, 32, 3)).astype(np.uint8)
+    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, channel_shift=30.0)))
+    assert np.array_equal(shifted, np.minimum(image.astype(np.float32) + 30, image.max()))
+
+
+def test_border_is_repeated_outside():
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0)))
+    assert np.array_equal(shifted[0, :27], image[0, 5:])
+    assert np.array_equal(shifted[0, 27:], np.repeat(image[0, -1:], 5, axis=0))

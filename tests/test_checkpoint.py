@@ -1,0 +1,94 @@
+"""A checkpoint file is whole or it is not taken."""
+
+import numpy as np
+import pytest
+
+from colabcnn.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint, read_checkpoint, write_checkpoint
+from colabcnn.errors import Error
+
+
+def checkpoint(epoch, seed=0):
+    draw = np.random.default_rng([epoch, seed])
+    arrays = [draw.random((3, 4), dtype=np.float32), np.array(epoch, dtype=np.int64)]
+    transposed = [draw.random((5, 2)).T, np.zeros((0, 3), dtype=np.float32)]
+    metadata = {"run": {"seed": seed}, "history": {"loss": [0.1, 1 / 3]}, "complete": False, "reason": ""}
+    return Checkpoint(epoch, arrays, transposed, arrays[:1], metadata)
+
+
+def same(one, other):
+    assert one.epoch == other.epoch
+    assert one.metadata == other.metadata
+    for group in ("model", "optimizer", "best"):
+        for a, b in zip(getattr(one, group), getattr(other, group), strict=True):
+            assert (a.dtype, a.shape) == (b.dtype, b.shape)
+            assert a.tobytes() == b.tobytes()
+
+
+def test_what_is_written_is_read_even_if_not_contiguous(tmp_path):
+    written = checkpoint(7)
+    same(read_checkpoint(write_checkpoint(tmp_path, written)), written)
+
+
+def test_more_than_ten_arrays_keep_their_order(tmp_path):
+    many = [np.array(index) for index in range(120)]
+    path = write_checkpoint(tmp_path, Checkpoint(1, many, [], [], {}))
+    assert [int(array) for array in read_checkpoint(path).model] == list(range(120))
+
+
+def test_the_newest_three_are_kept(tmp_path):
+    (tmp_path / "notes.txt").write_text("a file of the user's")
+    for epoch in range(1, 13):
+        write_checkpoint(tmp_path, checkpoint(epoch))
+    assert [int(path.name[6:12]) for path in checkpoint_files(tmp_path)] == [12, 11, 10]
+    assert (tmp_path / "notes.txt").exists()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_file_cut_at_any_length_is_passed_over(tmp_path):
+    older = write_checkpoint(tmp_path, checkpoint(1))
+    path = write_checkpoint(tmp_path, checkpoint(2))
+    content = path.read_bytes()
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        found, passed_over = newest_checkpoint(tmp_path)
+        assert found.epoch == 1
+        assert len(passed_over) == 1
+        assert "epoch-000002" in passed_over[0]
+    assert older.exists()
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = write_checkpoint(tmp_path, checkpoint(2))
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), 13):
+        altered = bytearray(content)
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        with pytest.raises(Error, match="cut or altered"):
+            read_checkpoint(path)
+
+
+def test_whole_file_of_another_kind_is_refused(tmp_path):
+    import hashlib
+
+    content = b"hello"
+    path = tmp_path / f"epoch-000001-{hashlib.sha256(content).hexdigest()}.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(Error, match="not a checkpoint"):
+        read_checkpoint(path)
+    assert newest_checkpoint(tmp_path)[0] is None
+
+
+def test_full_disk_leaves_the_older_checkpoint_and_no_partial_file(tmp_path, monkeypatch):
+    import os
+
+    write_checkpoint(tmp_path, checkpoint(1))
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def no_room(descriptor):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(OSError, match="No space"):
+        write_checkpoint(tmp_path, checkpoint(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

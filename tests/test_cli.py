@@ -1,0 +1,181 @@
+"""The command line answers in one line, and never with a traceback."""
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+from colabcnn import __version__
+from colabcnn.history import read_history
+
+SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
+
+
+def refused(completed, *words):
+    assert completed.returncode == 2, completed.stderr
+    lines = [line for line in completed.stderr.splitlines() if line.startswith(("colabcnn:", "python -m colabcnn"))]
+    assert len(lines) == 1, completed.stderr
+    assert "Traceback" not in completed.stderr + completed.stdout
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The final network, trained for one tiny epoch by the command line: its folder and what was printed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--run-dir", folder, "--epochs", "1", *SMALL]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    return folder, completed.stdout
+
+
+def test_train_says_what_it_does_and_where_the_picture_is(trained):
+    folder, output = trained
+    assert "06_final, seed 0: epoch 1 to 1 on" in output
+    assert "epoch 1/1 · loss" in output
+    assert f"The curves: {folder / 'curves.png'}" in output
+    assert read_history(folder / "history.csv")["epoch"] == [1]
+
+
+def test_same_command_trains_nothing(trained, run_cli):
+    folder, _ = trained
+    before = (folder / "run.json").read_bytes()
+    again = run_cli("train", "06_final", "--run-dir", folder, *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert "nothing is left to train" in again.stdout
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_status_in_words_and_in_json(trained, run_cli):
+    folder, _ = trained
+    told = json.loads(run_cli("status", folder, "--json").stdout)
+    assert set(told) == {
+        "experiment",
+        "seed",
+        "epoch",
+        "epochs",
+        "best_val_accuracy",
+        "best_epoch",
+        "complete",
+        "weights_sha256",
+    }
+    assert "06_final, seed 0: epoch 1 of 1, complete" in run_cli("status", folder).stdout
+
+
+def test_status_does_not_import_keras(trained):
+    folder, _ = trained
+    code = (
+        "import sys; from colabcnn.cli import main; main(['status', sys.argv[1]]);"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'keras', 'tensorflow', 'jax', 'matplotlib'}))"
+    )
+    completed = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert completed.stdout.splitlines()[-1] == "[]"
+
+
+def test_plot_writes_the_picture(trained, run_cli, tmp_path):
+    folder, _ = trained
+    path = tmp_path / "curves.png"
+    zoom = ("--metric", "accuracy", "--epochs", "1:5", "--range", ":0.95", "--line", "0.9")
+    assert run_cli("plot", folder, "-o", path, *zoom).returncode == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_list_shows_the_articles_figures(run_cli):
+    lines = run_cli("list").stdout.splitlines()
+    assert len([line for line in lines if line[:1] == "0"]) == 6
+    assert any(line.startswith("06_final") and "0.9010 at epoch 326" in line for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["", "demo", "list", "train", "status", "evaluate", "plot"])
+def test_help_explains_every_verb(run_cli, verb):
+    completed = run_cli(*([verb] if verb else []), "--help")
+    assert completed.returncode == 0
+    assert len(completed.stdout.split()) > 12
+
+
+def test_bad_input_is_one_line_and_exit_code_2(run_cli, tmp_path):
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("precious")
+    train = ("train", "06_final", *SMALL)
+    refused(run_cli("train", "07_none", "--run-dir", folder), "07_none", "06_final")
+    refused(run_cli(*train, "--run-dir", folder, "--epochs", "-3"), "epochs is -3")
+    refused(run_cli(*train, "--run-dir", folder, "--epochs", "three"), "three")
+    refused(run_cli(*train, "--run-dir", file), "is a file")
+    refused(run_cli(*train), "--run-dir")
+    refused(run_cli("train", "06_final", "--run-dir", folder, "--data", tmp_path / "nowhere"), "nowhere")
+    refused(run_cli("status", tmp_path), "holds no run")
+    refused(run_cli("evaluate", tmp_path), "holds no run")
+    refused(run_cli("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
+    refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
+    refused(run_cli("fly"), "fly")
+    assert file.read_text() == "precious"
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_another_experiment_in_the_folder_is_refused_and_nothing_lost(trained, run_cli):
+    folder, _ = trained
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    refused(run_cli("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as a plain user the folder is made read-only by its mode instead")
+def test_read_only_folder_is_refused(tmp_path):
+    """Root may write anywhere, so this one runs as nobody."""
+    code = (
+        "import os, sys; os.setgid(65534); os.setuid(65534);"
+        "from colabcnn.run_folder import RunFolder; from pathlib import Path; from colabcnn import Error\n"
+        "try: RunFolder(Path(sys.argv[1])).create()\n"
+        "except Error as error: print(error)"
+    )
+    assert pwd.getpwuid(65534)
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == 0 and parent != parent.parent and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o001)
+    completed = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert "cannot be written to (Permission denied)" in completed.stdout, completed.stderr
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_full_disk_is_one_line_and_what_stood_there_stands(run_cli, tiny_disk):
+    completed = run_cli("train", "06_final", "--run-dir", tiny_disk / "run", "--epochs", "1", *SMALL)
+    refused(completed, "No space left on device", "make room")
+    assert not [path for path in tiny_disk.rglob("*") if path.name.endswith(".partial")]
+    assert read_history(tiny_disk / "run" / "history.csv")["epoch"] == [1]
+
+
+def test_ctrl_c_ends_with_exit_code_3_and_says_where_the_run_stands(tmp_path):
+    import signal
+
+    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--run-dir", tmp_path / "run", *SMALL]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "the same call" in output
+    assert "Traceback" not in errors
+
+
+def test_version_is_the_one_of_the_package():
+    from importlib.metadata import version
+
+    assert version("colabcnn") == __version__

@@ -1,0 +1,234 @@
+"""CIFAR-10 comes whole from official files, or not at all with one clear error."""
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import shutil
+import socketserver
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+
+from colabcnn import Error, load_cifar10
+from colabcnn import data as data_module
+from colabcnn.data import FILE_MD5, split_data
+
+
+@pytest.fixture
+def official_copy(cifar10_folder, tmp_path):
+    """A folder of links to the official files, one of which a test may replace."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in FILE_MD5:
+        (folder / name).symlink_to(cifar10_folder / name)
+    return folder
+
+
+def test_official_files_load(cifar10_folder):
+    (train_images, train_labels), (test_images, test_labels) = load_cifar10(cifar10_folder)
+    assert (train_images.shape, train_images.dtype) == ((50000, 32, 32, 3), np.uint8)
+    assert (test_images.shape, test_images.dtype) == ((10000, 32, 32, 3), np.uint8)
+    assert (train_labels.shape, train_labels.dtype) == ((50000,), np.int64)
+    assert np.bincount(train_labels).tolist() == [5000] * 10
+    assert np.bincount(test_labels).tolist() == [1000] * 10
+    assert (train_labels[0], train_labels[1]) == (6, 9)  # a frog, then a truck, as everyone knows them
+    assert train_images[0, 0, 0].tolist() == [59, 62, 63]
+
+
+def test_folder_that_holds_the_official_folder_and_environment_variable_work(official_copy, monkeypatch):
+    by_parent = load_cifar10(official_copy.parent)
+    monkeypatch.setenv("CIFAR10_DIR", str(official_copy))
+    by_variable = load_cifar10()
+    assert np.array_equal(by_parent[1][0], by_variable[1][0])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
+def test_damaged_file_is_refused_before_it_is_unpickled(official_copy, damage, monkeypatch):
+    path = official_copy / "data_batch_3"
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "truncated":
+        del content[-1000:]
+    elif damage == "altered":
+        content[20_000_000] ^= 1
+    else:
+        content.clear()
+    path.write_bytes(content)
+    opened = []
+    loads = pickle.loads
+    monkeypatch.setattr(pickle, "loads", lambda content, **options: opened.append(1) or loads(content, **options))
+    with pytest.raises(Error, match=r"data_batch_3 is not the official CIFAR-10 file: .* expected 54ebc095"):
+        load_cifar10(official_copy)
+    assert len(opened) == 2
+
+
+class Hostile:
+    """A pickle of this writes a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_hostile_pickle_is_never_opened(tmp_path):
+    victim = tmp_path / "victim"
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(Hostile(str(victim))))
+    with pytest.raises(Error, match="data_batch_1 is not the official"):
+        load_cifar10(tmp_path)
+    assert not victim.exists()
+
+
+def test_missing_file_and_missing_folder_are_named(official_copy, tmp_path):
+    (official_copy / "test_batch").unlink()
+    with pytest.raises(Error, match="test_batch cannot be read"):
+        load_cifar10(official_copy)
+    with pytest.raises(Error, match="nowhere is not a folder"):
+        load_cifar10(tmp_path / "nowhere")
+
+
+# The download: everything below talks to a server of the test's own.
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home folder, no variable that points elsewhere."""
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("keras.config.keras_home", lambda: str(tmp_path / "keras"), raising=False)
+    return tmp_path / "keras"
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """Serve an archive in place of the official one."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *arguments: None)
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setattr(
+        data_module, "ARCHIVE_URL", f"http://127.0.0.1:{server.server_address[1]}/{data_module.ARCHIVE_NAME}"
+    )
+
+    def serve(content):
+        (folder / data_module.ARCHIVE_NAME).write_bytes(content)
+        monkeypatch.setattr(data_module, "ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
+
+    yield serve
+    server.shutdown()
+    server.server_close()
+
+
+def archive_of(files):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, home, serve, monkeypatch):
+    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+    first = load_cifar10()
+    monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
+    second = load_cifar10()
+    assert np.array_equal(first[0][0], second[0][0])
+    assert files_in(home) == sorted(f"datasets/cifar-10-batches-py-target/cifar-10-batches-py/{n}" for n in FILE_MD5)
+
+
+def test_download_is_kept_on_drive_and_taken_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
+    drive = tmp_path / "MyDrive"
+    drive.mkdir()
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
+    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+    load_cifar10()
+    assert files_in(drive) == [f"colabcnn/{data_module.ARCHIVE_NAME}"]
+    shutil.rmtree(home)
+    monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
+    load_cifar10()
+
+
+def test_without_a_network_one_error_says_what_to_do(home, monkeypatch):
+    monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
+    with pytest.raises(Error, match=r"could not be downloaded.*--data FOLDER"):
+        load_cifar10()
+    assert files_in(home) == []
+
+
+def test_archive_that_is_not_the_official_one_leaves_nothing(home, serve):
+    serve(b"an HTML page")
+    data_module.ARCHIVE_SHA256 = "0" * 64
+    with pytest.raises(Error, match="could not be downloaded"):
+        load_cifar10()
+    assert files_in(home) == []
+
+
+@pytest.mark.parametrize("content", [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})])
+def test_archive_with_other_content_leaves_no_file_that_could_be_taken_for_data(home, serve, content):
+    serve(content)
+    with pytest.raises(Error, match="not the official"):
+        load_cifar10()
+    assert [name for name in files_in(home) if "batch" in name] == []
+
+
+def test_no_room_says_so_and_leaves_nothing(home, monkeypatch):
+    def no_room(*arguments, **options):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("keras.utils.get_file", no_room)
+    with pytest.raises(Error, match=r"No space left on device.*360 MB"):
+        load_cifar10()
+    assert files_in(home) == []
+
+
+# The split
+
+
+def sets(train=200, test=50):
+    labels = np.arange(train) % 10
+    images = np.arange(train, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), dtype=np.uint8)
+    return (images, labels), (images[:test] + 200, labels[:test])
+
+
+def test_validation_is_the_test_set_unless_images_are_held_out():
+    split = split_data(*sets(), train_size=30, val_size=20)
+    assert np.array_equal(split.train_images, sets()[0][0][:30])
+    assert np.array_equal(split.val_images, sets()[1][0][:20])
+
+
+def test_holdout_takes_as_many_of_each_class_and_trains_on_none_of_them():
+    train, test = sets()
+    split = split_data(train, test, holdout=50)
+    assert np.bincount(split.val_labels).tolist() == [5] * 10
+    assert (len(split.train_labels), len(split.val_labels)) == (150, 50)
+    held_out = set(split.val_images[:, 0, 0, 0].tolist())
+    assert held_out.isdisjoint(split.train_images[:, 0, 0, 0].tolist())
+    assert np.array_equal(split_data(train, test, holdout=50).val_images, split.val_images)
+
+
+@pytest.mark.parametrize("bad", [{"holdout": 15}, {"holdout": 200}, {"train_size": 201}, {"val_size": 51}])
+def test_sizes_that_the_data_cannot_give_are_refused(bad):
+    with pytest.raises(Error, match=next(iter(bad))):
+        split_data(*sets(), **bad)
+
+
+def test_digest_changes_with_one_pixel():
+    split = split_data(*sets())
+    before = split.digest()
+    split.val_images[0, 0, 0, 0] ^= 1
+    assert split.digest() != before

@@ -1,0 +1,96 @@
+"""An epoch's order and transforms are a pure function of seed and epoch, and distributed as Keras draws them."""
+
+import numpy as np
+import pytest
+
+from colabcnn import Augmentation, plan_epoch
+
+SIZE = 50_000
+AUGMENTATION = Augmentation(channel_shift_range=50.0)
+# The statistical tests' level: each fails by chance once in 10,000 seeds; the seeds are fixed.
+LEVEL = 1e-4
+PINNED_ROWS = [5, 3, 7, 2, 4, 1, 0, 6]
+PINNED_ROTATION = [2.6238, 17.5209, 10.9572, 5.531, -6.0994, 0.2237, -11.4916, -9.2927]
+
+
+def test_plan_is_a_permutation_and_repeats():
+    plan, again = (plan_epoch(3, 5, size=SIZE, augmentation=AUGMENTATION) for _ in range(2))
+    assert np.array_equal(np.sort(plan.rows), np.arange(SIZE))
+    assert np.array_equal(plan.rows, again.rows)
+    assert all(np.array_equal(plan.transforms[name], again.transforms[name]) for name in plan.transforms)
+
+
+@pytest.mark.parametrize("other", [(3, 6), (4, 5), (5, 3)])
+def test_another_seed_or_epoch_is_another_plan(other):
+    plan, changed = (plan_epoch(*key, size=SIZE, augmentation=AUGMENTATION) for key in ((3, 5), other))
+    assert (plan.rows != changed.rows).mean() > 0.99
+    assert all((plan.transforms[n] != changed.transforms[n]).mean() > 0.4 for n in plan.transforms)
+
+
+def test_plan_does_not_read_or_change_the_global_generator():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    plan_epoch(0, 1, size=100, augmentation=AUGMENTATION)
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+def test_plan_is_the_same_in_every_version():
+    plan = plan_epoch(0, 1, size=8, augmentation=AUGMENTATION)
+    assert plan.rows.tolist() == PINNED_ROWS
+    assert plan.transforms["rotation"].tolist() == pytest.approx(PINNED_ROTATION, abs=1e-4)
+
+
+def test_batches_cover_the_epoch_and_the_last_takes_what_is_left():
+    plan = plan_epoch(0, 1, size=100, augmentation=AUGMENTATION)
+    batches = [plan.batch(step, 16) for step in range(7)]
+    assert [len(batch["rows"]) for batch in batches] == [16] * 6 + [4]
+    assert np.array_equal(np.concatenate([batch["rows"] for batch in batches]), plan.rows)
+    assert np.array_equal(np.concatenate([batch["flip"] for batch in batches]), plan.transforms["flip"])
+
+
+def test_without_augmentation_there_are_rows_alone():
+    assert set(plan_epoch(0, 1, size=10).batch(0, 4)) == {"rows"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "keras_name"),
+    [("rotation", "theta"), ("row_shift", "tx"), ("column_shift", "ty"), ("channel_shift", "channel_shift_intensity")],
+)
+def test_draws_are_distributed_as_keras_draws_them(ours, keras_name):
+    from scipy.stats import ks_2samp
+
+    keras_draws = [parameters[keras_name] for parameters in keras_transforms()]
+    plan = plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION)
+    assert ks_2samp(plan.transforms[ours], keras_draws).pvalue > LEVEL
+
+
+def test_half_of_the_images_are_flipped_as_keras_flips_them():
+    from scipy.stats import binomtest
+
+    flipped = int(plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION).transforms["flip"].sum())
+    assert binomtest(flipped, SIZE, 0.5).pvalue > LEVEL
+    by_keras = sum(bool(parameters["flip_horizontal"]) for parameters in keras_transforms())
+    assert binomtest(by_keras, len(keras_transforms()), 0.5).pvalue > LEVEL
+
+
+def test_draws_are_independent_of_each_other():
+    plan = plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION)
+    columns = np.stack([plan.rows, *(values.astype(float) for values in plan.transforms.values())])
+    correlations = np.corrcoef(columns)[np.triu_indices(len(columns), 1)]
+    assert np.abs(correlations).max() < 4.4 / SIZE**0.5  # 15 pairs, together at about LEVEL
+
+
+def keras_transforms(cache=[]):  # noqa: B006  (drawn once)
+    if not cache:
+        from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+        generator = ImageDataGenerator(
+            rotation_range=20,
+            width_shift_range=0.2,
+            height_shift_range=0.2,
+            horizontal_flip=True,
+            channel_shift_range=50.0,
+        )
+        np.random.seed(1)
+        cache.extend(generator.get_random_transform((32, 32, 3)) for _ in range(20_000))
+    return cache

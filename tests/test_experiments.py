@@ -1,0 +1,110 @@
+"""The six experiments are the article's, each the one before with one change."""
+
+from dataclasses import FrozenInstanceError, asdict, replace
+
+import pytest
+
+from colabcnn import ABLATIONS, Augmentation, Error, Experiment
+from colabcnn.experiments import find_experiment
+
+NAMES = (
+    "01_descending_kernels",
+    "02_augmentation",
+    "03_dropout_20",
+    "04_dropout_50",
+    "05_ascending_kernels",
+    "06_final",
+)
+
+
+def changed_fields(before, after, prefix=""):
+    before, after = asdict(before), asdict(after)
+    return {
+        field: (before[field], after[field])
+        for field in after
+        if before[field] != after[field] and field not in ("name", "reported")
+    }
+
+
+def test_ablations_stand_in_the_articles_order_and_are_read_only():
+    assert tuple(ABLATIONS) == NAMES
+    assert all(experiment.name == name for name, experiment in ABLATIONS.items())
+    with pytest.raises(TypeError):
+        ABLATIONS["07"] = ABLATIONS["06_final"]
+    with pytest.raises(FrozenInstanceError):
+        ABLATIONS["06_final"].dropout = 0.3
+
+
+def test_each_experiment_changes_exactly_what_the_article_changed():
+    one, two, three, four, five, six = ABLATIONS.values()
+    assert (one.kernel_sizes, one.dropout, one.augmentation) == ((5, 3, 1), 0.0, None)
+    assert set(changed_fields(one, two)) == {"augmentation"}
+    assert two.augmentation == Augmentation(20.0, 0.2, 0.2, True, channel_shift_range=0.0)
+    assert set(changed_fields(two, three)) == {"dropout", "augmentation"}
+    assert three.augmentation == replace(two.augmentation, channel_shift_range=50.0)
+    assert changed_fields(three, four) == {"dropout": (0.2, 0.5)}
+    assert changed_fields(three, five) == {"kernel_sizes": ((5, 3, 1), (1, 3, 5))}
+    assert changed_fields(five, six) == {"dropout": (0.2, 0.25)}
+
+
+def test_the_articles_best_figures_are_recorded():
+    final = ABLATIONS["06_final"].reported
+    assert (final.best_val_accuracy, final.best_epoch) == (0.9010, 326)
+    assert ABLATIONS["05_ascending_kernels"].reported.best_val_accuracy == 0.8996
+    assert [ABLATIONS[name].reported.val_accuracy for name in NAMES[:4]] == [0.75, 0.85, 0.875, None]
+
+
+def test_settings_survive_json():
+    import json
+
+    for experiment in ABLATIONS.values():
+        restored = Experiment.from_settings(json.loads(json.dumps(experiment.settings())))
+        assert replace(restored, reported=experiment.reported) == experiment
+
+
+def test_settings_of_a_newer_version_are_refused():
+    with pytest.raises(Error, match="momentum"):
+        Experiment.from_settings({"name": "x", "momentum": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "a/b"),
+        ("kernel_sizes", ()),
+        ("kernel_sizes", (1, 0)),
+        ("filters", (64.0,)),
+        ("dropout", 1.0),
+        ("dropout", "0.2"),
+        ("augmentation", {"rotation_range": 20}),
+        ("batch_size", 0),
+        ("epochs", -1),
+        ("optimizer", "sgd"),
+        ("learning_rate", 0.0),
+    ],
+)
+def test_bad_field_is_refused_by_name(field, value):
+    with pytest.raises(Error, match=field):
+        replace(ABLATIONS["06_final"], **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rotation_range", -1), ("width_shift_range", 20), ("horizontal_flip", 1)]
+)
+def test_bad_range_is_refused_by_name(field, value):
+    with pytest.raises(Error, match=field):
+        Augmentation(**{field: value})
+
+
+def test_kernels_that_leave_nothing_of_the_image_are_refused():
+    with pytest.raises(Error, match="leave nothing"):
+        replace(ABLATIONS["06_final"], name="mine", kernel_sizes=(5, 5, 5))
+
+
+def test_variant_needs_a_name_of_its_own():
+    with pytest.raises(Error, match="one of its own"):
+        find_experiment(replace(ABLATIONS["06_final"], dropout=0.3))
+    mine = replace(ABLATIONS["06_final"], name="mine", dropout=0.3)
+    assert find_experiment(mine) is mine
+    with pytest.raises(Error, match="06_final"):
+        find_experiment("six")

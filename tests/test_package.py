@@ -1,0 +1,83 @@
+"""Importing the package is quick and pulls in nothing heavy; its files say the same thing everywhere."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import colabcnn
+
+pytestmark = pytest.mark.versions
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def in_python(code, **environment):
+    env = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+
+
+def test_import_pulls_in_neither_keras_nor_tensorflow_nor_colab():
+    code = (
+        "import sys, colabcnn; print([m for m in ('keras', 'tensorflow', 'jax', 'google.colab') if m in sys.modules])"
+    )
+    assert in_python(code).strip() == "[]"
+
+
+def test_keras_runs_on_jax_where_tensorflow_is_missing():
+    code = (
+        "import importlib.util as util; find = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'tensorflow' else find(name, *rest);"
+        "import colabcnn, os; print(os.environ.get('KERAS_BACKEND'))"
+    )
+    assert in_python(code).strip() == "jax"
+    assert in_python(code, KERAS_BACKEND="tensorflow").strip() == "tensorflow"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in colabcnn.__all__:
+        value = getattr(colabcnn, name)
+        if callable(value):
+            assert value.__doc__, name
+    with pytest.raises(AttributeError, match="nothing"):
+        colabcnn.nothing  # noqa: B018
+
+
+def test_error_is_one_message_in_a_notebook():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shown = []
+    shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
+    shell.run_cell("import colabcnn; raise colabcnn.Error('one readable message')")
+    assert shown == ["colabcnn.Error: one readable message"]
+
+
+@pytest.mark.parametrize("pins", ["requirements-gpu.txt", "requirements-tpu.txt"])
+def test_colabs_versions_meet_the_lower_bounds(pins):
+    def parse(text):
+        return {
+            name: tuple(int(part) for part in number.split("."))
+            for name, number in re.findall(r"^([\w-]+)[=>]=([\d.]+)", text, re.MULTILINE)
+        }
+
+    pinned = parse((ROOT / "tests" / "colab" / pins).read_text().replace("tensorflow-cpu", "tensorflow"))
+    bounds = parse((ROOT / "requirements.txt").read_text())
+    assert set(bounds) - set(pinned) == (set() if "gpu" in pins else {"tensorflow"})
+    for name in set(bounds) & set(pinned):
+        assert pinned[name] >= bounds[name], name
+
+
+def test_only_lower_bounds_are_asked_for():
+    lines = (ROOT / "requirements.txt").read_text().split()
+    assert {"tensorflow", "numpy", "matplotlib", "ipywidgets", "gdown"} <= {line.partition(">=")[0] for line in lines}
+    assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in lines)
+
+
+def test_pythons_of_the_card_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"

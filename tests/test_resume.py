@@ -1,0 +1,190 @@
+"""A run that was killed and goes on is the run that was never stopped, bit for bit."""
+
+import importlib.util
+import random
+import time
+
+import numpy as np
+import pytest
+
+from colabcnn import Error, run
+from colabcnn.checkpoint import newest_checkpoint
+from colabcnn.history import COLUMNS, read_history
+
+pytestmark = pytest.mark.versions
+
+EPOCHS = 6
+BACKENDS = [
+    pytest.param(
+        backend,
+        marks=pytest.mark.skipif(importlib.util.find_spec(backend) is None, reason=f"{backend} is not installed"),
+    )
+    for backend in ("tensorflow", "jax")
+]
+
+
+def differences(run_dir, other_dir):
+    """Name what differs between two runs: weights, optimizer, best weights, history but for the seconds."""
+    (one, _), (other, _) = (newest_checkpoint(folder / "checkpoints") for folder in (run_dir, other_dir))
+    found = [
+        f"{group} {index}"
+        for group in ("model", "optimizer", "best")
+        for index, (a, b) in enumerate(zip(getattr(one, group), getattr(other, group), strict=True))
+        if a.dtype != b.dtype or a.tobytes() != b.tobytes()
+    ]
+    histories = [read_history(folder / "history.csv") for folder in (run_dir, other_dir)]
+    return found + [c for c in COLUMNS if c != "seconds" and histories[0][c] != histories[1][c]]
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def wait_for_epoch(process, run_dir, epoch):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        checkpoints = list((run_dir / "checkpoints").glob("epoch-*"))
+        if any(int(path.name[6:12]) >= epoch for path in checkpoints):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    raise AssertionError(f"epoch {epoch} was not reached")
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, start_worker, backend, precision):
+    options = {"epochs": EPOCHS, "precision": precision, "env": {"KERAS_BACKEND": backend}}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start_worker(whole, **options))
+    moment = random.Random(f"{backend} {precision}")
+    for epoch in (1, 3):
+        process = start_worker(killed, **options)
+        wait_for_epoch(process, killed, epoch)
+        time.sleep(moment.uniform(0, 0.3))
+        process.kill()
+        process.wait()
+    finish(start_worker(killed, **options))
+
+    assert differences(whole, killed) == []
+    assert read_history(killed / "history.csv")["epoch"] == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, start_worker, backend):
+    options = {"epochs": 3, "env": {"KERAS_BACKEND": backend}}
+    finish(start_worker(tmp_path / "whole", **options))
+    finish(start_worker(tmp_path / "altered", altered_epoch=3, **options))
+    found = differences(tmp_path / "whole", tmp_path / "altered")
+    assert "loss" in found
+    assert "model 0" in found
+    assert "optimizer 2" in found
+
+
+def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, small_options):
+    small_options.pop("epochs")
+    run(small_experiment, tmp_path / "whole", epochs=3, **small_options)
+    run(small_experiment, tmp_path / "extended", epochs=1, **small_options)
+    result = run(small_experiment, tmp_path / "extended", epochs=3, **small_options)
+    assert result.complete
+    assert differences(tmp_path / "whole", tmp_path / "extended") == []
+
+
+def test_best_weights_survive_when_later_epochs_are_worse(tmp_path, small_experiment, small_options):
+    result = run(small_experiment, tmp_path, **small_options)
+    best = int(np.argmax(result.history["val_accuracy"])) + 1
+    longer = run(small_experiment, tmp_path, **{**small_options, "epochs": 5})
+    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
+    if int(np.argmax(longer.history["val_accuracy"])) + 1 == best:
+        assert longer.history["val_accuracy"][best - 1] == result.history["val_accuracy"][best - 1]
+    assert len(checkpoint.best) == len(checkpoint.model)
+
+
+def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
+    first = run(small_experiment, tmp_path, **small_options)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
+    again = run(small_experiment, tmp_path, **small_options)
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()} == files
+    fewer = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert fewer.history == first.history
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0, now given 1"),
+        ({"train_size": 90}, "train_size is 100, now given 90"),
+        ({"val_size": 30}, "val_size is 40, now given 30"),
+        ({"holdout": 20}, "holdout is 0, now given 20"),
+        ({"precision": "mixed_bfloat16"}, "precision is 'float32', now given 'mixed_bfloat16'"),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    before = (tmp_path / "history.csv").read_bytes()
+    with pytest.raises(Error, match=message):
+        run(small_experiment, tmp_path, **{**small_options, **change})
+    assert (tmp_path / "history.csv").read_bytes() == before
+
+
+def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, small_experiment, small_options):
+    from dataclasses import replace
+
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    with pytest.raises(Error, match=r"experiment.dropout is 0.25, now given 0.5"):
+        run(replace(small_experiment, dropout=0.5), tmp_path, **small_options)
+    with pytest.raises(Error, match=r"experiment is 'small', now given 'other'"):
+        run(replace(small_experiment, name="other"), tmp_path, **small_options)
+
+
+def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
+    from colabcnn import training
+
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    split_data = training.split_data
+
+    def with_one_pixel_altered(*arguments, **options):
+        split = split_data(*arguments, **options)
+        split.train_images[0, 0, 0, 0] ^= 1
+        return split
+
+    monkeypatch.setattr(training, "split_data", with_one_pixel_altered)
+    with pytest.raises(Error, match="data_sha256"):
+        run(small_experiment, tmp_path, **small_options)
+
+
+def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_experiment, small_options, capsys):
+    first = run(small_experiment, tmp_path, **small_options)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
+    assert len(list((tmp_path / "set-aside-1").iterdir())) == 3
+    assert "begins at epoch 1" in capsys.readouterr().out
+    assert again.history["loss"] == first.history["loss"]
+
+
+def test_broken_newest_checkpoint_is_passed_over_with_the_reason(tmp_path, small_experiment, small_options, capsys):
+    first = run(small_experiment, tmp_path, **small_options)
+    newest = max((tmp_path / "checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    (tmp_path / "run.json").unlink()
+    again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
+    output = capsys.readouterr().out
+    assert "Passed over: epoch-000003" in output
+    assert "epoch 3 to 3" in output
+    assert again.history["loss"] == first.history["loss"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sigterm_ends_with_the_checkpoint_standing(tmp_path, start_worker, backend):
+    process = start_worker(tmp_path / "run", epochs=500, env={"KERAS_BACKEND": backend})
+    wait_for_epoch(process, tmp_path / "run", 2)
+    process.terminate()
+    process.communicate(timeout=60)
+    checkpoint, passed_over = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.epoch >= 2
+    assert passed_over == []

@@ -1,0 +1,32 @@
+"""The stand-in has CIFAR's shape and types, can be learned, and gains from augmentation as CIFAR-10 does."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from colabcnn import load_synthetic, run
+
+
+def test_shapes_and_types_are_those_of_cifar10():
+    (train_images, train_labels), (test_images, test_labels) = load_synthetic(120, 30)
+    assert (train_images.shape, train_images.dtype) == ((120, 32, 32, 3), np.uint8)
+    assert (train_labels.shape, train_labels.dtype) == ((120,), np.int64)
+    assert (len(test_images), len(test_labels)) == (30, 30)
+    assert np.bincount(train_labels).tolist() == [12] * 10
+
+
+def test_fewer_images_are_the_first_of_more_and_none_is_in_both_sets():
+    (few, _), (test, _) = load_synthetic(1100, 100)
+    (more, _), _ = load_synthetic(2300, 10)
+    assert np.array_equal(few, more[:1100])
+    train = {image.tobytes() for image in few}
+    assert not any(image.tobytes() in train for image in test)
+
+
+def test_augmentation_helps_on_it(tmp_path, small_experiment):
+    experiment = replace(small_experiment, name="synthetic", filters=(16, 32, 64), dropout=0.0, batch_size=32)
+    options = {"data": "synthetic", "train_size": 800, "val_size": 500, "epochs": 12, "quiet": True}
+    without = run(replace(experiment, augmentation=None), tmp_path / "without", **options).history
+    with_it = run(experiment, tmp_path / "with", **options).history
+    assert without["accuracy"][-1] > 0.9  # it was learned by heart
+    assert with_it["val_accuracy"][-1] > without["val_accuracy"][-1]
