@@ -19,11 +19,6 @@ class EpochPlan:
     rows: np.ndarray
     transforms: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def batch(self, step, batch_size):
-        """Return the step's slice as one dict: `rows` and the transforms."""
-        part = slice(step * batch_size, (step + 1) * batch_size)
-        return {"rows": self.rows[part], **{name: values[part] for name, values in self.transforms.items()}}
-
 
 def plan_epoch(seed, epoch, *, size, augmentation=None):
     """Plan one epoch.

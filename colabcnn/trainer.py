@@ -1,23 +1,27 @@
-"""Stock `fit` over images that stay on the device: a step receives row numbers and transforms, gathers and augments."""
+"""Stock `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from colabcnn.augmentation import augment
-from colabcnn.epoch_plan import EpochPlan, plan_epoch
+from colabcnn.epoch_plan import plan_epoch
 from colabcnn.experiments import IMAGE_SIZE
 from colabcnn.model import reseed_dropout
 
 
 class TrainingModel(keras.Model):
-    """A network together with the images that it is trained on and validated on.
+    """A network together with the images that it is trained on and validated on, and the epoch's plan.
 
-    The network is its one child; the images are no variables of it, so counting, saving and digesting `network` sees
-    the network alone. `fit` and `evaluate` take `Batches`.
+    The network is its one child; images and plan are no variables of it, so counting, saving and digesting `network`
+    sees the network alone. Its `fit` takes `numpy.arange(train_size)` in order: the positions in the epoch's plan,
+    which `PlanEpoch` lays out before each epoch. Its `evaluate` and `validation_data` take the positions of the
+    validation images. Positions and not batches of the plan, because `fit` feeds an array without running Python for
+    each step: TensorFlow 2.21 sets `M_TRIM_THRESHOLD` for the whole process when data comes from a Python generator,
+    and the page faults that follow took a third of a CPU's time.
 
     Args:
-        network: compiled on this model's `compile`, as `build_model` makes it.
+        network: as `build_model` makes it.
         split: `Split`; the images go to the device here, as uint8.
     """
 
@@ -35,101 +39,88 @@ class TrainingModel(keras.Model):
         A checkpoint is restored into it, and Keras under JAX would otherwise try to build it from the first batch,
         which holds no images.
         """
-        images, labels = ops.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3)), ops.zeros((1,), dtype="int64")
+        images, labels = ops.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3)), ops.zeros((1,), dtype="int32")
         predictions = self(images)
         self.compute_loss(x=images, y=labels, y_pred=predictions)
         self.compute_metrics(images, labels, predictions)
         self.reset_metrics()
         self.optimizer.build(self.trainable_variables)
 
+    # Under JAX a step receives `(state, data)` and everything on the device as part of `data`: what a jitted function
+    # closes over is compiled into it, 150 MB of constants. TensorFlow captures it, and a step receives `(data,)`.
+
     def train_step(self, *args):
         *state, data = args
-        return super().train_step(*state, _images_and_labels(data, self.resident.train))
+        positions, (images, labels, plan) = self._unpack(data, self.resident.train)
+        transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
+        rows = transforms.pop("rows")
+        images = ops.take(images, rows, axis=0)
+        images = augment(images, **transforms) if transforms else ops.cast(images, "float32")
+        return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def test_step(self, *args):
         *state, data = args
-        return super().test_step(*state, _images_and_labels(data, self.resident.validation))
+        rows, (images, labels) = self._unpack(data, self.resident.validation)
+        images = ops.cast(ops.take(images, rows, axis=0), "float32")
+        return super().test_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = _with_resident(self.train_function, self.resident.train)
+            self.train_function = self._with_resident(self.train_function, self.resident.train)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = _with_resident(self.test_function, self.resident.validation)
+            self.test_function = self._with_resident(self.test_function, self.resident.validation)
+
+    def _with_resident(self, function, resident):
+        if keras.backend.backend() != "jax":
+            return function
+        return lambda state, iterator: function(state, ((resident(), batch) for batch in iterator))
+
+    def _unpack(self, data, resident):
+        arrays, batch = data if keras.backend.backend() == "jax" else (resident(), data)
+        return keras.utils.unpack_x_y_sample_weight(batch)[0], arrays
 
 
 class _Resident:
-    """Images and labels on the device, in an object that Keras does not track."""
+    """What lies on the device, in an object that Keras does not track."""
 
     def __init__(self, split):
-        self.train = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
-        self.validation = ops.convert_to_tensor(split.val_images), ops.convert_to_tensor(split.val_labels)
+        self._train = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
+        self._validation = ops.convert_to_tensor(split.val_images), ops.convert_to_tensor(split.val_labels)
+        self._plan = {}
 
+    def train(self):
+        return *self._train, {name: variable.value for name, variable in self._plan.items()}
 
-def _with_resident(function, arrays):
-    """Under JAX, hand the resident arrays to the compiled step as arguments.
+    def validation(self):
+        return self._validation
 
-    An array that a jitted function closes over is compiled into it, 150 MB of constants. TensorFlow captures it.
-    """
-    if keras.backend.backend() != "jax":
-        return function
-
-    def with_arrays(state, iterator):
-        return function(state, ((arrays, *batch) for batch in iterator))
-
-    return with_arrays
-
-
-def _images_and_labels(data, arrays):
-    *given, batch = data
-    images, labels = given[0] if given else arrays
-    transforms = {name: values for name, values in batch.items() if name != "rows"}
-    images, labels = ops.take(images, batch["rows"], axis=0), ops.take(labels, batch["rows"], axis=0)
-    images = augment(images, **transforms) if transforms else ops.cast(images, "float32")
-    return images * (1 / 255), labels
-
-
-class Batches(keras.utils.PyDataset):
-    """An `EpochPlan`, one step's slice at a time.
-
-    Args:
-        plan: `EpochPlan`; may be replaced between epochs.
-        batch_size: images a step; the last step takes what is left.
-    """
-
-    def __init__(self, plan, batch_size):
-        super().__init__()
-        self.plan = plan
-        self.batch_size = batch_size
-
-    def __len__(self):
-        return -(-len(self.plan.rows) // self.batch_size)
-
-    def __getitem__(self, step):
-        return (self.plan.batch(step, self.batch_size),)
-
-
-def in_order(size, batch_size):
-    """Return `Batches` of all images as they lie, for validation."""
-    return Batches(EpochPlan(np.arange(size)), batch_size)
+    def lay_out(self, plan):
+        """Replace the plan, in place: a compiled TensorFlow step holds on to the variables that it was traced with."""
+        # A GPU has no kernels for variables of bool, nor for TensorFlow's of int32; JAX makes int64 into int32.
+        transforms = {name: values.astype(np.float32) for name, values in plan.transforms.items()}
+        for name, values in {"rows": plan.rows, **transforms}.items():
+            values = ops.convert_to_tensor(values)
+            if name in self._plan:
+                self._plan[name].assign(values)
+            else:
+                dtype = keras.backend.standardize_dtype(values.dtype)
+                self._plan[name] = keras.Variable(values, dtype=dtype, trainable=False, name=name)
 
 
 class PlanEpoch(keras.callbacks.Callback):
-    """Lay out each epoch before it begins: the plan for `batches`, and dropout's random states."""
+    """Lay out each epoch of a `TrainingModel` before it begins: the plan, and dropout's random states."""
 
     def __init__(self, experiment, seed, size):
         super().__init__()
         self.experiment = experiment
         self.seed = seed
         self.size = size
-        self.batches = Batches(self._plan(1), experiment.batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.batches.plan = self._plan(epoch + 1)
+        plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
+        self.model.resident.lay_out(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
-
-    def _plan(self, epoch):
-        return plan_epoch(self.seed, epoch, size=self.size, augmentation=self.experiment.augmentation)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from colabcnn import devices
 from colabcnn.data import load_data, split_data
@@ -21,7 +22,7 @@ from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
 from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder, check_same_run, read_saved
-from colabcnn.trainer import PlanEpoch, TrainingModel, in_order
+from colabcnn.trainer import PlanEpoch, TrainingModel
 
 VALIDATION_BATCH_SIZE = 250
 
@@ -165,11 +166,13 @@ def _train(folder, experiment, run, checkpoint, split, began, hours, checkpoint_
     try:
         with _sigterm_as_interrupt():
             model.fit(
-                plan.batches,
-                validation_data=in_order(run["val_size"], VALIDATION_BATCH_SIZE),
+                np.arange(run["train_size"]),
+                batch_size=experiment.batch_size,
+                validation_data=(np.arange(run["val_size"]),),
+                validation_batch_size=VALIDATION_BATCH_SIZE,
                 epochs=run["epochs"],
                 initial_epoch=done,
-                shuffle=False,  # The plan is the order; Keras's own shuffling would reorder the steps.
+                shuffle=False,  # The plan is the order.
                 verbose=0,
                 callbacks=[plan, *callbacks, recorder],
             )

@@ -40,16 +40,10 @@ def test_plan_is_the_same_in_every_version():
     assert plan.transforms["rotation"].tolist() == pytest.approx(PINNED_ROTATION, abs=1e-4)
 
 
-def test_batches_cover_the_epoch_and_the_last_takes_what_is_left():
-    plan = plan_epoch(0, 1, size=100, augmentation=AUGMENTATION)
-    batches = [plan.batch(step, 16) for step in range(7)]
-    assert [len(batch["rows"]) for batch in batches] == [16] * 6 + [4]
-    assert np.array_equal(np.concatenate([batch["rows"] for batch in batches]), plan.rows)
-    assert np.array_equal(np.concatenate([batch["flip"] for batch in batches]), plan.transforms["flip"])
-
-
-def test_without_augmentation_there_are_rows_alone():
-    assert set(plan_epoch(0, 1, size=10).batch(0, 4)) == {"rows"}
+def test_without_augmentation_there_is_an_order_alone():
+    plan = plan_epoch(0, 1, size=10)
+    assert np.array_equal(np.sort(plan.rows), np.arange(10))
+    assert plan.transforms == {}
 
 
 @pytest.mark.parametrize(

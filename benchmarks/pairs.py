@@ -1,0 +1,44 @@
+"""Time two ways of doing the same in turn, in one process, and compare them pair by pair."""
+
+import platform
+import statistics
+import time
+
+
+def compare(name, first, name_of_second, second, *, images, pairs=7):
+    """Run `first` and `second` in turn, print every pair, and return the median ratio of their throughputs.
+
+    Args:
+        name: what `first` is.
+        first: callable; called once before the timing, for compilation.
+        name_of_second: what `second` is.
+        second: callable, likewise.
+        images: how many images one call works through.
+        pairs: how many pairs count.
+    """
+    for function in (first, second):
+        function()
+    print(f"{name} against {name_of_second}: {images} images a call, {pairs} pairs, images a second")
+    ratios, speeds = [], ([], [])
+    for pair in range(pairs):
+        # Every other pair goes the other way round, so that a drift of the machine's speed favours neither.
+        order = (0, 1) if pair % 2 == 0 else (1, 0)
+        seconds = [0.0, 0.0]
+        for index in order:
+            began = time.perf_counter()
+            (first, second)[index]()
+            seconds[index] = time.perf_counter() - began
+        for index in (0, 1):
+            speeds[index].append(images / seconds[index])
+        ratios.append(seconds[1] / seconds[0])
+        print(f"  pair {pair + 1}: {speeds[0][-1]:.1f} / {speeds[1][-1]:.1f} = {ratios[-1]:.3f}", flush=True)
+    ratio = statistics.median(ratios)
+    print(f"  medians: {statistics.median(speeds[0]):.1f} / {statistics.median(speeds[1]):.1f}; ratio {ratio:.3f}")
+    return ratio
+
+
+def describe():
+    """Print the device and the versions that the figures below belong to."""
+    from colabcnn import devices
+
+    print(f"{devices.device_name()}; {devices.versions()}; {platform.platform()}")
