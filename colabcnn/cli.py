@@ -12,7 +12,7 @@ from colabcnn.experiments import ABLATIONS
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 DEMO_FOLDER = "colabcnn-demo"
-DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1600, 500, 5, 16
+DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1500, 200, 5, 16
 
 DATA_HELP = (
     "cifar10: $CIFAR10_DIR, else Keras's cache, else a download; synthetic: images drawn by code, needs nothing; "

@@ -94,6 +94,7 @@ def _draw(axes, histories, metric, line):
         axes.axhline(line, color="#555555", linewidth=1, linestyle=":")
     if not several:
         axes.set_title(next(iter(histories)), fontsize=10)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25)

@@ -53,6 +53,8 @@ class RunFolder:
             raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for leftover in self.path.rglob(".*.partial"):  # what a kill in the middle of a write leaves behind
+                leftover.unlink()
             write_atomically(self.path / ".writable", "")
             (self.path / ".writable").unlink()
         except OSError as error:

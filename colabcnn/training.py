@@ -110,8 +110,9 @@ def run(
             precision = saved.run["precision"]
         epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
         if _nothing_left(saved, epochs):
-            progress.say(f"{folder.path}: {saved.checkpoint.metadata['reason']}; nothing is left to train.")
-            return _finish(folder, saved.checkpoint)
+            result = _finish(folder, saved.checkpoint, epochs)
+            progress.say(f"{folder.path}: {result.reason}; nothing is left to train.")
+            return result
         precision = devices.auto_precision() if precision == "auto" else precision
         split = _load(data, train_size, val_size, holdout)
         run = {
@@ -127,8 +128,7 @@ def run(
         if saved.run:
             check_same_run(folder, saved.run, run)
         _train(folder, experiment, run, saved.checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress)
-        checkpoint = read_saved(folder).checkpoint
-        return _finish(folder, checkpoint)
+        return _finish(folder, read_saved(folder).checkpoint, epochs)
 
 
 def _train(folder, experiment, run, checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress):
@@ -233,9 +233,12 @@ def _nothing_left(saved, epochs):
     return ended_early or saved.epoch >= epochs
 
 
-def _finish(folder, checkpoint):
+def _finish(folder, checkpoint, epochs):
     """Bring everything else in the folder up to date with the newest checkpoint; a kill may have left it behind."""
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
+    reason = checkpoint.metadata["reason"]
+    if not complete and checkpoint.epoch >= epochs:
+        complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} asked for"
     write_history(folder.history_csv, history)
     if not folder.curves_png.exists():
         save_curves(folder.path, folder.curves_png)
@@ -243,7 +246,7 @@ def _finish(folder, checkpoint):
         partial = folder.path / ".partial.keras"
         network_with_weights(checkpoint.metadata["run"], checkpoint.best).save(partial)
         partial.replace(folder.model_keras)
-    return Result(folder.path, history, complete, checkpoint.metadata["reason"])
+    return Result(folder.path, history, complete, reason)
 
 
 def _older(path, than):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 from colabcnn.experiments import ABLATIONS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The tests train the same small network again and again, many in a process of its own; under JAX the compilation is
+# most of the time. The cache is the session's own unless the caller names one.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 WORKER = Path(__file__).parent / "worker.py"
 
 

@@ -59,7 +59,7 @@ def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, start_worker
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start_worker(whole, **options))
     moment = random.Random(f"{backend} {precision}")
-    for epoch in (1, 3):
+    for epoch in (1, 3) if precision == "float32" else (2,):
         process = start_worker(killed, **options)
         wait_for_epoch(process, killed, epoch)
         time.sleep(moment.uniform(0, 0.3))
@@ -99,6 +99,22 @@ def test_best_weights_survive_when_later_epochs_are_worse(tmp_path, small_experi
     if int(np.argmax(longer.history["val_accuracy"])) + 1 == best:
         assert longer.history["val_accuracy"][best - 1] == result.history["val_accuracy"][best - 1]
     assert len(checkpoint.best) == len(checkpoint.model)
+
+
+def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experiment, small_options):
+    stopped = run(small_experiment, tmp_path, hours=1e-9, **{**small_options, "epochs": 9})
+    assert not stopped.complete
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert (result.complete, result.reason) == (True, "1 epochs are done and 1 asked for")
+    assert result.history == stopped.history
+
+
+def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    partial = tmp_path / "checkpoints" / ".epoch-000002.123.partial"
+    partial.write_bytes(b"half")
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert not partial.exists()
 
 
 def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):

@@ -24,8 +24,8 @@ def test_fewer_images_are_the_first_of_more_and_none_is_in_both_sets():
 
 
 def test_augmentation_helps_on_it(tmp_path, small_experiment):
-    experiment = replace(small_experiment, name="synthetic", filters=(16, 32, 64), dropout=0.0, batch_size=32)
-    options = {"data": "synthetic", "train_size": 800, "val_size": 500, "epochs": 12, "quiet": True}
+    experiment = replace(small_experiment, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
+    options = {"data": "synthetic", "train_size": 200, "val_size": 500, "epochs": 60, "quiet": True}
     without = run(replace(experiment, augmentation=None), tmp_path / "without", **options).history
     with_it = run(experiment, tmp_path / "with", **options).history
     assert without["accuracy"][-1] > 0.9  # it was learned by heart

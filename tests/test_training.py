@@ -213,7 +213,7 @@ def test_variant_of_ones_own_trains(tmp_path, small_experiment, small_options):
 
 def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_folder):
     experiment = replace(small_experiment, name="real", filters=(16, 32, 64), augmentation=None, dropout=0.0)
-    options = {"data": str(cifar10_folder), "train_size": 2048, "val_size": 500, "epochs": 3, "quiet": True}
+    options = {"data": str(cifar10_folder), "train_size": 1024, "val_size": 100, "epochs": 3, "quiet": True}
     history = run(experiment, tmp_path, **options).history
     assert history["loss"][0] > history["loss"][1] > history["loss"][2]
     assert history["accuracy"][-1] > 0.25
