@@ -20,7 +20,8 @@ from colabcnn.history import empty_history
 from colabcnn.progress import ProgressLine
 from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder
-from colabcnn.trainer import PlanEpoch, TrainingModel
+from colabcnn.session import compiled_model
+from colabcnn.trainer import PlanEpoch
 
 VAL_SIZE = 250
 
@@ -47,9 +48,7 @@ def main():
 def our_epoch(split, precision, folder):
     """Return a function that trains one more epoch as `run` does."""
     experiment = ABLATIONS["06_final"]
-    model = TrainingModel(build_model(experiment, precision=precision), split)
-    model.compile(optimizer(precision), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.build_state()
+    model = compiled_model(experiment, split, seed=0, precision=precision)
     plan = PlanEpoch(experiment, 0, len(split.train_labels))
     progress = ProgressLine(quiet=True)
     run = {"experiment": experiment.settings()}
@@ -86,7 +85,9 @@ class StopAfterOne(keras.callbacks.Callback):
 def bare_epoch(split, precision):
     """Return a function that trains one epoch by plain `Model.fit`."""
     model = build_model(ABLATIONS["06_final"], precision=precision)
-    model.compile(optimizer(precision), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    adam = keras.optimizers.Adam(ABLATIONS["06_final"].learning_rate)
+    optimizer = keras.optimizers.LossScaleOptimizer(adam) if precision == "mixed_float16" else adam
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     images, val_images = (values.astype(np.float32) / 255 for values in (split.train_images, split.val_images))
 
     def epoch():
@@ -100,12 +101,6 @@ def bare_epoch(split, precision):
         )
 
     return epoch
-
-
-def optimizer(precision):
-    """Return the article network's optimizer for a precision, as `run` makes it."""
-    adam = keras.optimizers.Adam(ABLATIONS["06_final"].learning_rate)
-    return keras.optimizers.LossScaleOptimizer(adam) if precision == "mixed_float16" else adam
 
 
 if __name__ == "__main__":

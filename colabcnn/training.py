@@ -1,30 +1,21 @@
 """`run`: begin a run, go on with it, or return what it became; always the same call."""
 
 import contextlib
-import datetime
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import keras
-import numpy as np
 
 from colabcnn import devices
 from colabcnn.data import load_data, split_data
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
 from colabcnn.experiments import find_experiment
-from colabcnn.history import empty_history, write_history
-from colabcnn.model import PRECISIONS, build_model
+from colabcnn.history import write_history
+from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
-from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder, check_same_run, read_saved
-from colabcnn.trainer import PlanEpoch, TrainingModel
-
-VALIDATION_BATCH_SIZE = 250
+from colabcnn.session import train_session
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ def run(
         epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
         if _nothing_left(saved, epochs):
             result = _finish(folder, saved.checkpoint, epochs)
-            progress.say(f"{folder.path}: {result.reason}; nothing is left to train.")
+            progress.say(f"{folder.path}: nothing is left to train.")
             return result
         precision = devices.auto_precision() if precision == "auto" else precision
         split = _load(data, train_size, val_size, holdout)
@@ -127,90 +118,18 @@ def run(
         }
         if saved.run:
             check_same_run(folder, saved.run, run)
-        _train(folder, experiment, run, saved.checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress)
-        return _finish(folder, read_saved(folder).checkpoint, epochs)
-
-
-def _train(folder, experiment, run, checkpoint, split, began, hours, checkpoint_minutes, callbacks, progress):
-    """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours."""
-    done = checkpoint.epoch if checkpoint else 0
-    start = {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "first_epoch": done + 1,
-        "device": devices.device_name(),
-        "versions": devices.versions(),
-        "commit": devices.commit(),
-    }
-    run["starts"].append(start)
-    folder.write_run(run)
-    progress.say(
-        f"{experiment.name}, seed {run['seed']}: epoch {done + 1} to {run['epochs']} on {start['device']}, "
-        f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
-    )
-    model = _compiled(experiment, run, split)
-    history = checkpoint.metadata["history"] if checkpoint else empty_history()
-    if checkpoint:
-        _assign(model.network.weights, checkpoint.model, "weights")
-        _assign(model.optimizer.variables, checkpoint.optimizer, "optimizer variables")
-    write_history(folder.history_csv, history)
-    plan = PlanEpoch(experiment, run["seed"], run["train_size"])
-    recorder = Recorder(
-        folder,
-        run,
-        history,
-        checkpoint.best if checkpoint else None,
-        checkpoint_minutes=checkpoint_minutes,
-        deadline=began + hours * 3600 if hours else None,
-        progress=progress,
-    )
-    try:
-        with _sigterm_as_interrupt():
-            model.fit(
-                np.arange(run["train_size"]),
-                batch_size=experiment.batch_size,
-                validation_data=(np.arange(run["val_size"]),),
-                validation_batch_size=VALIDATION_BATCH_SIZE,
-                epochs=run["epochs"],
-                initial_epoch=done,
-                shuffle=False,  # The plan is the order.
-                verbose=0,
-                callbacks=[plan, *callbacks, recorder],
-            )
-        start["ended"] = recorder.reason
-    except KeyboardInterrupt:
-        start["ended"] = "interrupted"
-        progress.say(f"Stopped. {_where_it_stands(folder)}")
-        raise
-    except Error as error:
-        start["ended"] = str(error)
-        raise
-    finally:
-        start["last_epoch"] = history["epoch"][-1] if history["epoch"] else 0
-        if "ended" in start:
-            folder.write_run(run)
-
-
-def _compiled(experiment, run, split):
-    """Return the `TrainingModel`, compiled, with all of its state in place."""
-    network = build_model(experiment, seed=run["seed"], precision=run["precision"])
-    optimizer = keras.optimizers.Adam(experiment.learning_rate)
-    if run["precision"] == "mixed_float16":
-        # Keras does this by itself under a global float16 policy only.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model = TrainingModel(network, split)
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.build_state()
-    return model
-
-
-def _assign(variables, arrays, what):
-    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
-        raise Error(
-            f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this Keras ({len(variables)} variables); "
-            "go on with the versions that the last start in run.json names."
+        train_session(
+            folder,
+            experiment,
+            run,
+            saved.checkpoint,
+            split,
+            deadline=began + hours * 3600 if hours else None,
+            checkpoint_minutes=checkpoint_minutes,
+            callbacks=callbacks,
+            progress=progress,
         )
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+        return _finish(folder, read_saved(folder).checkpoint, epochs)
 
 
 def _restore(folder, progress):
@@ -221,8 +140,6 @@ def _restore(folder, progress):
     if saved.passed_over and saved.checkpoint is None:
         kept = folder.set_aside_checkpoints()
         progress.say(f"No checkpoint could be read; they are kept in {kept}, and training begins at epoch 1.")
-    elif saved.checkpoint:
-        progress.say(f"Going on from the checkpoint of epoch {saved.epoch}.")
     return saved
 
 
@@ -279,32 +196,6 @@ def _check_arguments(epochs, seed, hours, precision, holdout, checkpoint_minutes
             raise Error(f"{name} is {value!r}; expected a number {low} 0.")
     if precision != "auto" and precision not in PRECISIONS:
         raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
-
-
-def _where_it_stands(folder):
-    epoch = read_saved(folder).epoch
-    return (
-        f"The checkpoint of epoch {epoch} stands; the same call goes on from it."
-        if epoch
-        else "No checkpoint was taken yet; the same call begins at epoch 1."
-    )
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt():
-    """Treat SIGTERM as Ctrl-C while training; only the main thread may set a handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
