@@ -56,19 +56,31 @@ def _sample(images, rows, columns):
     Four gathers of whole pixels: gathering ready-made 2x2 neighbourhoods once was a quarter slower on two CPU cores.
     """
     _, height, width, channels = images.shape
-    top = ops.minimum(ops.floor(rows), height - 2)
-    left = ops.minimum(ops.floor(columns), width - 2)
-    down, right = ops.expand_dims(rows - top, -1), ops.expand_dims(columns - left, -1)
     first_pixel = ops.reshape(ops.arange(ops.shape(images)[0], dtype="int32") * (height * width), (-1, 1, 1))
-    corner = first_pixel + ops.cast(top, "int32") * width + ops.cast(left, "int32")
     pixels = ops.reshape(images, (-1, channels))
+    (even_row, even_row_weight), (odd_row, odd_row_weight) = _neighbours(rows, height)
+    (even_column, even_column_weight), (odd_column, odd_column_weight) = _neighbours(columns, width)
 
-    def at(offset):
-        return ops.cast(ops.take(pixels, corner + offset, axis=0), "float32")
+    def at(row, column):
+        return ops.cast(ops.take(pixels, first_pixel + row * width + column, axis=0), "float32")
 
-    upper = at(0) * (1 - right) + at(1) * right
-    lower = at(width) * (1 - right) + at(width + 1) * right
-    return upper * (1 - down) + lower * down
+    even = at(even_row, even_column) * even_column_weight + at(even_row, odd_column) * odd_column_weight
+    odd = at(odd_row, even_column) * even_column_weight + at(odd_row, odd_column) * odd_column_weight
+    return even * even_row_weight + odd * odd_row_weight
+
+
+def _neighbours(positions, size):
+    """Return the even and the odd whole position next to each fractional one, `int32`, each with its weight.
+
+    Not the lower and the upper one: XLA computes `positions` once for the index and once for the weight, rounded
+    differently, and where the two fall on either side of a whole number the pixel beside the right one is taken with
+    full weight. Here each index changes only where its weight is zero.
+    """
+    even = 2 * ops.floor((positions + 1) / 2)
+    below = 2 * ops.floor(positions / 2)
+    odd_weight = ops.expand_dims(1 - ops.abs(positions - below - 1), -1)
+    index = [ops.cast(ops.minimum(whole, size - 1), "int32") for whole in (even, below + 1)]
+    return (index[0], 1 - odd_weight), (index[1], odd_weight)
 
 
 def _per_image(values, rank):

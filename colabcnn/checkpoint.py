@@ -114,11 +114,11 @@ def checkpoint_files(folder):
 
 
 def newest_checkpoint(folder):
-    """Return `(checkpoint, passed_over)`: the newest that verifies, or None, and why newer ones were not taken."""
-    passed_over = []
+    """Return `(checkpoint, passed_over)`: the newest that verifies, or None, and, by path, why newer ones were not."""
+    passed_over = {}
     for path in checkpoint_files(folder):
         try:
             return read_checkpoint(path), passed_over
         except Error as error:
-            passed_over.append(str(error))
+            passed_over[path] = str(error)
     return None, passed_over

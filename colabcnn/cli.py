@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -43,6 +44,9 @@ def main(arguments=None):
         # Whoever read our output has gone, as `| head` does; keep Python from flushing into the void at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        print(f"colabcnn: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _demo(options):
@@ -141,7 +145,7 @@ def _status(options):
 def _evaluate(options):
     from colabcnn.evaluation import evaluate
 
-    measured = evaluate(options.run_dir, data=options.data)
+    measured = evaluate(options.run_dir, data=options.data, progress=True)
     for name in ("last_epoch", "best_epoch"):
         one = measured[name]
         print(
@@ -168,7 +172,10 @@ def _span(text):
     try:
         if not colon:
             raise ValueError
-        return tuple(float(end) if end else None for end in (low, high))
+        span = tuple(float(end) if end else None for end in (low, high))
+        if not all(end is None or math.isfinite(end) for end in span):
+            raise ValueError
+        return span
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range; expected LOW:HIGH, such as 250:400") from None
 
@@ -190,7 +197,12 @@ def _parser():
     train.add_argument("--train-size", type=int, metavar="N", help="the first N training images (default: all)")
     train.add_argument("--val-size", type=int, metavar="N", help="the first N validation images (default: all)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    train.add_argument("--hours", type=float, metavar="H", help="end in order before so many hours from now are over")
+    train.add_argument(
+        "--hours",
+        type=float,
+        metavar="H",
+        help="end in order before so many hours from now are over, after one epoch at least",
+    )
     train.add_argument(
         "--precision",
         default="auto",
@@ -219,7 +231,11 @@ def _parser():
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure a run on the test set, once; writes test.json")
     evaluate.add_argument("run_dir", metavar="DIR", help="the run's folder")
-    evaluate.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: what the run names)")
+    evaluate.add_argument(
+        "--data",
+        metavar="DATA",
+        help="the folder of CIFAR-10, if the run was trained on it (default: found as `train` finds it)",
+    )
 
     plot = _verb(verbs, "plot", _plot, "draw the curves of one run or several")
     plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")

@@ -1,6 +1,6 @@
 """CIFAR-10 from its official files, each checked before it is opened, and the split into training and validation."""
 
-import errno
+import contextlib
 import hashlib
 import os
 import pickle
@@ -13,7 +13,7 @@ import numpy as np
 from colabcnn import colab
 from colabcnn.errors import Error
 from colabcnn.experiments import NUM_CLASSES
-from colabcnn.storage import copy_atomically, write_atomically
+from colabcnn.storage import DISK_ERRORS, copy_atomically, write_atomically
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -30,8 +30,6 @@ FILE_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Split(NamedTuple):
@@ -90,10 +88,17 @@ def load_data(data, *, size=None):
         As `load_cifar10`.
     """
     if data == "synthetic":
+        if size and size > 1_000_000:
+            raise Error(f"{size} synthetic images are asked for; expected a million at most.")
         from colabcnn.synthetic import load_synthetic
 
         return load_synthetic(size or 50000)
     return load_cifar10(None if data == "cifar10" else data)
+
+
+def data_name(data):
+    """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
+    return "synthetic" if data == "synthetic" else "cifar10"
 
 
 def split_data(train, test, *, train_size=None, val_size=None, holdout=0):
@@ -181,13 +186,16 @@ def _download():
     kept = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        if kept and kept.is_file() and not archive.is_file():
-            copy_atomically(kept, archive)
+        if kept:
+            with _drive_may_fail(kept):
+                copy_atomically(kept, archive)
         archive = _get_archive()
         folder = _unpack(archive)
-        if kept and not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            copy_atomically(archive, kept)
+        if kept:
+            with _drive_may_fail(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                if not kept.is_file() or kept.stat().st_size != archive.stat().st_size:
+                    copy_atomically(archive, kept)
         archive.unlink()
     except OSError as error:
         raise Error(
@@ -197,6 +205,17 @@ def _download():
     return folder
 
 
+@contextlib.contextmanager
+def _drive_may_fail(kept):
+    """Go on without Drive's copy, which only saves the next session a download, and say so."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        print(f"CIFAR-10 is not kept on Drive, the next session downloads it again: {kept}: {error.strerror}.")
+
+
 def _get_archive():
     from keras.utils import get_file
 
@@ -204,7 +223,7 @@ def _get_archive():
         # Checks the SHA-256 of a file that is there and fetches it again when it differs.
         return Path(get_file(ARCHIVE_NAME, ARCHIVE_URL, file_hash=ARCHIVE_SHA256, cache_dir=_cache().parent))
     except Exception as error:  # Keras raises bare Exceptions and ValueErrors here.
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         (_cache() / ARCHIVE_NAME).unlink(missing_ok=True)
         raise Error(

@@ -37,7 +37,9 @@ def device_name():
         gpus = tf.config.list_physical_devices("GPU")
         if gpus:
             return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return f"{_processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    # Only Linux knows how many of the cores this process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor_name()}, {cores} cores"
 
 
 def auto_precision():

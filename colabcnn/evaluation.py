@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from colabcnn.data import load_data
+from colabcnn.data import data_name, load_data
 from colabcnn.errors import Error
 from colabcnn.experiments import Experiment
 from colabcnn.history import best_epoch
@@ -30,12 +30,13 @@ def load_model(run_dir):
     return network_with_weights(checkpoint.metadata["run"], checkpoint.best)
 
 
-def evaluate(run_dir, *, data=None):
+def evaluate(run_dir, *, data=None, progress=False):
     """Measure a run on the whole test set, once, and keep the result in its `test.json`.
 
     Args:
         run_dir: the run's folder.
-        data: "cifar10", "synthetic" or a folder; None takes what the run names.
+        data: None takes what the run names; a folder says where the CIFAR-10 of a run on CIFAR-10 is.
+        progress: show Keras's progress bar.
 
     Returns:
         A dict of `epoch` and `weights_sha256` (of the newest checkpoint), `test_size`, and under `last_epoch` and
@@ -46,14 +47,16 @@ def evaluate(run_dir, *, data=None):
         Error: there is no run in that folder, no checkpoint of it, or no data.
     """
     folder, checkpoint = _checkpoint(run_dir)
+    run = checkpoint.metadata["run"]
+    if data is not None and data_name(data) != run["data"]:
+        raise Error(f"{folder.path} was trained on {run['data']}, not on {data!r}; leave the data out.")
     digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
-        if measured["weights_sha256"] == digest:
+        if measured["weights_sha256"] == digest and {"test_size", "last_epoch", "best_epoch"} <= set(measured):
             return measured
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    run = checkpoint.metadata["run"]
     _, (images, labels) = load_data(data or run["data"], size=1)
     history = checkpoint.metadata["history"]
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
@@ -64,7 +67,7 @@ def evaluate(run_dir, *, data=None):
         network = network_with_weights(run, weights, precision=run["precision"])
         network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         scaled = images.astype(np.float32) / 255
-        loss, accuracy = network.evaluate(scaled, labels, batch_size=250, verbose=0)
+        loss, accuracy = network.evaluate(scaled, labels, batch_size=250, verbose="auto" if progress else 0)
         measured[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured
@@ -80,6 +83,6 @@ def network_with_weights(run, weights, precision="float32"):
 def _checkpoint(run_dir):
     folder, saved = open_run(run_dir)
     if saved.checkpoint is None:
-        detail = " ".join(saved.passed_over) or "none was taken yet."
+        detail = " ".join(saved.passed_over.values()) or "none was taken yet."
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Train the run on, and try again.")
     return folder, saved.checkpoint

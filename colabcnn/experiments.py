@@ -1,4 +1,4 @@
-"""The article's six experiments, each the one before with one change."""
+"""The article's six experiments, each made from an earlier one by what the article changed."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType

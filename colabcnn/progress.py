@@ -22,12 +22,20 @@ class ProgressLine:
         self._quiet = quiet
         self._shown_at = float("-inf")
         self._display = None if quiet else _notebook_display()
+        self._open = False
         self._terminal = not quiet and self._display is None and sys.stdout.isatty()
 
     def say(self, message):
         """Print a message on a line of its own."""
+        self._open = False
         if not self._quiet:
             print(f"\r\x1b[K{message}" if self._terminal else message, flush=True)
+
+    def end(self):
+        """End the line, so that whatever is printed next stands below it."""
+        if self._open:
+            print(flush=True)
+            self._open = False
 
     def update(self, text, *, milestone=False, last=False):
         """Show a state.
@@ -47,6 +55,7 @@ class ProgressLine:
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
             print(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "", flush=True)
+            self._open = not last
         else:
             print(text(), flush=True)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from colabcnn.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch
-from colabcnn.storage import write_atomically
+from colabcnn.storage import remove_partial, write_atomically
 
 # What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
-FINGERPRINT = ("experiment", "seed", "data_sha256", "train_size", "val_size", "holdout", "precision")
+FINGERPRINT = ("experiment", "seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,10 @@ class RunFolder:
         Raises:
             Error: it is a file, or nothing can be written there.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
             self.path.mkdir(parents=True, exist_ok=True)
-            for leftover in self.path.rglob(".*.partial"):  # what a kill in the middle of a write leaves behind
-                leftover.unlink()
             write_atomically(self.path / ".writable", "")
             (self.path / ".writable").unlink()
         except OSError as error:
@@ -72,14 +70,26 @@ class RunFolder:
             run = json.loads(self.run_json.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return run if isinstance(run, dict) and all(field in run for field in FINGERPRINT) else None
+        needed = (*FINGERPRINT, "epochs", "starts")
+        return run if isinstance(run, dict) and all(field in run for field in needed) else None
 
-    def set_aside_checkpoints(self):
-        """Rename the folder of checkpoints, so that nothing of it is lost, and return its new path."""
+    def set_aside(self, paths):
+        """Move files of the run into a new folder of their own, so that nothing is lost, and return that folder."""
         number = 1
         while (target := self.path / f"set-aside-{number}").exists():
             number += 1
-        return self.checkpoints.rename(target)
+        target.mkdir()
+        for path in paths:
+            if path.exists():
+                path.rename(target / path.name)
+        return target
+
+    def remove_partials(self):
+        """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
+        for path in (self.run_json, self.history_csv, self.curves_png, self.model_keras, self.test_json):
+            remove_partial(path)
+        for partial in self.checkpoints.glob(".epoch-*.safetensors.*.partial"):
+            partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,12 @@ class Saved:
     Args:
         run: as `run.json`, from the checkpoint where there is one; None for a folder without a run.
         checkpoint: the newest that verifies, or None.
-        passed_over: why newer checkpoint files were not taken, a sentence each.
+        passed_over: newer checkpoint files that were not taken, each with the reason as a sentence.
     """
 
     run: dict | None
     checkpoint: Checkpoint | None
-    passed_over: list[str]
+    passed_over: dict[Path, str]
 
     @property
     def epoch(self):
@@ -111,13 +121,25 @@ def read_saved(folder):
     return Saved(run, checkpoint, passed_over)
 
 
+def run_folder(run_dir):
+    """Return the `RunFolder` at a path, `~` for the home folder.
+
+    Raises:
+        Error: a home folder that is nobody's.
+    """
+    try:
+        return RunFolder(Path(run_dir).expanduser())
+    except RuntimeError as error:
+        raise Error(f"{run_dir}: {error}; give the folder's whole path.") from None
+
+
 def open_run(run_dir):
     """Return `(RunFolder, Saved)` of an existing run.
 
     Raises:
         Error: there is no run in that folder.
     """
-    folder = RunFolder(Path(run_dir).expanduser())
+    folder = run_folder(run_dir)
     saved = read_saved(folder)
     if saved.run is None:
         raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
@@ -141,7 +163,7 @@ def status(run_dir):
     folder, saved = open_run(run_dir)
     checkpoint = saved.checkpoint
     if checkpoint is None and checkpoint_files(folder.checkpoints):
-        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.passed_over)}")
+        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.passed_over.values())}")
     history = checkpoint.metadata["history"] if checkpoint else None
     best = best_epoch(history) if history else None
     return {

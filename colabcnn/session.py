@@ -89,6 +89,7 @@ def train_session(folder, experiment, run, checkpoint, split, *, deadline, check
         start["ended"] = str(error)
         raise
     finally:
+        progress.end()
         start["last_epoch"] = history["epoch"][-1] if history["epoch"] else 0
         if "ended" in start:
             folder.write_run(run)

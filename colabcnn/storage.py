@@ -1,9 +1,13 @@
 """Bring bytes to disk whole or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
+
+# What a disk says that is full, write-protected, not ours or broken.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
 
 
 def write_atomically(path, content):
@@ -19,6 +23,12 @@ def write_atomically(path, content):
     content = content.encode() if isinstance(content, str) else content
     with _replacing(Path(path)) as file:
         file.write(content)
+
+
+def remove_partial(path):
+    """Remove what a kill in the middle of writing `path` left beside it."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def copy_atomically(source, target):

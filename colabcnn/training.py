@@ -1,12 +1,13 @@
 """`run`: begin a run, go on with it, or return what it became; always the same call."""
 
 import contextlib
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from colabcnn import devices
-from colabcnn.data import load_data, split_data
+from colabcnn.data import data_name, load_data, split_data
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
 from colabcnn.experiments import find_experiment
@@ -14,8 +15,9 @@ from colabcnn.history import write_history
 from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
-from colabcnn.run_folder import RunFolder, check_same_run, read_saved
+from colabcnn.run_folder import check_same_run, read_saved, run_folder
 from colabcnn.session import train_session
+from colabcnn.storage import DISK_ERRORS, copy_atomically
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ def run(
         data: "cifar10", "synthetic" (drawn by code, needs nothing), or a folder with the official CIFAR-10 files.
         epochs: how many in all; None takes the run's own number, at first the experiment's. More than before extends a
             run; no more than are done returns it.
-        train_size: train on the first so many images; None takes all.
+        train_size: train on the first so many images; None takes all, and whatever it was of a finished run.
         val_size: validate on the first so many images; None takes all.
         seed: int from 0; weights, order, augmentation and dropout are functions of it.
-        hours: end in order, with a checkpoint, before so many hours from now are used up; None sets no limit.
+        hours: end in order, with a checkpoint, before so many hours from now are used up, but not before one epoch is
+            done; None sets no limit.
         precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": what suits the device (float32 on a CPU). A
             run keeps the precision that it began with.
         holdout: 0 validates on the test set, as the article does; N on N training images, which are not trained on.
@@ -86,13 +89,19 @@ def run(
     """
     began = time.monotonic()
     experiment = find_experiment(experiment)
-    given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout}
-    _check_arguments(epochs, seed, hours, precision, holdout, checkpoint_minutes, train_size, val_size)
+    _check_counts(1, epochs=epochs, train_size=train_size, val_size=val_size)
+    _check_counts(0, seed=seed, holdout=holdout)
+    if hours is not None:
+        _check_number("hours", hours, 1e-9, "a number above 0, or None")
+    _check_number("checkpoint_minutes", checkpoint_minutes, 0, "a number from 0")
+    if precision != "auto" and precision not in PRECISIONS:
+        raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+    given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout, "data": data_name(data)}
     progress = ProgressLine(quiet)
-    folder = RunFolder(Path(run_dir).expanduser())
+    folder = run_folder(run_dir)
     folder.create()
     with _disk_errors_readable(folder):
-        saved = _restore(folder, progress)
+        saved = read_saved(folder)
         if saved.run:
             given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
             left_open = {"train_size": None, "val_size": None, "precision": "auto"}
@@ -108,7 +117,6 @@ def run(
         split = _load(data, train_size, val_size, holdout)
         run = {
             **given,
-            "data": "synthetic" if data == "synthetic" else "cifar10",
             "data_sha256": split.digest(),
             "train_size": len(split.train_labels),
             "val_size": len(split.val_labels),
@@ -118,6 +126,7 @@ def run(
         }
         if saved.run:
             check_same_run(folder, saved.run, run)
+        _set_aside_unusable(folder, saved, progress)
         train_session(
             folder,
             experiment,
@@ -132,22 +141,25 @@ def run(
         return _finish(folder, read_saved(folder).checkpoint, epochs)
 
 
-def _restore(folder, progress):
-    """Read what the folder holds, and say what was passed over."""
-    saved = read_saved(folder)
-    for reason in saved.passed_over:
+def _set_aside_unusable(folder, saved, progress):
+    """Move away what training would overwrite and what cannot be gone on from, and say so; nothing is deleted."""
+    folder.remove_partials()
+    for reason in saved.passed_over.values():
         progress.say(f"Passed over: {reason}")
-    if saved.passed_over and saved.checkpoint is None:
-        kept = folder.set_aside_checkpoints()
-        progress.say(f"No checkpoint could be read; they are kept in {kept}, and training begins at epoch 1.")
-    return saved
+    unusable = list(saved.passed_over)
+    if saved.checkpoint is None:
+        unusable += [folder.history_csv, folder.curves_png, folder.model_keras, folder.test_json]
+    if any(path.exists() for path in unusable):
+        kept = folder.set_aside(unusable)
+        epoch = f"goes on at epoch {saved.epoch + 1}" if saved.checkpoint else "begins at epoch 1"
+        progress.say(f"What cannot be gone on from is kept in {kept}; training {epoch}.")
 
 
 def _nothing_left(saved, epochs):
     if saved.checkpoint is None:
         return False
     ended_early = saved.checkpoint.metadata["complete"] and saved.epoch < saved.checkpoint.metadata["run"]["epochs"]
-    return ended_early or saved.epoch >= epochs
+    return saved.epoch >= epochs or (ended_early and epochs <= saved.checkpoint.metadata["run"]["epochs"])
 
 
 def _finish(folder, checkpoint, epochs):
@@ -160,9 +172,10 @@ def _finish(folder, checkpoint, epochs):
     if not folder.curves_png.exists():
         save_curves(folder.path, folder.curves_png)
     if complete and _older(folder.model_keras, folder.checkpoints):
-        partial = folder.path / ".partial.keras"
-        network_with_weights(checkpoint.metadata["run"], checkpoint.best).save(partial)
-        partial.replace(folder.model_keras)
+        with tempfile.TemporaryDirectory() as elsewhere:
+            saved = Path(elsewhere) / "model.keras"
+            network_with_weights(checkpoint.metadata["run"], checkpoint.best).save(saved)
+            copy_atomically(saved, folder.model_keras)
     return Result(folder.path, history, complete, reason)
 
 
@@ -176,26 +189,15 @@ def _load(data, train_size, val_size, holdout):
     return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
 
 
-def _check_arguments(epochs, seed, hours, precision, holdout, checkpoint_minutes, train_size, val_size):
-    counts = {"epochs": epochs, "train_size": train_size, "val_size": val_size}
-    for name, value in counts.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise Error(f"{name} is {value!r}; expected a whole number from 1.")
-    for name, value in {"seed": seed, "holdout": holdout}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise Error(f"{name} is {value!r}; expected a whole number from 0.")
-    for name, value, low in (("hours", hours, "above"), ("checkpoint_minutes", checkpoint_minutes, "from")):
-        if value is None and name == "hours":
-            continue
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not value >= 0
-            or value == 0 == (low == "from")
-        ):
-            raise Error(f"{name} is {value!r}; expected a number {low} 0.")
-    if precision != "auto" and precision not in PRECISIONS:
-        raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+def _check_counts(least, **values):
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63):
+            raise Error(f"{name} is {value!r}; expected a whole number from {least}.")
+
+
+def _check_number(name, value, least, expected):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+        raise Error(f"{name} is {value!r}; expected {expected}.")
 
 
 @contextlib.contextmanager
@@ -204,6 +206,8 @@ def _disk_errors_readable(folder):
     try:
         yield
     except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
         raise Error(
             f"{error.filename or folder.path}: {error.strerror or error}. The run stays at its last checkpoint; "
             "make room or mend the folder, and give the same command again."

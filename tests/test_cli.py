@@ -110,6 +110,9 @@ def test_bad_input_is_one_line_and_exit_code_2(run_cli, tmp_path):
     refused(run_cli("evaluate", tmp_path), "holds no run")
     refused(run_cli("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
     refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
+    refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "nan:"), "not a range")
+    refused(run_cli("status", "~nobody-of-that-name/run"), "~nobody-of-that-name")
+    refused(run_cli("status", "x" * 300), "File name too long")
     refused(run_cli("fly"), "fly")
     assert file.read_text() == "precious"
     assert not folder.exists() or not list(folder.iterdir())

@@ -18,6 +18,8 @@ from colabcnn import Error, load_cifar10
 from colabcnn import data as data_module
 from colabcnn.data import FILE_MD5, split_data
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def official_copy(cifar10_folder, tmp_path):

@@ -5,6 +5,8 @@ import pytest
 
 from colabcnn import Augmentation, plan_epoch
 
+pytestmark = pytest.mark.versions
+
 SIZE = 50_000
 AUGMENTATION = Augmentation(channel_shift_range=50.0)
 # The statistical tests' level: each fails by chance once in 10,000 seeds; the seeds are fixed.
@@ -46,16 +48,31 @@ def test_without_augmentation_there_is_an_order_alone():
     assert plan.transforms == {}
 
 
+# In Keras 3 `tx` is drawn from the height's range and moves along columns, `ty` the other way round; here each moves
+# along the axis whose range it is drawn from. In the article the two ranges are equal.
 @pytest.mark.parametrize(
-    ("ours", "keras_name"),
-    [("rotation", "theta"), ("row_shift", "tx"), ("column_shift", "ty"), ("channel_shift", "channel_shift_intensity")],
+    ("ours", "keras_name", "limit"),
+    [
+        ("rotation", "theta", 20),
+        ("row_shift", "tx", 0.2 * 32),
+        ("column_shift", "ty", 0.2 * 32),
+        ("channel_shift", "channel_shift_intensity", 50),
+    ],
 )
-def test_draws_are_distributed_as_keras_draws_them(ours, keras_name):
+def test_draws_are_distributed_as_keras_draws_them(ours, keras_name, limit):
     from scipy.stats import ks_2samp
 
     keras_draws = [parameters[keras_name] for parameters in keras_transforms()]
-    plan = plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION)
-    assert ks_2samp(plan.transforms[ours], keras_draws).pvalue > LEVEL
+    draws = plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION).transforms[ours]
+    assert ks_2samp(draws, keras_draws).pvalue > LEVEL
+    assert np.abs(draws).max() == pytest.approx(limit, rel=1e-3)
+
+
+def test_rows_move_in_the_heights_range_and_columns_in_the_widths():
+    augmentation = Augmentation(height_shift_range=0.25, width_shift_range=0.125)
+    transforms = plan_epoch(0, 1, size=SIZE, augmentation=augmentation).transforms
+    assert np.abs(transforms["row_shift"]).max() == pytest.approx(8, rel=1e-3)
+    assert np.abs(transforms["column_shift"]).max() == pytest.approx(4, rel=1e-3)
 
 
 def test_half_of_the_images_are_flipped_as_keras_flips_them():

@@ -27,12 +27,9 @@ def test_best_epoch_is_the_first_of_equals():
     assert best_epoch(empty_history()) is None
 
 
-@pytest.mark.parametrize("text", ["epoch,loss\n1,0.5\n", "\x00\n", "epoch\nfirst\n"])
+@pytest.mark.parametrize("text", ["epoch,loss\n1,0.5\n", "an HTML page\nand more\n", "epoch\nfirst\n"])
 def test_foreign_file_is_refused_by_line(tmp_path, text):
     (tmp_path / "history.csv").write_text(text)
-    if text == "\x00\n":
-        assert read_history(tmp_path / "history.csv") == empty_history()
-        return
     with pytest.raises(Error, match="line 2"):
         read_history(tmp_path / "history.csv")
 

@@ -14,6 +14,7 @@ import colabcnn
 pytestmark = pytest.mark.versions
 
 ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def in_python(code, **environment):
@@ -76,6 +77,19 @@ def test_only_lower_bounds_are_asked_for():
     lines = (ROOT / "requirements.txt").read_text().split()
     assert {"tensorflow", "numpy", "matplotlib", "ipywidgets", "gdown"} <= {line.partition(">=")[0] for line in lines}
     assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in lines)
+
+
+def test_readmes_table_is_that_of_the_experiments():
+    rows = re.findall(r"^\| `(\d\d_\w+)` \| ([^|]+) \| ([^|]+) \|[^|]+\| ([^|]+) \|", README, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(colabcnn.ABLATIONS)
+    for name, kernels, dropout, reported in rows:
+        experiment = colabcnn.ABLATIONS[name]
+        assert kernels == ", ".join(f"{size}x{size}" for size in experiment.kernel_sizes)
+        assert dropout == (f"{experiment.dropout:.2f}" if experiment.dropout else "none")
+        figures = (experiment.reported.val_accuracy, experiment.reported.best_val_accuracy)
+        assert re.findall(r"(?:about|best) ([\d.]+)", reported) == [
+            str(f) if f != 0.901 else "0.9010" for f in figures if f
+        ]
 
 
 def test_pythons_of_the_card_are_allowed():

@@ -8,6 +8,8 @@ from colabcnn import Error, plot_curves
 from colabcnn.history import write_history
 from colabcnn.plots import save_figure
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def runs(tmp_path):

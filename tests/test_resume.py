@@ -1,13 +1,17 @@
 """A run that was killed and goes on is the run that was never stopped, bit for bit."""
 
 import importlib.util
+import json
 import random
+import shutil
+import signal
 import time
 
+import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, run
+from colabcnn import Error, load_model, run, status
 from colabcnn.checkpoint import newest_checkpoint
 from colabcnn.history import COLUMNS, read_history
 
@@ -64,7 +68,7 @@ def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, start_worker
         wait_for_epoch(process, killed, epoch)
         time.sleep(moment.uniform(0, 0.3))
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     finish(start_worker(killed, **options))
 
     assert differences(whole, killed) == []
@@ -91,14 +95,27 @@ def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, smal
     assert differences(tmp_path / "whole", tmp_path / "extended") == []
 
 
-def test_best_weights_survive_when_later_epochs_are_worse(tmp_path, small_experiment, small_options):
-    result = run(small_experiment, tmp_path, **small_options)
-    best = int(np.argmax(result.history["val_accuracy"])) + 1
-    longer = run(small_experiment, tmp_path, **{**small_options, "epochs": 5})
-    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
-    if int(np.argmax(longer.history["val_accuracy"])) + 1 == best:
-        assert longer.history["val_accuracy"][best - 1] == result.history["val_accuracy"][best - 1]
-    assert len(checkpoint.best) == len(checkpoint.model)
+def test_best_weights_outlive_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
+    """A callback ruins the network after the first epoch and after the resume; the best stay those of epoch 1."""
+
+    class Ruin(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch > 0:
+                weights = self.model.network.get_weights()
+                self.model.network.set_weights([*weights[:-2], 0 * weights[-2], np.eye(10)[0].astype(np.float32)])
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                kept.extend(self.model.network.get_weights())
+            logs["val_accuracy"] = 0.5 - epoch / 10
+
+    kept = []
+    for epochs in (2, 3):
+        callbacks = [Ruin(), Keep()]
+        run(small_experiment, tmp_path, callbacks=callbacks, **{**small_options, "epochs": epochs})
+    assert status(tmp_path)["best_epoch"] == 1
+    assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path).get_weights(), kept, strict=True))
 
 
 def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experiment, small_options):
@@ -111,10 +128,14 @@ def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experi
 
 def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, small_options):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    partial = tmp_path / "checkpoints" / ".epoch-000002.123.partial"
-    partial.write_bytes(b"half")
-    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    partial, foreign = (
+        tmp_path / "checkpoints" / name for name in (".epoch-000002-0.safetensors.9.partial", ".x.partial")
+    )
+    for path in (partial, foreign):
+        path.write_bytes(b"half")
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
     assert not partial.exists()
+    assert foreign.exists()
 
 
 def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
@@ -134,6 +155,7 @@ def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
         ({"train_size": 90}, "train_size is 100, now given 90"),
         ({"val_size": 30}, "val_size is 40, now given 30"),
         ({"holdout": 20}, "holdout is 0, now given 20"),
+        ({"data": "cifar10"}, "data is 'synthetic', now given 'cifar10'"),
         ({"precision": "mixed_bfloat16"}, "precision is 'float32', now given 'mixed_bfloat16'"),
     ],
 )
@@ -176,7 +198,9 @@ def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
-    assert len(list((tmp_path / "set-aside-1").iterdir())) == 3
+    kept = {path.name for path in (tmp_path / "set-aside-1").iterdir()}
+    assert {name for name in kept if not name.startswith("epoch-")} == {"history.csv", "curves.png", "model.keras"}
+    assert len(kept) == 6
     assert "begins at epoch 1" in capsys.readouterr().out
     assert again.history["loss"] == first.history["loss"]
 
@@ -193,6 +217,16 @@ def test_broken_newest_checkpoint_is_passed_over_with_the_reason(tmp_path, small
     assert "Passed over: epoch-000003" in output
     assert "epoch 3 to 3" in output
     assert again.history["loss"] == first.history["loss"]
+    assert [path.name for path in (tmp_path / "set-aside-1").iterdir()] == [newest.name]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_history_without_checkpoints_is_set_aside_not_overwritten(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
+    before = (tmp_path / "history.csv").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints")
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert (tmp_path / "set-aside-1" / "history.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -203,4 +237,5 @@ def test_sigterm_ends_with_the_checkpoint_standing(tmp_path, start_worker, backe
     process.communicate(timeout=60)
     checkpoint, passed_over = newest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint.epoch >= 2
-    assert passed_over == []
+    assert passed_over == {}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]["ended"] == "interrupted"

@@ -101,6 +101,8 @@ def test_evaluate_measures_once(finished, monkeypatch):
     assert json.loads((folder / "test.json").read_text()) == measured
     monkeypatch.setattr(evaluation, "load_data", None)
     assert evaluate(folder) == measured
+    with pytest.raises(Error, match="was trained on synthetic"):
+        evaluate(folder, data="cifar10")
     (folder / "test.json").unlink()
 
 
@@ -156,6 +158,7 @@ def test_run_that_a_callback_ended_is_finished(tmp_path, small_experiment, small
     assert result.complete
     assert result.reason == "stopped by a callback after epoch 2"
     assert run(small_experiment, tmp_path, **options).history["epoch"] == [1, 2]
+    assert run(small_experiment, tmp_path, **{**options, "epochs": 10}).history["epoch"] == list(range(1, 11))
 
 
 def test_tensorboard_goes_on_after_a_resume(tmp_path, small_experiment, small_options):
