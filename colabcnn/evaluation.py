@@ -44,7 +44,7 @@ def evaluate(run_dir, *, data=None, progress=False):
         checkpoint it returns what was measured.
 
     Raises:
-        Error: there is no run in that folder, no checkpoint of it, or no data.
+        Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
     """
     folder, checkpoint = _checkpoint(run_dir)
     run = checkpoint.metadata["run"]
