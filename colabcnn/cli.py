@@ -31,8 +31,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments=None):
     """Run a verb and return its exit code: 0 done, 2 bad arguments or input, 3 stopped in order before the end."""
     options = _parser().parse_args(arguments)
-    # TensorFlow's notices about the processor would stand before every answer.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's notices about the processor, and on a machine without a GPU an error about CUDA, would stand before
+    # every answer; what goes wrong for the user comes as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return options.verb(options)
     except Error as error:
