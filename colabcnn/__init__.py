@@ -27,6 +27,7 @@ _MODULE_OF = {
     "plan_epoch": "epoch_plan",
     "augment": "augmentation",
     "build_model": "model",
+    "CheckpointToDrive": "checkpoint_to_drive",
     "Result": "training",
     "run": "training",
     "evaluate": "evaluation",

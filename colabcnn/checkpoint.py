@@ -1,24 +1,25 @@
-"""Checkpoint files: one file holds everything that a run needs to go on, and its name holds the file's SHA-256.
+"""Checkpoints: one file holds everything that a run needs to go on, and its name holds the file's SHA-256.
 
 The format is safetensors: arrays and text, no pickle, so a checkpoint from someone else is data and never code.
 """
 
+import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colabcnn.checkpoint_files import checkpoint_files, checkpoint_name, read_verified, retire
 from colabcnn.errors import Error
 from colabcnn.storage import write_atomically
 
-KEEP = 3
-_GROUPS = ("model", "optimizer", "best")
-_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
+_KEY = re.compile(r"(\w+)/(\d{4})")
 
 
 @dataclass
@@ -27,32 +28,30 @@ class Checkpoint:
 
     Args:
         epoch: how many epochs are done.
-        model: the network's weights, in the order of `model.weights`.
-        optimizer: the optimizer's variables, in the order of `optimizer.variables`.
-        best: the weights of the epoch with the best validation accuracy, as `model`.
-        metadata: JSON types: `run` (what `run.json` holds), `history` (columns), `complete`, `reason`.
+        arrays: lists of arrays by group: `model` (the network's weights, in the order of `model.weights`), `optimizer`
+            (in the order of `optimizer.variables`), and what else the run needs.
+        metadata: JSON types.
     """
 
     epoch: int
-    model: list[np.ndarray]
-    optimizer: list[np.ndarray]
-    best: list[np.ndarray]
+    arrays: dict[str, list[np.ndarray]]
     metadata: dict
 
     def weights_sha256(self):
         """Return the SHA-256, in hex, over the bytes of the network's weights in order."""
         sha256 = hashlib.sha256()
-        for array in self.model:
+        for array in self.arrays["model"]:
             sha256.update(np.ascontiguousarray(array).data)
         return sha256.hexdigest()
 
 
-def write_checkpoint(folder, checkpoint):
-    """Write a checkpoint, then remove all but the newest `KEEP`.
+def write_checkpoint(folder, checkpoint, good=None):
+    """Write a checkpoint, then remove those that are older than the newest three good ones.
 
     Args:
         folder: where the run's checkpoints lie; made if missing.
         checkpoint: `Checkpoint`.
+        good: set of the names in that folder known to verify; the new one's is added.
 
     Returns:
         The file's path.
@@ -60,21 +59,24 @@ def write_checkpoint(folder, checkpoint):
     Raises:
         OSError: the disk's own; the older checkpoints stand.
     """
-    folder = Path(folder)
+    folder, good = Path(folder), set() if good is None else good
     folder.mkdir(parents=True, exist_ok=True)
     # Keys go by position: Keras's variable names depend on what the process built before. safetensors writes the
     # memory as it lies, wrongly and without a word where it is not contiguous.
     arrays = {
         f"{group}/{index:04d}": np.require(array, requirements="C")
-        for group in _GROUPS
-        for index, array in enumerate(getattr(checkpoint, group))
+        for group, members in checkpoint.arrays.items()
+        for index, array in enumerate(members)
     }
-    metadata = {"epoch": str(checkpoint.epoch), "colabcnn": json.dumps(checkpoint.metadata, allow_nan=False)}
+    metadata = {
+        "epoch": str(checkpoint.epoch),
+        "colabcnn": json.dumps(checkpoint.metadata, allow_nan=False),
+    }
     content = safetensors.numpy.save(arrays, metadata)
-    path = folder / f"epoch-{checkpoint.epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
+    path = folder / checkpoint_name(checkpoint.epoch, content)
     write_atomically(path, content)
-    for old in checkpoint_files(folder)[KEEP:]:
-        old.unlink(missing_ok=True)
+    good.add(path.name)
+    retire(folder, good)
     return path
 
 
@@ -85,36 +87,29 @@ def read_checkpoint(path):
         Error: why the file cannot be used.
     """
     path = Path(path)
-    name = _NAME.fullmatch(path.name)
-    if not name:
-        raise Error(f"{path.name} is not a checkpoint's name; expected epoch-<number>-<SHA-256>.safetensors.")
     try:
-        content = path.read_bytes()
+        content = read_verified(path)
     except OSError as error:
         raise Error(f"{path.name} cannot be read ({error.strerror}).") from None
-    if hashlib.sha256(content).hexdigest() != name[2]:
-        raise Error(f"{path.name} is cut or altered: its {len(content)} bytes do not have the SHA-256 in its name.")
     try:
-        arrays = safetensors.numpy.load(content)
+        loaded = safetensors.numpy.load(content)
         header_size = int.from_bytes(content[:8], "little")
         text = json.loads(content[8 : 8 + header_size])["__metadata__"]
         metadata, epoch = json.loads(text["colabcnn"]), int(text["epoch"])
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        arrays = {}
+        for key in sorted(loaded):
+            arrays.setdefault(_KEY.fullmatch(key)[1], []).append(loaded[key])
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Error(f"{path.name} is whole but not a checkpoint of this library ({error}).") from None
-    groups = {group: [arrays[key] for key in sorted(arrays) if key.startswith(f"{group}/")] for group in _GROUPS}
-    return Checkpoint(epoch, metadata=metadata, **groups)
-
-
-def checkpoint_files(folder):
-    """Return the paths in a folder that are named like checkpoints, newest first; foreign files are passed over."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+    return Checkpoint(epoch, arrays, metadata)
 
 
 def newest_checkpoint(folder):
-    """Return `(checkpoint, passed_over)`: the newest that verifies, or None, and, by path, why newer ones were not."""
+    """Return `(checkpoint, passed_over)`: the newest that verifies, or None, and, by path, why newer ones were not.
+
+    Raises:
+        OSError: the folder is there and cannot be listed.
+    """
     passed_over = {}
     for path in checkpoint_files(folder):
         try:
@@ -122,3 +117,38 @@ def newest_checkpoint(folder):
         except Error as error:
             passed_over[path] = str(error)
     return None, passed_over
+
+
+class CheckpointWriter:
+    """Write checkpoints in the background, one at a time, so that training waits for none of them.
+
+    Args:
+        folder: where the run's checkpoints lie.
+        good: the names in it that are known to verify.
+    """
+
+    def __init__(self, folder, good=()):
+        self._folder = folder
+        self._good = set(good)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing = None
+
+    def write(self, checkpoint):
+        """Wait for the one before, then begin to write; the arrays must not change any more, the metadata may.
+
+        Raises:
+            OSError: the disk's own, of the one before.
+        """
+        self.wait()
+        checkpoint = replace(checkpoint, metadata=copy.deepcopy(checkpoint.metadata))
+        self._writing = self._thread.submit(write_checkpoint, self._folder, checkpoint, self._good)
+
+    def wait(self):
+        """Wait until the last one is on disk.
+
+        Raises:
+            OSError: the disk's own; the older checkpoints stand.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()

@@ -108,6 +108,9 @@ def _train(options):
         precision=options.precision,
         holdout=options.holdout,
         checkpoint_minutes=options.checkpoint_minutes,
+        drive_folder=options.drive_folder,
+        drive_minutes=options.drive_minutes,
+        start_over=options.start_over,
         quiet=options.quiet,
     )
     if not options.quiet:
@@ -223,6 +226,21 @@ def _parser():
         default=1,
         metavar="M",
         help="at least M minutes between two checkpoints, 0: at every epoch (default: %(default)s)",
+    )
+    train.add_argument(
+        "--drive-folder",
+        metavar="DIR",
+        help="deliver the run's files here as it goes, and go on from here on another machine (default: none)",
+    )
+    train.add_argument(
+        "--drive-minutes",
+        type=float,
+        default=10,
+        metavar="M",
+        help="so many minutes between two deliveries (default: %(default)s); the end always delivers",
+    )
+    train.add_argument(
+        "--start-over", action="store_true", help="set the run that is there aside, into set-aside-<n>, and begin anew"
     )
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 

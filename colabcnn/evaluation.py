@@ -27,7 +27,7 @@ def load_model(run_dir):
         Error: there is no run in that folder, or no checkpoint of it.
     """
     checkpoint = _checkpoint(run_dir)[1]
-    return network_with_weights(checkpoint.metadata["run"], checkpoint.best)
+    return network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"])
 
 
 def evaluate(run_dir, *, data=None, progress=False):
@@ -61,8 +61,8 @@ def evaluate(run_dir, *, data=None, progress=False):
     history = checkpoint.metadata["history"]
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
     for name, epoch, weights in (
-        ("last_epoch", checkpoint.epoch, checkpoint.model),
-        ("best_epoch", best_epoch(history), checkpoint.best),
+        ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
+        ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
     ):
         network = network_with_weights(run, weights, precision=run["precision"])
         network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])

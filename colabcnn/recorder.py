@@ -5,15 +5,19 @@ import statistics
 import time
 
 import keras
-import numpy as np
 
-from colabcnn.checkpoint import Checkpoint, write_checkpoint
+from colabcnn.callback_states import restore_states, save_states
+from colabcnn.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.errors import Error
 from colabcnn.history import COLUMNS, best_epoch, write_history
+from colabcnn.interruption import EPOCH_SECONDS
 from colabcnn.plots import save_curves
 from colabcnn.progress import duration
+from colabcnn.variables import read_arrays
 
 CURVES_SECONDS = 30
+# What bringing 48 MB to Drive is taken to need while no delivery has shown it.
+UNKNOWN_DELIVERY_SECONDS = 15
 
 
 class Recorder(keras.callbacks.Callback):
@@ -23,26 +27,55 @@ class Recorder(keras.callbacks.Callback):
         folder: `RunFolder`.
         run: what `run.json` holds; goes into each checkpoint.
         history: columns as `empty_history`; a row is appended in place.
-        best: the best epoch's weights so far, or None.
+        checkpoint: `Checkpoint` that the run goes on from, or None.
+        callbacks: the other callbacks, whose state is kept.
         checkpoint_minutes: at least so long between two checkpoints; 0 takes one every epoch.
         deadline: `time.monotonic()` at which the hours are used up, or None.
+        delivery: `Delivery`, or None.
+        interruption: `Interruption`.
         progress: `ProgressLine`.
     """
 
-    def __init__(self, folder, run, history, best, *, checkpoint_minutes, deadline, progress):
+    def __init__(
+        self,
+        folder,
+        run,
+        history,
+        checkpoint,
+        callbacks,
+        *,
+        checkpoint_minutes,
+        deadline,
+        delivery,
+        interruption,
+        progress,
+    ):
         super().__init__()
         self.folder = folder
         self.run = run
         self.history = history
-        self.best = best
+        self.best = checkpoint.arrays["best"] if checkpoint else None
+        self.callbacks = callbacks
         self.complete = False
         self.reason = ""
+        self._checkpoint = checkpoint
+        self._writer = CheckpointWriter(folder.checkpoints)
         self._pause = checkpoint_minutes * 60
         self._deadline = deadline
+        self._delivery = delivery
+        self._interruption = interruption
         self._progress = progress
         self._session_seconds = []
         self._checkpoint_at = time.monotonic()
         self._curves_at = float("-inf")
+
+    def on_train_begin(self, logs=None):
+        # Keras's own callbacks have just reset themselves.
+        if self._checkpoint:
+            arrays = self._checkpoint.arrays.get("callbacks", [])
+            for name in restore_states(self.callbacks, self._checkpoint.metadata.get("callbacks", []), arrays):
+                self._progress.say(f"{name} was not among the run's callbacks before; it begins anew.")
+        self._interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -50,10 +83,12 @@ class Recorder(keras.callbacks.Callback):
         self._learning_rate = float(self.model.optimizer.learning_rate)
 
     def on_train_batch_begin(self, batch, logs=None):
+        self._interruption.check()
         # Not the end of the batch: its logs would make the host wait for the device at every step.
         self._progress.update(lambda: self._line(f"step {batch + 1}/{self.params['steps']}"))
 
     def on_test_batch_begin(self, batch, logs=None):
+        self._interruption.check()
         self._progress.update(lambda: self._line("validating"))
 
     def on_epoch_end(self, epoch, logs=None):
@@ -65,10 +100,18 @@ class Recorder(keras.callbacks.Callback):
         self._session_seconds.append(seconds)
         network = self.model.network
         if best_epoch(self.history) == self._epoch:
-            self.best = _arrays(network.weights)
+            self.best = read_arrays(network.weights)
         self._decide_whether_to_stop()
         self._save(network)
         self._progress.update(self._line, milestone=True, last=self.model.stop_training or self.complete)
+
+    def wait(self):
+        """Wait until the newest checkpoint is on disk.
+
+        Raises:
+            OSError: the disk's own; the older ones stand.
+        """
+        self._writer.wait()
 
     def _refuse_nonfinite(self, logs):
         for name in ("loss", "val_loss"):
@@ -79,13 +122,26 @@ class Recorder(keras.callbacks.Callback):
                 )
 
     def _decide_whether_to_stop(self):
+        if self._delivery:
+            self._delivery.tick()
         if self.model.stop_training:
             self.complete, self.reason = True, f"stopped by a callback after epoch {self._epoch}"
         elif self._epoch >= self.params["epochs"]:
             self.complete, self.reason = True, f"all {self._epoch} epochs are done"
-        elif self._deadline is not None and time.monotonic() + 1.1 * self._epoch_seconds() > self._deadline:
+        elif self._delivery and self._delivery.newer_session:
+            self.reason = f"a newer session trains this run in {self._delivery.drive}"
+            self.model.stop_training = True
+        elif self._interruption.at is not None:
+            self.reason = f"interrupted after epoch {self._epoch}"
+            self.model.stop_training = True
+        elif self._deadline is not None and time.monotonic() + self._reserve() > self._deadline:
             self.reason = f"the hours are used up after epoch {self._epoch}"
             self.model.stop_training = True
+
+    def _reserve(self):
+        """Return the seconds that another epoch, and bringing it to Drive, may take."""
+        delivery = 0 if self._delivery is None else 2 * (self._delivery.seconds or UNKNOWN_DELIVERY_SECONDS)
+        return 1.1 * self._epoch_seconds() + delivery
 
     def _save(self, network):
         last, now = self.model.stop_training or self.complete, time.monotonic()
@@ -93,16 +149,30 @@ class Recorder(keras.callbacks.Callback):
         if last or now - self._curves_at >= CURVES_SECONDS:
             save_curves(self.folder.path, self.folder.curves_png)
             self._curves_at = time.monotonic()
-        if last or now - self._checkpoint_at >= self._pause:
+        # An epoch that an interruption does not let end is lost back to the last checkpoint.
+        if last or now - self._checkpoint_at >= self._pause or self._session_seconds[-1] > EPOCH_SECONDS:
+            states, arrays = save_states(self.callbacks)
+            groups = {
+                "model": read_arrays(network.weights),
+                "optimizer": read_arrays(self.model.optimizer.variables),
+                "best": self.best,
+                "callbacks": arrays,
+            }
             metadata = {
                 "run": self.run,
                 "history": self.history,
+                "callbacks": states,
                 "complete": self.complete,
                 "reason": self.reason,
             }
-            model, optimizer = _arrays(network.weights), _arrays(self.model.optimizer.variables)
-            write_checkpoint(self.folder.checkpoints, Checkpoint(self._epoch, model, optimizer, self.best, metadata))
+            self._writer.write(Checkpoint(self._epoch, groups, metadata))
             self._checkpoint_at = time.monotonic()
+
+    def _epoch_left(self):
+        """Return the seconds that the epoch in hand will still take; infinite while none has shown it."""
+        if not self._session_seconds:
+            return math.inf
+        return self._epoch_seconds() - (time.monotonic() - self._began)
 
     def _epoch_seconds(self):
         """Return the median of this session's recent epochs; its first one holds the compilation too."""
@@ -124,8 +194,3 @@ class Recorder(keras.callbacks.Callback):
         if self._deadline is not None:
             parts += [f"{max(0.0, self._deadline - time.monotonic()) / 3600:.1f} hours left"]
         return " · ".join(parts)
-
-
-def _arrays(variables):
-    # Copies: under JAX the array may be a view of a buffer that the next step is given to overwrite.
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from colabcnn.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint
+from colabcnn.checkpoint import Checkpoint, newest_checkpoint
+from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch
 from colabcnn.storage import remove_partial, write_atomically
@@ -43,6 +44,11 @@ class RunFolder:
     def test_json(self):
         return self.path / "test.json"
 
+    @property
+    def small_files(self):
+        """All of it can be made anew from a checkpoint, but for `test.json`."""
+        return self.run_json, self.history_csv, self.curves_png, self.model_keras, self.test_json
+
     def create(self):
         """Make the folder if it is missing and see that it can be written to.
 
@@ -73,20 +79,9 @@ class RunFolder:
         needed = (*FINGERPRINT, "epochs", "starts")
         return run if isinstance(run, dict) and all(field in run for field in needed) else None
 
-    def set_aside(self, paths):
-        """Move files of the run into a new folder of their own, so that nothing is lost, and return that folder."""
-        number = 1
-        while (target := self.path / f"set-aside-{number}").exists():
-            number += 1
-        target.mkdir()
-        for path in paths:
-            if path.exists():
-                path.rename(target / path.name)
-        return target
-
     def remove_partials(self):
         """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
-        for path in (self.run_json, self.history_csv, self.curves_png, self.model_keras, self.test_json):
+        for path in self.small_files:
             remove_partial(path)
         for partial in self.checkpoints.glob(".epoch-*.safetensors.*.partial"):
             partial.unlink(missing_ok=True)

@@ -1,25 +1,37 @@
 """One start of a run: from its newest checkpoint to the end of its epochs or of its hours."""
 
-import contextlib
 import datetime
-import signal
-import threading
 
 import keras
 import numpy as np
 
 from colabcnn import devices
+from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.errors import Error
 from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
 from colabcnn.recorder import Recorder
 from colabcnn.run_folder import read_saved
 from colabcnn.trainer import PlanEpoch, TrainingModel
+from colabcnn.variables import assign_arrays
 
 VALIDATION_BATCH_SIZE = 250
 
 
-def train_session(folder, experiment, run, checkpoint, split, *, deadline, checkpoint_minutes, callbacks, progress):
+def train_session(
+    folder,
+    experiment,
+    run,
+    checkpoint,
+    split,
+    *,
+    deadline,
+    checkpoint_minutes,
+    delivery,
+    callbacks,
+    interruption,
+    progress,
+):
     """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours.
 
     Args:
@@ -30,8 +42,13 @@ def train_session(folder, experiment, run, checkpoint, split, *, deadline, check
         split: `Split`.
         deadline: `time.monotonic()` at which the hours are used up, or None.
         checkpoint_minutes: at least so long between two checkpoints.
+        delivery: `Delivery`, or None.
         callbacks: the user's own.
+        interruption: `Interruption`, entered.
         progress: `ProgressLine`.
+
+    Returns:
+        Why it ended, as a sentence.
 
     Raises:
         Error: a loss that is not finite; a checkpoint that does not fit this version of Keras.
@@ -45,54 +62,66 @@ def train_session(folder, experiment, run, checkpoint, split, *, deadline, check
         "versions": devices.versions(),
         "commit": devices.commit(),
     }
+    before = run["starts"][-1] if run["starts"] else start
     run["starts"].append(start)
     folder.write_run(run)
     progress.say(
         f"{experiment.name}, seed {run['seed']}: epoch {done + 1} to {run['epochs']} on {start['device']}, "
         f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
     )
+    _say_what_changed(before, start, run["precision"], progress)
     model = compiled_model(experiment, split, seed=run["seed"], precision=run["precision"])
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
     if checkpoint:
-        _assign(model.network.weights, checkpoint.model, "weights")
-        _assign(model.optimizer.variables, checkpoint.optimizer, "optimizer variables")
+        assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
+        assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
     write_history(folder.history_csv, history)
     plan = PlanEpoch(experiment, run["seed"], run["train_size"])
     recorder = Recorder(
         folder,
         run,
         history,
-        checkpoint.best if checkpoint else None,
+        checkpoint,
+        callbacks,
         checkpoint_minutes=checkpoint_minutes,
         deadline=deadline,
+        delivery=delivery,
+        interruption=interruption,
         progress=progress,
     )
+    if delivery:
+        delivery.begin(next((path.name for path in checkpoint_files(folder.checkpoints)), None))
     try:
-        with _sigterm_as_interrupt():
-            model.fit(
-                np.arange(run["train_size"]),
-                batch_size=experiment.batch_size,
-                validation_data=(np.arange(run["val_size"]),),
-                validation_batch_size=VALIDATION_BATCH_SIZE,
-                epochs=run["epochs"],
-                initial_epoch=done,
-                shuffle=False,  # The plan is the order.
-                verbose=0,
-                callbacks=[plan, *callbacks, recorder],
-            )
+        model.fit(
+            np.arange(run["train_size"]),
+            batch_size=experiment.batch_size,
+            validation_data=(np.arange(run["val_size"]),),
+            validation_batch_size=VALIDATION_BATCH_SIZE,
+            epochs=run["epochs"],
+            initial_epoch=done,
+            shuffle=False,  # The plan is the order.
+            verbose=0,
+            callbacks=[plan, *callbacks, recorder],
+        )
+        if interruption.at is not None and not recorder.complete:
+            raise KeyboardInterrupt
         start["ended"] = recorder.reason
+        return recorder.reason
     except KeyboardInterrupt:
         start["ended"] = "interrupted"
-        progress.say(f"Stopped. {_where_it_stands(folder)}")
         raise
     except Error as error:
         start["ended"] = str(error)
         raise
     finally:
+        interruption.allow(None)
         progress.end()
+        recorder.wait()
         start["last_epoch"] = history["epoch"][-1] if history["epoch"] else 0
         if "ended" in start:
             folder.write_run(run)
+        if start.get("ended") == "interrupted":
+            progress.say(f"Stopped. {_where_it_stands(folder)}")
 
 
 def compiled_model(experiment, split, *, seed, precision):
@@ -108,14 +137,18 @@ def compiled_model(experiment, split, *, seed, precision):
     return model
 
 
-def _assign(variables, arrays, what):
-    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
-        raise Error(
-            f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this Keras ({len(variables)} variables); "
-            "go on with the versions that the last start in run.json names."
-        )
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+def _say_what_changed(before, now, precision, progress):
+    """Say it where a run goes on with another device or other versions than those of its last start."""
+    changed = [f"{before['device']} before, {now['device']} now"] if before["device"] != now["device"] else []
+    changed += [
+        f"{name} {before['versions'].get(name, 'none')} before, {version} now"
+        for name, version in now["versions"].items()
+        if before["versions"].get(name) != version
+    ]
+    if changed:
+        progress.say(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
+    if before["device"] != now["device"] and precision != (suits := devices.auto_precision()):
+        progress.say(f"The run keeps {precision}, which it began with; {suits} would suit this device better.")
 
 
 def _where_it_stands(folder):
@@ -125,20 +158,3 @@ def _where_it_stands(folder):
         if epoch
         else "No checkpoint was taken yet; the same call begins at epoch 1."
     )
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt():
-    """Treat SIGTERM as Ctrl-C while training; only the main thread may set a handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

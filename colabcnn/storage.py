@@ -1,13 +1,16 @@
-"""Bring bytes to disk whole or not at all."""
+"""Bring bytes to disk whole or not at all.
+
+Every call goes through `os`, where a test can make the Nth one fail or be the last one before a kill.
+"""
 
 import contextlib
 import errno
 import os
-import shutil
 from pathlib import Path
 
 # What a disk says that is full, write-protected, not ours or broken.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
+_BLOCK = 1 << 20
 
 
 def write_atomically(path, content):
@@ -21,8 +24,38 @@ def write_atomically(path, content):
         OSError: the disk's own; nothing is left of the new file.
     """
     content = content.encode() if isinstance(content, str) else content
-    with _replacing(Path(path)) as file:
-        file.write(content)
+    with _replacing(Path(path)) as descriptor:
+        _write_all(descriptor, content)
+
+
+def copy_atomically(source, target):
+    """Copy a file with the same promise as `write_atomically`; return how many bytes it has."""
+    size = 0
+    with open(source, "rb") as reader, _replacing(Path(target)) as descriptor:
+        while block := reader.read(_BLOCK):
+            _write_all(descriptor, block)
+            size += len(block)
+    return size
+
+
+def set_aside(folder, paths):
+    """Move files of a folder into a new folder within it, so that nothing is lost.
+
+    Args:
+        folder: the run's folder.
+        paths: files and folders below it; what is not there is passed over.
+
+    Returns:
+        The new folder, `set-aside-<n>`.
+    """
+    number = 1
+    while (target := Path(folder, f"set-aside-{number}")).exists():
+        number += 1
+    target.mkdir()
+    for path in map(Path, paths):
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(target / path.name)
+    return target
 
 
 def remove_partial(path):
@@ -31,25 +64,29 @@ def remove_partial(path):
         partial.unlink(missing_ok=True)
 
 
-def copy_atomically(source, target):
-    """Copy a file with the same promise as `write_atomically`."""
-    with open(source, "rb") as reader, _replacing(Path(target)) as file:
-        shutil.copyfileobj(reader, file, 1 << 20)
-
-
 @contextlib.contextmanager
 def _replacing(path):
     """Open a partial file beside `path` that takes its place at the end, and is removed if there is an exception."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(partial, path)
         _sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def _write_all(descriptor, content):
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _sync_folder(folder):
@@ -57,5 +94,9 @@ def _sync_folder(folder):
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems do not know fsync on a folder; the file itself is there.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

@@ -8,16 +8,23 @@ from pathlib import Path
 
 from colabcnn import devices
 from colabcnn.data import data_name, load_data, split_data
+from colabcnn.delivery import Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
 from colabcnn.experiments import find_experiment
-from colabcnn.history import write_history
+from colabcnn.history import read_history, write_history
+from colabcnn.interruption import Interruption
+from colabcnn.lock import Lock
 from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
+from colabcnn.restoring import bring_from_drive
 from colabcnn.run_folder import check_same_run, read_saved, run_folder
 from colabcnn.session import train_session
-from colabcnn.storage import DISK_ERRORS, copy_atomically
+from colabcnn.storage import DISK_ERRORS, copy_atomically, set_aside
+
+# At the end of a run Drive is waited for so long at most.
+DELIVERY_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ def run(
     experiment,
     run_dir,
     *,
+    drive_folder=None,
     data="cifar10",
     epochs=None,
     train_size=None,
@@ -51,6 +59,8 @@ def run(
     precision="auto",
     holdout=0,
     checkpoint_minutes=1,
+    drive_minutes=10,
+    start_over=False,
     callbacks=(),
     quiet=False,
 ):
@@ -63,6 +73,8 @@ def run(
     Args:
         experiment: an `Experiment`, or the name of one in `ABLATIONS`.
         run_dir: the run's folder on a local disk; made if missing.
+        drive_folder: where the run's files are delivered as it goes, such as a folder on Google Drive; a run that is
+            there and not in `run_dir`, or further on there, is gone on with. Training never waits for it.
         data: "cifar10", "synthetic" (drawn by code, needs nothing), or a folder with the official CIFAR-10 files.
         epochs: how many in all; None takes the run's own number, at first the experiment's. More than before extends a
             run; no more than are done returns it.
@@ -75,7 +87,9 @@ def run(
             run keeps the precision that it began with.
         holdout: 0 validates on the test set, as the article does; N on N training images, which are not trained on.
         checkpoint_minutes: at least so many minutes between two checkpoints; 0 takes one at every epoch. The end of a
-            run, and of its hours, always takes one.
+            run, and of its hours, always takes one, and so does every epoch of more than 15 seconds.
+        drive_minutes: so many minutes between two deliveries to `drive_folder`; the end always delivers.
+        start_over: set the run that is in the folders aside, into `set-aside-<n>` beside it, and begin anew.
         callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network.
         quiet: print nothing.
 
@@ -83,9 +97,11 @@ def run(
         A `Result`.
 
     Raises:
-        Error: bad arguments; data that cannot be had; a folder that cannot be written or holds another run; a loss that
-            is not finite. Nothing that stood in the folder is lost.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; the newest checkpoint stands, and the same call goes on from it.
+        Error: bad arguments; data that cannot be had; a folder that cannot be written, holds another run or is being
+            trained in; a `drive_folder` that cannot be read while there is nothing here to go on from; a loss that is
+            not finite. Nothing that stood in the folders is lost.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the epoch in hand has ended if that takes 15 seconds at most;
+            the newest checkpoint stands, and the same call goes on from it.
     """
     began = time.monotonic()
     experiment = find_experiment(experiment)
@@ -94,14 +110,26 @@ def run(
     if hours is not None:
         _check_number("hours", hours, 1e-9, "a number above 0, or None")
     _check_number("checkpoint_minutes", checkpoint_minutes, 0, "a number from 0")
+    _check_number("drive_minutes", drive_minutes, 0, "a number from 0")
     if precision != "auto" and precision not in PRECISIONS:
         raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
     given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout, "data": data_name(data)}
     progress = ProgressLine(quiet)
     folder = run_folder(run_dir)
     folder.create()
-    with _disk_errors_readable(folder):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_disk_errors_readable(folder))
+        stack.enter_context(Lock(folder.path))
+        delivery = None
+        if drive_folder is not None:
+            drive = run_folder(drive_folder).path
+            delivery = Delivery(folder.path, drive, minutes=drive_minutes, say=progress.say)
+            stack.callback(delivery.close)
+        if start_over:
+            _start_over(folder, delivery, progress)
         saved = read_saved(folder)
+        if delivery and bring_from_drive(delivery, saved.epoch, progress.say):
+            saved = read_saved(folder)
         if saved.run:
             given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
             left_open = {"train_size": None, "val_size": None, "precision": "auto"}
@@ -112,6 +140,8 @@ def run(
         if _nothing_left(saved, epochs):
             result = _finish(folder, saved.checkpoint, epochs)
             progress.say(f"{folder.path}: nothing is left to train.")
+            if delivery:
+                delivery.finish(DELIVERY_SECONDS)
             return result
         precision = devices.auto_precision() if precision == "auto" else precision
         split = _load(data, train_size, val_size, holdout)
@@ -127,30 +157,54 @@ def run(
         if saved.run:
             check_same_run(folder, saved.run, run)
         _set_aside_unusable(folder, saved, progress)
-        train_session(
-            folder,
-            experiment,
-            run,
-            saved.checkpoint,
-            split,
-            deadline=began + hours * 3600 if hours else None,
-            checkpoint_minutes=checkpoint_minutes,
-            callbacks=callbacks,
-            progress=progress,
-        )
-        return _finish(folder, read_saved(folder).checkpoint, epochs)
+        deadline = began + hours * 3600 if hours else None
+        interruption = stack.enter_context(Interruption())
+        try:
+            reason = train_session(
+                folder,
+                experiment,
+                run,
+                saved.checkpoint,
+                split,
+                deadline=deadline,
+                checkpoint_minutes=checkpoint_minutes,
+                delivery=delivery,
+                callbacks=callbacks,
+                interruption=interruption,
+                progress=progress,
+            )
+            return _finish(folder, read_saved(folder).checkpoint, epochs, reason)
+        finally:
+            if delivery:
+                left = DELIVERY_SECONDS if deadline is None else min(DELIVERY_SECONDS, deadline - time.monotonic())
+                delivery.finish(max(1.0, interruption.seconds_left() or left))
+
+
+def _start_over(folder, delivery, progress):
+    """Put the run that is there aside, on Drive first: what is left there would be taken for the run's."""
+    kept = [delivery.set_aside()] if delivery else []
+    there = [path for path in (*folder.small_files, folder.checkpoints) if path.exists()]
+    kept += [set_aside(folder.path, there)] if there else []
+    for target in filter(None, kept):
+        progress.say(f"What was there is kept in {target}.")
 
 
 def _set_aside_unusable(folder, saved, progress):
     """Move away what training would overwrite and what cannot be gone on from, and say so; nothing is deleted."""
     folder.remove_partials()
+    ahead = _last_epoch(folder.history_csv) - saved.epoch
+    if saved.checkpoint and ahead > 0:
+        progress.say(
+            f"history.csv tells of {ahead} epochs after the newest checkpoint that verifies, of epoch {saved.epoch}: "
+            "they are trained again."
+        )
     for reason in saved.passed_over.values():
         progress.say(f"Passed over: {reason}")
     unusable = list(saved.passed_over)
     if saved.checkpoint is None:
-        unusable += [folder.history_csv, folder.curves_png, folder.model_keras, folder.test_json]
+        unusable += [path for path in folder.small_files if path != folder.run_json]
     if any(path.exists() for path in unusable):
-        kept = folder.set_aside(unusable)
+        kept = set_aside(folder.path, unusable)
         epoch = f"goes on at epoch {saved.epoch + 1}" if saved.checkpoint else "begins at epoch 1"
         progress.say(f"What cannot be gone on from is kept in {kept}; training {epoch}.")
 
@@ -162,10 +216,18 @@ def _nothing_left(saved, epochs):
     return saved.epoch >= epochs or (ended_early and epochs <= saved.checkpoint.metadata["run"]["epochs"])
 
 
-def _finish(folder, checkpoint, epochs):
+def _last_epoch(history_csv):
+    """Return the last epoch of a history that a kill may have cut off in a line, 0 where there is none."""
+    try:
+        return read_history(history_csv)["epoch"][-1]
+    except (Error, IndexError):
+        return 0
+
+
+def _finish(folder, checkpoint, epochs, reason=None):
     """Bring everything else in the folder up to date with the newest checkpoint; a kill may have left it behind."""
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
-    reason = checkpoint.metadata["reason"]
+    reason = reason or checkpoint.metadata["reason"]
     if not complete and checkpoint.epoch >= epochs:
         complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} asked for"
     write_history(folder.history_csv, history)
@@ -174,7 +236,7 @@ def _finish(folder, checkpoint, epochs):
     if complete and _older(folder.model_keras, folder.checkpoints):
         with tempfile.TemporaryDirectory() as elsewhere:
             saved = Path(elsewhere) / "model.keras"
-            network_with_weights(checkpoint.metadata["run"], checkpoint.best).save(saved)
+            network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"]).save(saved)
             copy_atomically(saved, folder.model_keras)
     return Result(folder.path, history, complete, reason)
 

@@ -14,14 +14,14 @@ def checkpoint(epoch, seed=0):
     arrays = [draw.random((3, 4), dtype=np.float32), np.array(epoch, dtype=np.int64)]
     transposed = [draw.random((5, 2)).T, np.zeros((0, 3), dtype=np.float32)]
     metadata = {"run": {"seed": seed}, "history": {"loss": [0.1, 1 / 3]}, "complete": False, "reason": ""}
-    return Checkpoint(epoch, arrays, transposed, arrays[:1], metadata)
+    return Checkpoint(epoch, {"model": arrays, "optimizer": transposed, "best": arrays[:1]}, metadata)
 
 
 def same(one, other):
     assert one.epoch == other.epoch
     assert one.metadata == other.metadata
     for group in ("model", "optimizer", "best"):
-        for a, b in zip(getattr(one, group), getattr(other, group), strict=True):
+        for a, b in zip(one.arrays[group], other.arrays[group], strict=True):
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             assert a.tobytes() == b.tobytes()
 
@@ -33,8 +33,8 @@ def test_what_is_written_is_read_even_if_not_contiguous(tmp_path):
 
 def test_more_than_ten_arrays_keep_their_order(tmp_path):
     many = [np.array(index) for index in range(120)]
-    path = write_checkpoint(tmp_path, Checkpoint(1, many, [], [], {}))
-    assert [int(array) for array in read_checkpoint(path).model] == list(range(120))
+    path = write_checkpoint(tmp_path, Checkpoint(1, {"model": many}, {}))
+    assert [int(array) for array in read_checkpoint(path).arrays["model"]] == list(range(120))
 
 
 def test_the_newest_three_are_kept(tmp_path):

@@ -32,8 +32,8 @@ def differences(run_dir, other_dir):
     (one, _), (other, _) = (newest_checkpoint(folder / "checkpoints") for folder in (run_dir, other_dir))
     found = [
         f"{group} {index}"
-        for group in ("model", "optimizer", "best")
-        for index, (a, b) in enumerate(zip(getattr(one, group), getattr(other, group), strict=True))
+        for group in one.arrays
+        for index, (a, b) in enumerate(zip(one.arrays[group], other.arrays[group], strict=True))
         if a.dtype != b.dtype or a.tobytes() != b.tobytes()
     ]
     histories = [read_history(folder / "history.csv") for folder in (run_dir, other_dir)]

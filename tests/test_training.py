@@ -57,7 +57,7 @@ def test_validation_figures_are_those_of_the_whole_validation_set(finished):
     folder, result = finished
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
     images, labels = (values[:40] for values in load_synthetic(1)[1])
-    network = network_with_weights(checkpoint.metadata["run"], checkpoint.model)
+    network = network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["model"])
     probabilities = network.predict(images.astype(np.float32) / 255, verbose=0)
     picked = probabilities[np.arange(40), labels]
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(result.history["val_accuracy"][-1])
@@ -71,7 +71,7 @@ def test_load_model_gives_the_best_weights_and_model_keras_opens_in_plain_keras(
     by_keras = keras.saving.load_model(folder / "model.keras", safe_mode=True)
     np.testing.assert_array_equal(by_us.predict(images, verbose=0), by_keras.predict(images, verbose=0))
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
-    assert all(np.array_equal(a, b) for a, b in zip(by_us.get_weights(), checkpoint.best, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(by_us.get_weights(), checkpoint.arrays["best"], strict=True))
     assert "colabcnn" not in zipfile.ZipFile(folder / "model.keras").read("config.json").decode()
 
 

@@ -1,0 +1,84 @@
+"""What Keras's stock callbacks must remember across a resume; Keras itself forgets it when training begins."""
+
+import keras
+import numpy as np
+
+_STATES = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
+    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    keras.callbacks.History: ("epoch", "history"),
+}
+
+
+def save_states(callbacks):
+    """Return what stock callbacks hold, after an epoch.
+
+    Args:
+        callbacks: `keras.callbacks.Callback`s; those that are not of a stock class hold nothing that is known here.
+
+    Returns:
+        `(states, arrays)`: JSON types, one dict a stock callback in order, and the arrays that they point into.
+    """
+    states, arrays = [], []
+    for callback in callbacks:
+        if kind := _stock_class(callback):
+            values = {field: _encode(getattr(callback, field), arrays) for field in _STATES[kind]}
+            states.append({"class": kind.__name__, "values": values})
+    return states, arrays
+
+
+def restore_states(callbacks, states, arrays):
+    """Give stock callbacks back what `save_states` returned, each to the next one of its class.
+
+    Args:
+        callbacks: as for `save_states`; after their `on_train_begin`, which resets them.
+        states: as `save_states` returned.
+        arrays: likewise.
+
+    Returns:
+        The names of the classes of stock callbacks for which nothing was saved: they begin anew.
+    """
+    waiting, without = list(states), []
+    for callback in callbacks:
+        if kind := _stock_class(callback):
+            state = next((state for state in waiting if state["class"] == kind.__name__), None)
+            if state is None:
+                without.append(kind.__name__)
+                continue
+            waiting.remove(state)
+            for field, value in state["values"].items():
+                setattr(callback, field, _decode(value, arrays))
+    return without
+
+
+def _stock_class(callback):
+    return next((kind for kind in _STATES if isinstance(callback, kind)), None)
+
+
+def _encode(value, arrays):
+    """Return JSON types; an array becomes its position in `arrays`, a float a string that JSON has no number for."""
+    if isinstance(value, dict):
+        return {"dict": {key: _encode(member, arrays) for key, member in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_encode(member, arrays) for member in value]
+    if isinstance(value, np.generic) or (np.shape(value) == () and hasattr(value, "dtype")):
+        value = np.asarray(value).item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"float": str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    arrays.append(np.array(value))
+    return {"array": len(arrays) - 1}
+
+
+def _decode(value, arrays):
+    if isinstance(value, list):
+        return [_decode(member, arrays) for member in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {key: _decode(member, arrays) for key, member in content.items()}
+    return float(content) if kind == "float" else arrays[content]

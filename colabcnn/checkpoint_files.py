@@ -1,0 +1,84 @@
+"""Files named `epoch-<number>-<SHA-256>.safetensors`: found, verified and retired by what their names say.
+
+What is in them is `checkpoint.py`'s matter.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from colabcnn.errors import Error
+
+KEEP = 3
+_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
+
+
+def checkpoint_name(epoch, content):
+    """Return the name of the file that holds `content`, bytes, after an epoch."""
+    return f"epoch-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
+
+
+def epoch_of(path):
+    """Return the epoch in a file's name, or None where the name is not a checkpoint's."""
+    name = _NAME.fullmatch(Path(path).name)
+    return int(name[1]) if name else None
+
+
+def checkpoint_files(folder):
+    """Return the paths in a folder that are named like checkpoints, newest first; foreign files are passed over."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [Path(folder, name) for name in sorted(filter(_NAME.fullmatch, names), reverse=True)]
+
+
+def read_verified(path):
+    """Read a checkpoint's bytes and verify them against the digest in its name.
+
+    Raises:
+        OSError: it cannot be read.
+        Error: it was read, and is not what its name says.
+    """
+    path = Path(path)
+    name = _NAME.fullmatch(path.name)
+    if not name:
+        raise Error(f"{path.name} is not a checkpoint's name; expected epoch-<number>-<SHA-256>.safetensors.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != name[2]:
+        raise Error(f"{path.name} is cut or altered: its {len(content)} bytes do not have the SHA-256 in its name.")
+    return content
+
+
+def retire(folder, good):
+    """Remove the checkpoints that are older than the newest `KEEP` good ones.
+
+    Each is truncated before it is deleted, since Drive moves what is deleted to a trash that counts against the quota.
+
+    Args:
+        folder: where the checkpoints lie.
+        good: set of names known to verify. Where it holds fewer than `KEEP`, older files are read, and the names of
+            those that verify are added.
+
+    Raises:
+        OSError: the disk's own; what was not removed yet stands.
+    """
+    found = 0
+    for path in checkpoint_files(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if found >= KEEP:
+                os.truncate(path, 0)
+                os.unlink(path)
+            elif path.name in good or _verifies(path):
+                good.add(path.name)
+                found += 1
+
+
+def _verifies(path):
+    try:
+        read_verified(path)
+    except Error:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""When a run's files go to Drive, and what the person is told of it; going there is another process's work."""
+
+import errno
+import time
+import uuid
+from pathlib import Path
+
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.drive_process import DriveProcess
+from colabcnn.errors import Error
+
+# A Drive that answers at all answers sooner: 48 MB are read in seconds, and a failed read is tried four times.
+FETCH_SECONDS = 180
+HANG_SECONDS = 120
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
+
+
+class Delivery:
+    """Deliver a run's newest checkpoint to Drive every so many minutes, without ever making training wait.
+
+    At most one request is on its way and nothing is queued: a delivery takes what is newest when it begins.
+
+    Args:
+        local: the run's folder on this machine.
+        drive: its folder on Drive.
+        minutes: between two deliveries; 0 delivers at every call of `tick` that finds the last one done.
+        say: callable that shows a message.
+        clock: callable that returns seconds.
+    """
+
+    def __init__(self, local, drive, *, minutes, say, clock=time.monotonic):
+        self.local = Path(local).absolute()
+        self.drive = Path(drive).absolute()
+        self.delivered = None
+        self.newer_session = None
+        self.seconds = None
+        self._pause = minutes * 60
+        self._say = say
+        self._clock = clock
+        self._identity = uuid.uuid4().hex
+        self._session = None
+        self._takes_over = False
+        self._from = None
+        self._process = None
+        self._asked_at = self._due_at = clock()
+        self._failures = 0
+        self._told = None
+        self._last_error = None
+
+    def fetch(self, have):
+        """Bring the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
+
+        Raises:
+            Error: Drive cannot be read, and what to do.
+        """
+        answer = self._wait("fetch", FETCH_SECONDS, have=have)
+        if "error" in answer:
+            raise Error(self._advice(answer))
+        if answer["fetched"]:
+            self.delivered = answer["fetched"]
+        return answer
+
+    def set_aside(self, names=None):
+        """Set checkpoints on Drive aside, or with None the whole run; return the new folder or None.
+
+        Raises:
+            Error: Drive did not do it, and what to do.
+        """
+        answer = self._wait("set_aside", FETCH_SECONDS, names=names)
+        if "error" in answer:
+            raise Error(self._advice(answer))
+        self.delivered = None
+        return answer["set_aside"]
+
+    def begin(self, newest):
+        """Take the run over from older sessions on other machines; does not wait.
+
+        Args:
+            newest: name of the checkpoint that the session goes on from, or None.
+        """
+        self._takes_over = True
+        self._from = newest
+        self._due_at = self._clock() + self._pause
+        self._ask()
+
+    def tick(self):
+        """Take note of what was delivered, and begin a delivery when one is due; never waits."""
+        self._hear(0)
+        if self._process and self._process.busy:
+            if self._clock() - self._asked_at > HANG_SECONDS:
+                self._tell("hang", f"{self.drive} has not answered for {HANG_SECONDS} s.")
+        elif self._clock() >= self._due_at:
+            self._ask()
+
+    def finish(self, seconds):
+        """Deliver what is newest, say what came of it, and end, in so many seconds at most.
+
+        A Drive that hangs is left behind.
+        """
+        deadline = self._clock() + seconds
+        self._last_error = None
+        self._settle(deadline)
+        for _ in range(2 if self._takes_over and not self._session else 1):
+            self._ask()
+            self._settle(deadline)
+        newest = self._newest_here()
+        if self.newer_session:
+            pass
+        elif self.delivered and newest and epoch_of(self.delivered) >= epoch_of(newest):
+            uploaded = (
+                " Google uploads it after that, which cannot be seen from here: leave the runtime connected for a "
+                "minute, or call drive.flush_and_unmount(), which waits."
+                if DRIVE_MOUNT in self.drive.parents
+                else ""
+            )
+            self._say(f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{uploaded}")
+        elif newest:
+            reason = self._last_error or "it did not answer in time"
+            self._say(
+                f"Epoch {epoch_of(newest)} is not in {self.drive} yet ({reason}). It is in {self.local}; the same "
+                "call delivers it when Drive is back."
+            )
+        self.close()
+
+    def close(self):
+        """End the process that goes to Drive."""
+        if self._process:
+            self._process.close()
+            self._process = None
+
+    def _settle(self, deadline):
+        while self._process and self._process.busy and (left := deadline - self._clock()) > 0:
+            self._hear(left)
+
+    def _ask(self):
+        """Begin a delivery; before the first one, and where that failed, take the run over."""
+        if (self._process and self._process.busy) or self.newer_session:
+            return
+        if self._takes_over and not self._session:
+            self._send("begin", {"identity": self._identity, "newest": self._from})
+        else:
+            session = {"session": self._session, "identity": self._identity}
+            self._send("deliver", {"session": session if self._takes_over else None})
+
+    def _send(self, verb, arguments):
+        if self._process is None:
+            self._process = DriveProcess(self.local, self.drive)
+        self._asked_at = self._clock()
+        self._process.ask(verb, **arguments)
+
+    def _wait(self, verb, seconds, **arguments):
+        self._send(verb, arguments)
+        try:
+            answer = self._process.answer(seconds)
+        except EOFError:
+            answer = {"errno": None, "error": "the process that goes to Drive has died"}
+        if answer is None:
+            answer = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {seconds} s"}
+        if "error" in answer:
+            self.close()
+        return answer
+
+    def _hear(self, seconds):
+        """Take in the answer to the request on its way, if it comes within so many seconds."""
+        if not self._process or not self._process.busy:
+            return
+        try:
+            answer = self._process.answer(seconds)
+        except EOFError:
+            self.close()
+            answer = {"errno": None, "error": "the process that goes to Drive has died"}
+        if answer is None:
+            return
+        if "error" in answer:
+            self._failures += 1
+            self._last_error = answer["error"]
+            retry = min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
+            self._due_at = self._clock() + retry
+            self._tell(answer["errno"], self._advice(answer))
+            return
+        if self._told is not None:
+            self._say(f"{self.drive} answers again.")
+        self._failures, self._told, self._last_error = 0, None, None
+        if "newer_session" in answer:
+            self.newer_session = answer["newer_session"]
+        elif "session" in answer:
+            self._session = answer["session"]
+        else:
+            self.delivered = answer["delivered"]
+            self.seconds = self._clock() - self._asked_at
+            self._due_at = self._asked_at + self._pause
+
+    def _tell(self, kind, message):
+        """Say it once, until Drive answers again or something else is wrong."""
+        if self._told != (kind,):
+            self._told = (kind,)
+            kept = f"its checkpoints are kept in {self.local} and delivered when Drive answers"
+            self._say(f"{message} Training goes on; {kept}.")
+
+    def _advice(self, answer):
+        """Return a sentence on what is wrong with Drive, and one on what to do."""
+        todo = ""
+        if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
+            todo = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
+        elif answer["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
+            todo = " Mount it again, then give the same call again."
+            if DRIVE_MOUNT in self.drive.parents:
+                todo = (
+                    " Stop the cell, mount Drive again (from google.colab import drive; drive.mount('/content/drive', "
+                    "force_remount=True)) and run the cell once more."
+                )
+        return f"{answer['error']}.{todo}"
+
+    def _newest_here(self):
+        return next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)

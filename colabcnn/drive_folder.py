@@ -1,0 +1,245 @@
+"""A run's folder on Drive, where every call may fail, hang or tell of yesterday.
+
+Only the process of `drive_process.py` comes here; training itself never touches Drive.
+"""
+
+import errno
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of, read_verified, retire
+from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.errors import Error
+from colabcnn.storage import copy_atomically, set_aside, write_atomically
+
+# Beside the checkpoints; all of it can be made anew from one of those, but for test.json.
+SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
+_SESSION = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
+_PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
+_PAUSES = (0.5, 1, 2)
+
+
+class DriveFolder:
+    """Bring a run's files to Drive and back.
+
+    Args:
+        local: the run's folder on this machine.
+        drive: its folder on Drive; made where Drive is there.
+    """
+
+    def __init__(self, local, drive):
+        self.local = Path(local)
+        self.drive = Path(drive)
+        self._good = set()
+        self._delivered = {}
+
+    def fetch(self, have):
+        """Bring the newest checkpoint that verifies to this machine, if it is newer than what is here.
+
+        Nothing on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
+        session's file, since a listing may be stale.
+
+        Args:
+            have: epoch of the newest checkpoint here, 0 for none.
+
+        Returns:
+            A dict of `fetched` (the checkpoint's name or None), `passed_over` (by name, why newer ones were not taken)
+            and `unreadable` (whether one of those might be good, could it be read).
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        self._check_mount(create=True)
+        names = {path.name for path in _retried(checkpoint_files, self.drive / "checkpoints")}
+        newest = self._newest_session()["newest"]
+        names |= {newest} if newest and epoch_of(newest) is not None else set()
+        told = {"fetched": None, "passed_over": {}, "unreadable": False}
+        for name in sorted(names, reverse=True):
+            if epoch_of(name) <= have:
+                break
+            try:
+                content = _retried(read_verified, self.drive / "checkpoints" / name)
+            except FileNotFoundError:
+                told["passed_over"][name] = f"{name} was delivered to Drive, but Drive has it no longer."
+            except OSError as error:
+                told["passed_over"][name] = f"{name} cannot be read on Drive ({error.strerror})."
+                told["unreadable"] = True
+            except Error as error:
+                told["passed_over"][name] = f"On Drive, {error}"
+            else:
+                (self.local / "checkpoints").mkdir(parents=True, exist_ok=True)
+                write_atomically(self.local / "checkpoints" / name, content)
+                self._good.add(name)
+                told["fetched"] = name
+                break
+        for name in ("run.json", "test.json"):
+            if not (self.local / name).exists() and (self.drive / name).exists():
+                _retried(copy_atomically, self.drive / name, self.local / name)
+        return told
+
+    def begin(self, identity, newest):
+        """Take over: write the next numbered session file, which an older session will find.
+
+        Args:
+            identity: str that no other session has.
+            newest: name of the checkpoint that the session goes on from, or None.
+
+        Returns:
+            A dict of `session`, the number.
+        """
+        self._check_mount(create=True)
+        for partial in (self.drive / "checkpoints").glob(".epoch-*.partial"):
+            partial.unlink(missing_ok=True)
+        number = self._newest_session()["session"] + 1
+        self._write_session({"session": number, "identity": identity, "newest": newest})
+        return {"session": number}
+
+    def deliver(self, session=None):
+        """Bring the newest checkpoint and the small files to Drive, read them back, retire what is older.
+
+        Args:
+            session: dict of `session` and `identity`; None for a finished run, which takes over from nobody.
+
+        Returns:
+            A dict of `newer_session` (a number; nothing was delivered) or of `delivered` (the newest checkpoint's name)
+            and `bytes` written.
+
+        Raises:
+            OSError: what Drive said; what was delivered before stands.
+            Error: what was read back is not what was written.
+        """
+        self._check_mount()
+        if session:
+            newest = self._newest_session()
+            if (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
+                return {"newer_session": newest["session"]}
+        for path in checkpoint_files(self.local / "checkpoints")[:1]:
+            there = self._newest_good(least=epoch_of(path))
+            if there and epoch_of(there) > epoch_of(path):
+                return {"delivered": there, "bytes": 0}  # The same run further on: nothing newer is overwritten.
+            size = 0 if there else self._deliver_checkpoint(path)
+            newest = there or path.name
+            if session and size:
+                self._write_session({**session, "newest": newest})
+            size += sum(self._deliver_small(self.local / name) for name in SMALL_FILES)
+            retire(self.drive / "checkpoints", self._good)
+            return {"delivered": newest, "bytes": size}
+        return {"delivered": None, "bytes": 0}
+
+    def set_aside(self, names=None):
+        """Put checkpoints that cannot be gone on from, or the whole run, into a folder beside them.
+
+        Args:
+            names: of checkpoints; None takes all of them and the small files.
+
+        Returns:
+            A dict of `set_aside`, the new folder or None where nothing was there.
+        """
+        self._check_mount()
+        there = checkpoint_files(self.drive / "checkpoints")
+        if names is None:
+            there += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
+        else:
+            there = [path for path in there if path.name in names]
+        return {"set_aside": str(set_aside(self.drive, there)) if there else None}
+
+    def _check_mount(self, create=False):
+        """Refuse a plain folder where Drive was: it would keep Drive from being mounted there, and be lost.
+
+        Below `/content/drive` that must be a mount point. Elsewhere it is the mount point that the folder lay on when
+        the run first used it, noted in `drive.json`.
+        """
+        note = self.local / "drive.json"
+        try:
+            noted = json.loads(note.read_text(encoding="utf-8"))
+            mount = Path(noted["mount"]) if noted["drive"] == str(self.drive) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            mount = None
+        if DRIVE_MOUNT in self.drive.parents:
+            mount = DRIVE_MOUNT
+        if mount is None:
+            mount = next(path for path in self.drive.parents if os.path.ismount(path))
+        elif not os.path.ismount(mount):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
+        if create:
+            os.makedirs(self.drive / "checkpoints", exist_ok=True)
+            write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+
+    def _newest_session(self):
+        """Return the newest session file as a dict of `session` (0 for none), `identity` and `newest`."""
+        by_number = {}
+        for name in _retried(os.listdir, self.drive):
+            if match := _SESSION.fullmatch(name):
+                by_number.setdefault(int(match[1]), []).append(name)
+        number = max(by_number, default=0)
+        found = [self._read_session(name) for name in by_number.get(number, ())]
+        while (next_one := self._read_session(f"session-{number + 1}.json")) is not None:  # Not listed yet.
+            number, found = number + 1, [next_one]
+        newest = max((session for session in found if session), key=lambda session: session["identity"], default={})
+        return {"session": number, "identity": newest.get("identity", ""), "newest": newest.get("newest")}
+
+    def _read_session(self, name):
+        """Return a session file's dict, an empty one where it is broken, None where there is none."""
+        try:
+            session = json.loads(_retried((self.drive / name).read_text, encoding="utf-8"))
+            return session if isinstance(session["identity"], str) else {}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            return {}
+
+    def _write_session(self, session):
+        write_atomically(self.drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
+
+    def _newest_good(self, least):
+        """Return the name of the newest checkpoint on Drive that verifies, of those from an epoch on, or None."""
+        for path in checkpoint_files(self.drive / "checkpoints"):
+            if epoch_of(path) < least:
+                break
+            if path.name not in self._good:
+                try:
+                    read_verified(path)
+                except (Error, FileNotFoundError):
+                    continue
+            self._good.add(path.name)
+            return path.name
+        return None
+
+    def _deliver_checkpoint(self, path):
+        target = self.drive / "checkpoints" / path.name
+        size = copy_atomically(path, target)
+        try:
+            read_verified(target)
+        except Error:
+            os.truncate(target, 0)
+            os.unlink(target)
+            raise Error(f"{path.name} reads back from Drive other than it was written") from None
+        self._good.add(path.name)
+        return size
+
+    def _deliver_small(self, path):
+        """Copy a small file if it has changed since it was copied; return how many bytes."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return 0
+        if self._delivered.get(path.name) == (stat.st_mtime_ns, stat.st_size):
+            return 0
+        size = copy_atomically(path, self.drive / path.name)
+        self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
+        return size
+
+
+def _retried(function, *arguments, **keywords):
+    """Call again after an error that may pass, three times at most."""
+    for pause in _PAUSES:
+        try:
+            return function(*arguments, **keywords)
+        except OSError as error:
+            if error.errno not in _PASSING_ERRORS:
+                raise
+        time.sleep(pause)
+    return function(*arguments, **keywords)

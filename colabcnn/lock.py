@@ -1,0 +1,55 @@
+"""One run in a folder at a time, on this machine."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from colabcnn.errors import Error
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows: there nothing refuses a second run.
+    fcntl = None
+
+
+class Lock:
+    """Hold a folder until `release`, or until the process dies.
+
+    Args:
+        folder: an existing folder; a file named `lock` is made in it.
+
+    Raises:
+        Error: another run holds it.
+    """
+
+    def __init__(self, folder):
+        self._descriptor = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
+                self.release()
+                raise Error(
+                    f"{folder} is being trained in by process {holder or '(unknown)'}; wait for it, end it, or choose "
+                    "another folder."
+                ) from None
+            # A file system without locks, such as some network ones: nothing refuses a second run there.
+        with contextlib.suppress(OSError):
+            os.truncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self):
+        """Let go of the folder; releasing again does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.release()

@@ -1,0 +1,34 @@
+"""Keras variables to NumPy arrays and back."""
+
+import keras
+import numpy as np
+
+from colabcnn.errors import Error
+
+
+def read_arrays(variables):
+    """Return the values of Keras variables as arrays of their own, of the same dtype; bfloat16 as float32."""
+    # Copies: under JAX the array may be a view of a buffer that the next step is given to overwrite.
+    arrays = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    # NumPy by itself knows no bfloat16, so a file of it could not be read again; float32 holds each of its values.
+    return [array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in arrays]
+
+
+def assign_arrays(variables, arrays, what):
+    """Give Keras variables the values that `read_arrays` returned.
+
+    Args:
+        variables: Keras variables.
+        arrays: as many arrays, of their shapes.
+        what: what they are, for the message.
+
+    Raises:
+        Error: they do not fit; no variable was changed.
+    """
+    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
+        raise Error(
+            f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this model and this Keras ({len(variables)} "
+            "variables); give another model another folder, or go on with the versions that the run began with."
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
