@@ -17,6 +17,7 @@ from pairs import compare, describe
 from colabcnn import ABLATIONS, build_model
 from colabcnn.data import load_data, split_data
 from colabcnn.history import empty_history
+from colabcnn.interruption import Interruption
 from colabcnn.progress import ProgressLine
 from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder
@@ -53,7 +54,16 @@ def our_epoch(split, precision, folder):
     progress = ProgressLine(quiet=True)
     run = {"experiment": experiment.settings()}
     recorder = Recorder(
-        RunFolder(folder), run, empty_history(), None, checkpoint_minutes=1, deadline=None, progress=progress
+        RunFolder(folder),
+        run,
+        empty_history(),
+        None,
+        [],
+        checkpoint_minutes=1,
+        deadline=None,
+        delivery=None,
+        interruption=Interruption(),
+        progress=progress,
     )
 
     def epoch():

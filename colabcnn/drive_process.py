@@ -4,6 +4,7 @@ A call to a mount that has hung cannot be taken back by the thread that made it,
 until the call returns. So the calls are made by a process that training can do without, and leave behind.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from colabcnn.drive_folder import DriveFolder
-from colabcnn.errors import Error
 
 _START = "from colabcnn.drive_process import main; main()"
 
@@ -32,7 +32,10 @@ class DriveProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(local), str(drive), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                # Left behind, it would keep open what it inherits, and `train ... | tee log` from ending.
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 start_new_session=True,  # Ctrl-C is for training, which ends it in order.
             )
@@ -66,8 +69,8 @@ class DriveProcess:
         self._connection.close()
         if self.busy:
             self._process.kill()
-        else:
-            self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
 
 
 def main():
@@ -85,8 +88,8 @@ def main():
             answer = getattr(folder, request["verb"])(**request["arguments"])
         except OSError as error:
             answer = {"errno": error.errno, "error": f"{error.filename or drive}: {error.strerror or error}"}
-        except Error as error:
-            answer = {"errno": None, "error": str(error)}
+        except Exception as error:  # Whatever it is, it is no reason for training to stop.
+            answer = {"errno": None, "error": str(error) or type(error).__name__}
         try:
             connection.send_bytes(json.dumps(answer).encode())
         except ConnectionError:

@@ -1,4 +1,4 @@
-"""Shared by the tests: real data if it is there, a small experiment, and runs in processes of their own."""
+"""Shared by the tests: real data if it is there, a small experiment, and sessions in processes of their own."""
 
 import json
 import os
@@ -19,7 +19,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-WORKER = Path(__file__).parent / "worker.py"
 
 
 @pytest.fixture(scope="session")
@@ -64,23 +63,47 @@ def run_cli():
     return run_cli
 
 
-@pytest.fixture
-def start_worker():
-    """Start `worker.py` on a run's folder; whatever is still running at the end is killed."""
-    started = []
+class Sessions:
+    """Sessions of a small run, each in a process that `sessions.py` forks, so that Keras is imported once."""
 
-    def start_worker(run_dir, env=None, **options):
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER), str(run_dir), json.dumps(options)],
-            env={**os.environ, **(env or {})},
+    def __init__(self, backend):
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "sessions.py")],
+            env={**os.environ, "KERAS_BACKEND": backend},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
         )
-        started.append(process)
-        return process
 
-    yield start_worker
-    for process in started:
-        process.kill()
-        process.communicate()
+    def start(self, run_dir, *, kill=None, altered_epoch=None, **options):
+        """Begin a session of `run` with these options; see `sessions.py`."""
+        request = {"run": {"run_dir": str(run_dir), **options}, "kill": kill, "altered_epoch": altered_epoch}
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+
+    def finish(self):
+        """Wait for the session's end; return its exit status and what it printed."""
+        answer = json.loads(self.process.stdout.readline())
+        return answer["status"], answer["output"]
+
+    def __call__(self, run_dir, *, ends=0, **options):
+        """Run a session, see that it ends as it should (negative for a signal), and return what it printed."""
+        self.start(run_dir, **options)
+        status, output = self.finish()
+        assert status == ends, output
+        return output
+
+
+@pytest.fixture(scope="module")
+def sessions_on():
+    """Return a function from a backend to its `Sessions`."""
+    started = {}
+
+    def sessions_on(backend):
+        if backend not in started:
+            started[backend] = Sessions(backend)
+        return started[backend]
+
+    yield sessions_on
+    for sessions in started.values():
+        sessions.process.stdin.close()
+        sessions.process.wait(timeout=60)

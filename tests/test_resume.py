@@ -1,85 +1,41 @@
 """A run that was killed and goes on is the run that was never stopped, bit for bit."""
 
-import importlib.util
-import json
 import random
 import shutil
 import signal
-import time
 
 import keras
 import numpy as np
 import pytest
 
 from colabcnn import Error, load_model, run, status
-from colabcnn.checkpoint import newest_checkpoint
-from colabcnn.history import COLUMNS, read_history
+from colabcnn.history import read_history
+from runs import BACKENDS, differences
 
 pytestmark = pytest.mark.versions
 
 EPOCHS = 6
-BACKENDS = [
-    pytest.param(
-        backend,
-        marks=pytest.mark.skipif(importlib.util.find_spec(backend) is None, reason=f"{backend} is not installed"),
-    )
-    for backend in ("tensorflow", "jax")
-]
-
-
-def differences(run_dir, other_dir):
-    """Name what differs between two runs: weights, optimizer, best weights, history but for the seconds."""
-    (one, _), (other, _) = (newest_checkpoint(folder / "checkpoints") for folder in (run_dir, other_dir))
-    found = [
-        f"{group} {index}"
-        for group in one.arrays
-        for index, (a, b) in enumerate(zip(one.arrays[group], other.arrays[group], strict=True))
-        if a.dtype != b.dtype or a.tobytes() != b.tobytes()
-    ]
-    histories = [read_history(folder / "history.csv") for folder in (run_dir, other_dir)]
-    return found + [c for c in COLUMNS if c != "seconds" and histories[0][c] != histories[1][c]]
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-
-
-def wait_for_epoch(process, run_dir, epoch):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        checkpoints = list((run_dir / "checkpoints").glob("epoch-*"))
-        if any(int(path.name[6:12]) >= epoch for path in checkpoints):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.005)
-    raise AssertionError(f"epoch {epoch} was not reached")
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, start_worker, backend, precision):
-    options = {"epochs": EPOCHS, "precision": precision, "env": {"KERAS_BACKEND": backend}}
+def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, sessions_on, backend, precision):
+    sessions, options = sessions_on(backend), {"epochs": EPOCHS, "precision": precision}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start_worker(whole, **options))
+    sessions(whole, **options)
     moment = random.Random(f"{backend} {precision}")
-    for epoch in (1, 3) if precision == "float32" else (2,):
-        process = start_worker(killed, **options)
-        wait_for_epoch(process, killed, epoch)
-        time.sleep(moment.uniform(0, 0.3))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    finish(start_worker(killed, **options))
+    for epoch in (2, 4) if precision == "float32" else (3,):
+        sessions(killed, kill={"step": [epoch, moment.randrange(7)]}, ends=-signal.SIGKILL, **options)
+    sessions(killed, **options)
 
     assert differences(whole, killed) == []
     assert read_history(killed / "history.csv")["epoch"] == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, start_worker, backend):
-    options = {"epochs": 3, "env": {"KERAS_BACKEND": backend}}
-    finish(start_worker(tmp_path / "whole", **options))
-    finish(start_worker(tmp_path / "altered", altered_epoch=3, **options))
+def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, sessions_on, backend):
+    sessions_on(backend)(tmp_path / "whole", epochs=3)
+    sessions_on(backend)(tmp_path / "altered", epochs=3, altered_epoch=3)
     found = differences(tmp_path / "whole", tmp_path / "altered")
     assert "loss" in found
     assert "model 0" in found
@@ -227,15 +183,3 @@ def test_history_without_checkpoints_is_set_aside_not_overwritten(tmp_path, smal
     shutil.rmtree(tmp_path / "checkpoints")
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     assert (tmp_path / "set-aside-1" / "history.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_sigterm_ends_with_the_checkpoint_standing(tmp_path, start_worker, backend):
-    process = start_worker(tmp_path / "run", epochs=500, env={"KERAS_BACKEND": backend})
-    wait_for_epoch(process, tmp_path / "run", 2)
-    process.terminate()
-    process.communicate(timeout=60)
-    checkpoint, passed_over = newest_checkpoint(tmp_path / "run" / "checkpoints")
-    assert checkpoint.epoch >= 2
-    assert passed_over == {}
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]["ended"] == "interrupted"

@@ -1,0 +1,31 @@
+"""What tests on runs share: the backends that are here, and how two runs differ."""
+
+import importlib.util
+
+import pytest
+
+from colabcnn.checkpoint import newest_checkpoint
+from colabcnn.history import COLUMNS, read_history
+
+BACKENDS = [
+    pytest.param(
+        backend,
+        marks=pytest.mark.skipif(importlib.util.find_spec(backend) is None, reason=f"{backend} is not installed"),
+    )
+    for backend in ("tensorflow", "jax")
+]
+
+
+def differences(run_dir, other_dir):
+    """Name what differs between two runs: weights, optimizer, best weights, callbacks, history but for the seconds."""
+    (one, _), (other, _) = (newest_checkpoint(folder / "checkpoints") for folder in (run_dir, other_dir))
+    found = [] if one.epoch == other.epoch else ["epoch"]
+    found += [
+        f"{group} {index}"
+        for group in one.arrays
+        for index, (a, b) in enumerate(zip(one.arrays[group], other.arrays[group], strict=True))
+        if a.dtype != b.dtype or a.tobytes() != b.tobytes()
+    ]
+    found += ["callbacks"] if one.metadata["callbacks"] != other.metadata["callbacks"] else []
+    histories = [read_history(folder / "history.csv") for folder in (run_dir, other_dir)]
+    return found + [c for c in COLUMNS if c != "seconds" and histories[0][c] != histories[1][c]]

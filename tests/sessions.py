@@ -1,0 +1,142 @@
+"""Train small runs in processes that end where a test says, without importing Keras anew for each: sessions.py.
+
+Reads one JSON object a line: `run` (options of `run`), `altered_epoch` (of whose plan one row is altered) and `kill`,
+which says when the session gets SIGKILL: {"io": n} at its nth I/O call in a save, {"step": [epoch, step]},
+{"validation": epoch}, {"restore": n} at the nth I/O call before training, {"seconds": s}. Answers with one line: the
+exit status, negative for a signal, and what the session printed.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from colabcnn import ABLATIONS, Error, run, trainer
+from colabcnn.recorder import Recorder
+
+CALLS = ("open", "write", "fsync", "replace", "unlink", "truncate", "ftruncate", "pwrite", "close", "listdir", "mkdir")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+class KillAtCall:
+    """Die at the nth I/O call of the library, half-way if it is a write."""
+
+    def __init__(self, number):
+        self.left = number
+        self.on = False
+        for name in CALLS:
+            setattr(os, name, self.counted(name, getattr(os, name)))
+
+    def counted(self, name, function):
+        def call(*arguments, **keywords):
+            if self.on:
+                self.left -= 1
+                if self.left == 0:
+                    if name == "write":
+                        function(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                    die()
+            return function(*arguments, **keywords)
+
+        return call
+
+
+class Kill(keras.callbacks.Callback):
+    """Die where `kill` says."""
+
+    def __init__(self, kill):
+        super().__init__()
+        self.kill = kill
+        self.calls = KillAtCall(kill.get("io") or kill.get("restore")) if {"io", "restore"} & set(kill) else None
+        if "restore" in kill:
+            self.calls.on = True
+        if "seconds" in kill:
+            threading.Timer(kill["seconds"], die).start()
+
+    def on_train_begin(self, logs=None):
+        if "restore" in self.kill:
+            self.calls.on = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.kill.get("step") == [self.epoch, batch]:
+            die()
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if self.kill.get("validation") == self.epoch:
+            die()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if "io" in self.kill:
+            self.calls.on = True
+
+
+def save_and_wait(self, network, save=Recorder._save):
+    save(self, network)
+    self.wait()
+
+
+def alter_plan(altered_epoch, plan_epoch=trainer.plan_epoch):
+    def plan_with_one_row_altered(seed, epoch, **arguments):
+        plan = plan_epoch(seed, epoch, **arguments)
+        if epoch == altered_epoch:
+            plan.rows[3] = (plan.rows[3] + 1) % np.int64(len(plan.rows))
+        return plan
+
+    trainer.plan_epoch = plan_with_one_row_altered
+
+
+def session(request):
+    experiment = replace(ABLATIONS["06_final"], name="small", filters=(4, 4, 8), batch_size=16)
+    options = {"data": "synthetic", "train_size": 100, "val_size": 40, "checkpoint_minutes": 0} | request["run"]
+    kill = request.get("kill") or {}
+    if request.get("altered_epoch"):
+        alter_plan(request["altered_epoch"])
+    if "io" in kill:
+        Recorder._save = save_and_wait
+    try:
+        result = run(experiment, callbacks=[Kill(kill)] if kill else [], **options)
+    except Error as error:
+        print(f"colabcnn: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 3
+    return 0 if result.complete else 3
+
+
+def main():
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            os.dup2(writing, 1)
+            os.dup2(writing, 2)
+            sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
+            with contextlib.suppress(BrokenPipeError):
+                code = session(request)
+            sys.stdout.flush()
+            os._exit(code)
+        os.close(writing)
+        with open(reading, errors="replace") as output:
+            printed = output.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"status": status, "output": printed}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,524 @@
+"""What Drive does to a run's files, on a file system whose server is killed, hangs, refuses, lists stale and trashes.
+
+Numbers are those of the faults that a run must survive; those that need a training are in `test_faults.py`.
+"""
+
+import errno
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colabcnn import Error
+from colabcnn.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.delivery import Delivery
+from colabcnn.drive_folder import DriveFolder
+from colabcnn.restoring import bring_from_drive
+
+SERVER = Path(__file__).parent / "faulty_drive.py"
+
+
+def save(folder, epoch):
+    """Write the checkpoint of an epoch, whose arrays tell it, and a history; return the checkpoint's name."""
+    arrays = {"model": [np.full((64, 64), epoch, np.float32)]}
+    name = write_checkpoint(folder / "checkpoints", Checkpoint(epoch, arrays, {"epochs": list(range(epoch))})).name
+    (folder / "history.csv").write_text("".join(f"{number}\n" for number in range(1, epoch + 1)))
+    return name
+
+
+def restored(folder):
+    """Return the epoch of the checkpoint that a run would go on from, whole and of one epoch; 0 for none."""
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        return 0
+    assert (checkpoint.arrays["model"][0] == checkpoint.epoch).all()
+    assert checkpoint.metadata["epochs"] == list(range(checkpoint.epoch))
+    return checkpoint.epoch
+
+
+class Mount:
+    """A mounted `faulty_drive.py`; `files` is what is really there."""
+
+    def __init__(self, folder):
+        self.files, self.path, self.control = folder / "backing", folder / "mount", folder / "control.json"
+        self.files.mkdir()
+        self.path.mkdir()
+        self.faults()
+        self.mount()
+
+    def mount(self):
+        command = [sys.executable, str(SERVER), str(self.files), str(self.path), str(self.control)]
+        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not os.path.ismount(self.path):
+            assert self.server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def faults(self, **faults):
+        partial = self.control.with_suffix(".partial")
+        partial.write_text(json.dumps(faults))
+        partial.replace(self.control)
+
+    def kill(self):
+        """Leave a mount that answers every call with errno 107."""
+        self.server.kill()
+        self.server.wait()
+
+    def unmount(self):
+        """Leave a plain folder."""
+        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=False, stderr=subprocess.DEVNULL)
+        self.server.wait(timeout=30)
+
+    def trashed_bytes(self):
+        return sum(path.stat().st_size for path in (self.files / ".trash").iterdir())
+
+
+@pytest.fixture
+def mount(tmp_path):
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("fusermount3"):
+        pytest.skip("no FUSE here: /dev/fuse and Debian's fuse3 are needed")
+    mount = Mount(tmp_path)
+    yield mount
+    mount.faults()
+    mount.unmount()
+
+
+@pytest.fixture
+def local(tmp_path):
+    (tmp_path / "local").mkdir()
+    return tmp_path / "local"
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Told(list):
+    """What the person was told."""
+
+    def __call__(self, message):
+        self.append(message)
+
+
+@pytest.fixture
+def deliver_to(local):
+    """Return a function that begins a `Delivery` from `local`; it has `said` and a `clock` of the test's."""
+    begun = []
+
+    def deliver_to(drive, minutes=0, begin=True, folder=local):
+        said, clock = Told(), Clock()
+        delivery = Delivery(folder, drive, minutes=minutes, say=said, clock=clock)
+        delivery.said, delivery.clock = said, clock
+        begun.append(delivery)
+        if begin:
+            delivery.begin(None)
+            answered(delivery)
+        return delivery
+
+    yield deliver_to
+    for delivery in begun:
+        delivery.close()
+
+
+def answered(delivery, seconds=30):
+    """Wait until nothing is on its way."""
+    deadline = time.monotonic() + seconds
+    while delivery._process and delivery._process.busy:
+        delivery._hear(0.05)
+        assert time.monotonic() < deadline
+
+
+def tick(delivery):
+    delivery.tick()
+    answered(delivery)
+
+
+def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local, deliver_to):
+    drive, elsewhere = tmp_path / "drive" / "run", tmp_path / "elsewhere"
+    delivery = deliver_to(drive)
+    for epoch in (1, 2):
+        name = save(local, epoch)
+        tick(delivery)
+    delivery.finish(30)
+    assert delivery.said[-1] == f"Epoch 2 is in {drive}, read back and verified."
+    assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
+    fetched = DriveFolder(elsewhere, drive)
+    elsewhere.mkdir()
+    assert fetched.fetch(0) == {"fetched": name, "passed_over": {}, "unreadable": False}
+    assert restored(elsewhere) == 2
+    assert fetched.fetch(2)["fetched"] is None
+
+
+def test_deliveries_are_minutes_apart(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive", minutes=10)
+    arrived = []
+    for minute in range(1, 31):
+        save(local, minute)
+        delivery.clock.now = 60.0 * minute
+        tick(delivery)
+        arrived.append(delivery.delivered and epoch_of(delivery.delivered))
+    assert sorted(set(filter(None, arrived))) == [10, 20, 30]
+
+
+def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_before_is_used(tmp_path, local, deliver_to):
+    drive = tmp_path / "drive"
+    delivery = deliver_to(drive)
+    for epoch in (1, 2):
+        name = save(local, epoch)
+        tick(delivery)
+    (drive / "checkpoints" / name).unlink()
+    shutil.rmtree(local / "checkpoints")
+    told = Told()
+    bring_from_drive(delivery, 0, told)
+    assert restored(local) == 1
+    assert f"Passed over: {name} was delivered to Drive, but Drive has it no longer." in told
+
+
+def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_path, local):
+    drive = DriveFolder(local, tmp_path / "drive")
+    drive.begin("one", None)
+    for epoch in (1, 2, 3):
+        save(local, epoch)
+        drive.deliver({"session": 1, "identity": "one"})
+    files = [path for path in (tmp_path / "drive").rglob("*") if path.is_file()]
+    assert len(files) == 5
+    for number, arrived in enumerate(
+        itertools.chain(*(itertools.combinations(files, n) for n in range(len(files) + 1)))
+    ):
+        there, here = tmp_path / f"there-{number}", tmp_path / f"here-{number}"
+        (there / "checkpoints").mkdir(parents=True)
+        here.mkdir()
+        for path in arrived:
+            shutil.copy(path, there / path.relative_to(tmp_path / "drive"))
+        DriveFolder(here, there).fetch(0)
+        assert restored(here) == max((epoch_of(path) or 0 for path in arrived), default=0)
+
+
+def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_path, local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    tick(delivery)
+    mount.faults(listing="stale")
+    checkpoint_files(mount.path / "run" / "checkpoints")
+    os.listdir(mount.path / "run")
+    save(local, 2)
+    tick(delivery)
+    delivery.finish(30)
+    assert [epoch_of(path) for path in checkpoint_files(mount.path / "run" / "checkpoints")] == [1]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    DriveFolder(elsewhere, mount.path / "run").fetch(0)
+    assert restored(elsewhere) == 2
+
+
+def test_fault_15_newer_session_that_a_stale_listing_does_not_show_is_found(local, mount, deliver_to):
+    older = deliver_to(mount.path / "run")
+    mount.faults(listing="stale")
+    os.listdir(mount.path / "run")
+    deliver_to(mount.path / "run")
+    assert "session-2.json" not in os.listdir(mount.path / "run")
+    save(local, 1)
+    tick(older)
+    assert older.newer_session == 2
+
+
+def test_fault_16_mount_that_is_gone_is_told_once_and_asked_less_and_less(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    asked = []
+    mount.kill()
+    for second in range(5, 7200, 5):
+        delivery.clock.now = second
+        if second % 60 == 0:
+            save(local, second // 60)
+        before = delivery._asked_at
+        tick(delivery)
+        asked += [second] if delivery._asked_at != before else []
+    pauses = np.diff(asked)
+    assert (np.diff(pauses) >= 0).all()
+    assert pauses[0] == 30
+    assert pauses[-1] == 600
+    assert len(delivery.said) == 1
+    assert os.strerror(errno.ENOTCONN) in delivery.said[0]
+    assert f"kept in {local}" in delivery.said[0]
+    assert restored(local) == 119
+
+
+def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    mount.unmount()
+    (mount.path / "run" / "checkpoints").mkdir(parents=True)
+    save(local, 1)
+    tick(delivery)
+    delivery.finish(10)
+    assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
+    assert "not in" in delivery.said[-1]
+    later = deliver_to(mount.path / "run", begin=False)
+    with pytest.raises(Error, match="Transport endpoint"):
+        later.fetch(0)
+    assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
+
+
+def test_fault_18_what_collected_is_delivered_when_the_mount_is_back(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    tick(delivery)
+    mount.unmount()
+    for epoch in (2, 3):
+        save(local, epoch)
+        delivery.clock.now += 1000
+        tick(delivery)
+    assert epoch_of(delivery.delivered) == 1
+    mount.mount()
+    delivery.clock.now += 1000
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 3
+    assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n"
+    assert f"{mount.path / 'run'} answers again." in delivery.said
+
+
+def test_fault_18_nothing_newer_is_overwritten(tmp_path, local, mount, deliver_to):
+    further = tmp_path / "further"
+    further.mkdir()
+    for epoch in (1, 2, 3, 4, 5):
+        save(further, epoch)
+    ahead = deliver_to(mount.path / "run", folder=further)
+    tick(ahead)
+    ahead.finish(30)
+    behind = deliver_to(mount.path / "run")
+    for epoch in (1, 2):
+        save(local, epoch)
+        tick(behind)
+    assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [5]
+    assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n4\n5\n"
+
+
+def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(tmp_path, local, mount, deliver_to):
+    for epoch in (1, 2):
+        newest = save(local, epoch)
+        drive = DriveFolder(local, mount.path / "run")
+        drive.begin("one", None)
+        drive.deliver()
+    for errors, found in ({"open": [errno.EIO, 2]}, 2), ({"open": [errno.EIO, 4]}, 1):
+        elsewhere = tmp_path / f"elsewhere-{found}"
+        elsewhere.mkdir()
+        (elsewhere / "run.json").write_text("{}")
+        (elsewhere / "test.json").write_text("{}")
+        # The newest session's file is read before the checkpoints.
+        for name in list(os.listdir(mount.files / "run")):
+            if name.startswith("session-"):
+                (mount.files / "run" / name).unlink()
+        mount.faults(errors=errors)
+        told = DriveFolder(elsewhere, mount.path / "run").fetch(0)
+        mount.faults()
+        assert restored(elsewhere) == found
+        assert set(told["passed_over"]) == (set() if found == 2 else {newest})
+
+
+def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount, deliver_to):
+    drive = DriveFolder(local, mount.path / "run")
+    save(local, 1)
+    drive.begin("one", None)
+    drive.deliver()
+    shutil.rmtree(local / "checkpoints")
+    for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
+        mount.faults(**faults)
+        with pytest.raises(Error, match="Nothing was begun"):
+            bring_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
+    told = Told()
+    assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told) is None
+
+
+def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    tick(delivery)
+    used = sum(path.stat().st_size for path in mount.files.rglob("*") if path.is_file())
+    mount.faults(quota=used + 5000)
+    save(local, 2)
+    tick(delivery)
+    assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
+    assert not list((mount.files / "run").rglob("*.partial"))
+    assert "empty the trash too" in delivery.said[-1]
+    mount.faults()
+    delivery.clock.now += 1000
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 2
+
+
+def test_fault_21_checkpoints_that_go_to_the_trash_are_empty(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    for epoch in range(1, 11):
+        size = (local / "checkpoints" / save(local, epoch)).stat().st_size
+        tick(delivery)
+    assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [10, 9, 8]
+    retired = [path for path in (mount.files / ".trash").iterdir() if path.name.endswith(".safetensors")]
+    assert len(retired) == 7
+    assert mount.trashed_bytes() < size / 4
+
+
+def test_last_three_good_ones_are_kept_whatever_else_lies_there(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    broken = []
+    for epoch in range(1, 8):
+        name = save(local, epoch)
+        tick(delivery)
+        if epoch in (4, 6):
+            (mount.files / "run" / "checkpoints" / name).write_bytes(b"cut")
+            broken.append(name)
+            delivery.close()  # A new process trusts no name.
+    kept = [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")]
+    assert [epoch for epoch in kept if epoch not in (4, 6)] == [7, 5, 3]
+
+
+def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp_path, local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    tick(delivery)
+    mount.faults(rename="unlink first")
+    save(local, 2)
+    tick(delivery)
+    mount.kill()
+    mount.unmount()
+    mount.faults()
+    mount.mount()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    DriveFolder(elsewhere, mount.path / "run").fetch(0)
+    assert restored(elsewhere) == 1
+    delivery.clock.now += 1000
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 2
+
+
+HANGING = """
+import sys, time
+from colabcnn.delivery import Delivery
+sys.path.insert(0, {tests!r})
+from test_drive import save
+from pathlib import Path
+local = Path({local!r})
+delivery = Delivery(local, {drive!r}, minutes=0, say=print)
+delivery.begin(None)
+while not delivery._session:
+    delivery.tick()
+open({ready!r}, "w").close()
+while not Path({go!r}).exists():
+    time.sleep(0.01)
+longest = 0
+for epoch in range(1, 200):
+    began = time.monotonic()
+    delivery.tick()
+    longest = max(longest, time.monotonic() - began)
+    if epoch % 50 == 0:
+        save(local, epoch)
+    time.sleep(0.005)
+assert delivery._process.busy
+began = time.monotonic()
+delivery.finish(2)
+print("longest tick", longest, "finish", time.monotonic() - began)
+"""
+
+
+def test_fault_23_drive_that_hangs_stops_neither_training_nor_its_end(tmp_path, local, mount):
+    save(local, 1)
+    paths = {"local": str(local), "drive": str(mount.path / "run"), "tests": str(SERVER.parent)}
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    code = HANGING.format(**paths, ready=str(ready), go=str(go))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    while not ready.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    mount.faults(hang=["write", "create", "readdir", "open"])
+    go.touch()
+    output, _ = process.communicate(timeout=30)  # Ends though the call has not returned.
+    assert process.returncode == 0
+    _, _, longest, _, finish = output.splitlines()[-1].split()
+    assert float(longest) < 1
+    assert 1.9 < float(finish) < 4
+    assert "it did not answer in time" in output
+
+
+def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp_path, local, deliver_to):
+    drive, elsewhere = tmp_path / "drive", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    older = deliver_to(drive)
+    save(local, 1)
+    tick(older)
+    newer = deliver_to(drive, folder=elsewhere)
+    save(local, 2)
+    before = {path: path.read_bytes() for path in drive.rglob("*") if path.is_file()}
+    tick(older)
+    older.finish(10)
+    assert older.newer_session == 2
+    assert {path: path.read_bytes() for path in drive.rglob("*") if path.is_file()} == before
+    save(elsewhere, 2)
+    tick(newer)
+    assert newer.newer_session is None
+    assert epoch_of(newer.delivered) == 2
+
+
+def test_fault_24_two_sessions_of_one_number_do_not_both_go_on(tmp_path, local, deliver_to):
+    """Both took number 1 before either saw the other's file; Drive keeps two files of that name."""
+    drive = tmp_path / "drive"
+    one = deliver_to(drive)
+    (drive / "session-1 (1).json").write_text(json.dumps({"session": 1, "identity": "~", "newest": None}))
+    save(local, 1)
+    tick(one)
+    assert one.newer_session == 1
+
+
+def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
+    drive = tmp_path / "drive"
+    folder = DriveFolder(local, drive)
+    save(local, 1)
+    folder.begin("one", None)
+    folder.deliver()
+    for number in range(5000):
+        (drive / "checkpoints" / f"foreign-{number}").touch()
+        (local / "checkpoints" / f"epoch-{number}.safetensors").touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    opened = []
+    hook_on = True
+
+    def hook(event, arguments):
+        if hook_on and event == "open":
+            opened.append(arguments[0])
+
+    sys.addaudithook(hook)
+    DriveFolder(elsewhere, drive).fetch(0)
+    newest_checkpoint(local / "checkpoints")
+    hook_on = False
+    assert restored(elsewhere) == 1
+    assert len(opened) < 20
+
+
+def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_path, local, deliver_to):
+    drive = tmp_path / "drive"
+    older = deliver_to(drive)
+    save(local, 1)
+    tick(older)
+    newer = deliver_to(drive, begin=False)
+    kept = Path(newer.set_aside())
+    assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
+    newer.begin(None)
+    answered(newer)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert DriveFolder(elsewhere, drive).fetch(0) == {"fetched": None, "passed_over": {}, "unreadable": False}
+    save(local, 2)
+    tick(older)
+    assert older.newer_session == 2
