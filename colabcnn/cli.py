@@ -133,6 +133,8 @@ def _report(result):
 def _status(options):
     from colabcnn.run_folder import status
 
+    if options.verify:
+        return _verify(options)
     told = status(options.run_dir)
     if options.json:
         print(json.dumps(told))
@@ -144,6 +146,19 @@ def _status(options):
     print(", complete" if told["complete"] else ", not complete", end="")
     print(f"; best validation accuracy {best}; weights {told['weights_sha256']}")
     return DONE
+
+
+def _verify(options):
+    from colabcnn.run_folder import verify
+
+    checkpoints, restored = verify(options.run_dir)
+    if options.json:
+        print(json.dumps({"checkpoints": checkpoints, "restored": restored}))
+    else:
+        for told in checkpoints:
+            print(f"epoch {told['epoch']}: {told['name']} verifies" if told["fault"] is None else told["fault"])
+        print(f"A resume goes on from {restored}." if restored else "No checkpoint verifies: nothing can be resumed.")
+    return DONE if restored else BAD_INPUT
 
 
 def _evaluate(options):
@@ -247,6 +262,11 @@ def _parser():
     status = _verb(verbs, "status", _status, "how a run stands, by its newest checkpoint")
     status.add_argument("run_dir", metavar="DIR", help="the run's folder")
     status.add_argument("--json", action="store_true", help="one line of JSON")
+    status.add_argument(
+        "--verify",
+        action="store_true",
+        help="check every checkpoint against its digest, and say which one a resume goes on from",
+    )
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure a run on the test set, once; writes test.json")
     evaluate.add_argument("run_dir", metavar="DIR", help="the run's folder")

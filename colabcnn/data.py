@@ -77,12 +77,13 @@ def load_cifar10(folder=None):
     return (images[:50000], labels[:50000]), (images[50000:], labels[50000:])
 
 
-def load_data(data, *, size=None):
+def load_data(data, *, size=None, test_size=None):
     """Load what a run's `data` names.
 
     Args:
         data: "cifar10", "synthetic", or the path of a folder with CIFAR-10.
-        size: for the synthetic images, how many training images to draw; None draws as many as CIFAR-10 has.
+        size: how many training images of the synthetic ones to draw; None draws as many as CIFAR-10 has.
+        test_size: likewise for the test images.
 
     Returns:
         As `load_cifar10`.
@@ -92,7 +93,7 @@ def load_data(data, *, size=None):
             raise Error(f"{size} synthetic images are asked for; expected a million at most.")
         from colabcnn.synthetic import load_synthetic
 
-        return load_synthetic(size or 50000)
+        return load_synthetic(size or 50000, test_size or 10000)
     return load_cifar10(None if data == "cifar10" else data)
 
 

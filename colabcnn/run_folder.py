@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from colabcnn.checkpoint import Checkpoint, newest_checkpoint
-from colabcnn.checkpoint_files import checkpoint_files
+from colabcnn.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch
 from colabcnn.storage import remove_partial, write_atomically
@@ -171,6 +171,37 @@ def status(run_dir):
         "complete": bool(checkpoint and checkpoint.metadata["complete"]),
         "weights_sha256": checkpoint.weights_sha256() if checkpoint else None,
     }
+
+
+def verify(run_dir):
+    """Check every checkpoint of a run, here or on Drive, against the digest in its name.
+
+    Args:
+        run_dir: the run's folder, or the folder that it is delivered to.
+
+    Returns:
+        `(checkpoints, restored)`: a list of dicts, newest first, of `name`, `epoch` and `fault` (why it cannot be used,
+        or None), and the name of the one that a resume would go on from, or None.
+
+    Raises:
+        Error: there is no such folder, or it cannot be listed.
+    """
+    folder = run_folder(run_dir)
+    if not folder.path.is_dir():
+        raise Error(f"{folder.path} is not there; expected a run's folder.")
+    try:
+        files = checkpoint_files(folder.checkpoints)
+    except OSError as error:
+        raise Error(f"{folder.checkpoints} cannot be listed ({error.strerror}).") from None
+    checkpoints = []
+    for path in files:
+        try:
+            read_checkpoint(path)
+            fault = None
+        except Error as error:
+            fault = str(error)
+        checkpoints.append({"name": path.name, "epoch": epoch_of(path), "fault": fault})
+    return checkpoints, next((told["name"] for told in checkpoints if told["fault"] is None), None)
 
 
 def check_same_run(folder, saved_run, given, fields=FINGERPRINT):

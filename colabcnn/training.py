@@ -247,7 +247,7 @@ def _older(path, than):
 
 def _load(data, train_size, val_size, holdout):
     needed = train_size + holdout if train_size else None
-    train, test = load_data(data, size=needed)
+    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
     return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
 
 

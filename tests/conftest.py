@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,14 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have counted."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "counted" and report.when == "call":
+                terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +50,8 @@ def real_images(cifar10_folder):
 
 @pytest.fixture
 def small_experiment():
-    """The final network with fewer filters: dropout, BatchNorm and augmentation all on, and quick."""
-    return replace(ABLATIONS["06_final"], name="small", filters=(4, 4, 8), batch_size=16)
+    """The final network with one convolution a set and few filters: dropout, BatchNorm, augmentation on, and quick."""
+    return replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
 
 
 @pytest.fixture
@@ -85,6 +95,10 @@ class Sessions:
         answer = json.loads(self.process.stdout.readline())
         return answer["status"], answer["output"]
 
+    def close(self):
+        """End the process that forks."""
+        self.process.communicate(timeout=60)
+
     def __call__(self, run_dir, *, ends=0, **options):
         """Run a session, see that it ends as it should (negative for a signal), and return what it printed."""
         self.start(run_dir, **options)
@@ -105,5 +119,61 @@ def sessions_on():
 
     yield sessions_on
     for sessions in started.values():
-        sessions.process.stdin.close()
-        sessions.process.wait(timeout=60)
+        sessions.close()
+
+
+class Mount:
+    """A mounted `faulty_drive.py`; `files` is what is really there."""
+
+    def __init__(self, folder):
+        self.files, self.path, self.control = folder / "backing", folder / "mount", folder / "control.json"
+        self.files.mkdir()
+        self.path.mkdir()
+        self.faults()
+        self.mount()
+
+    def mount(self):
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "faulty_drive.py"),
+            str(self.files),
+            str(self.path),
+            str(self.control),
+        ]
+        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not os.path.ismount(self.path):
+            assert self.server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def faults(self, **faults):
+        partial = self.control.with_suffix(".partial")
+        partial.write_text(json.dumps(faults))
+        partial.replace(self.control)
+
+    def kill(self):
+        """Leave a mount that answers every call with errno 107."""
+        self.server.kill()
+        self.server.wait()
+
+    def unmount(self):
+        """Leave a plain folder."""
+        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=False, stderr=subprocess.DEVNULL)
+        self.server.wait(timeout=30)
+
+    def written_bytes(self):
+        return sum(map(int, self.control.with_suffix(".written").read_text().split()))
+
+    def trashed_bytes(self):
+        return sum(path.stat().st_size for path in (self.files / ".trash").iterdir())
+
+
+@pytest.fixture
+def mount(tmp_path):
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("fusermount3"):
+        pytest.skip("no FUSE here: /dev/fuse and Debian's fuse3 are needed")
+    mount = Mount(tmp_path)
+    yield mount
+    mount.faults()
+    mount.unmount()

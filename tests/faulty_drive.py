@@ -1,11 +1,13 @@
 """A file system that behaves like Google Drive on a bad day: faulty_drive.py BACKING MOUNT CONTROL.
 
-Files lie in BACKING. CONTROL is a JSON file that is read before each call; killing this process gives a true errno 107.
+Files lie in BACKING, what is deleted in its .trash. CONTROL is a JSON file that is read before each call; killing this
+process gives a true errno 107.
     errors   {"open": [5, 2]}: the next 2 calls of that kind fail with errno 5; -1 for all of them
     hang     ["write", ...]: calls of these kinds return when they are no longer listed
     quota    bytes: what files and trash may hold together, else EDQUOT
     listing  "stale": directories are listed as they were at the first look since this was set
     rename   "unlink first": the target is removed, then the call fails with errno 5
+Beside CONTROL, NAME.written has the number of bytes written to each file, a line when it was closed.
 """
 
 import errno
@@ -33,6 +35,7 @@ class FaultyDrive(mfusepy.Operations):
         self.text = None
         self.faults = {}
         self.listings = {}
+        self.written = {}
         (backing / TRASH).mkdir(exist_ok=True)
 
     def under(self, path):
@@ -90,7 +93,9 @@ class FaultyDrive(mfusepy.Operations):
         quota = self.trouble("write").get("quota")
         if quota is not None and self.used() + len(data) > quota:
             raise mfusepy.FuseOSError(errno.EDQUOT)
-        return os.pwrite(fh, data, offset)
+        size = os.pwrite(fh, data, offset)
+        self.written[fh] = self.written.get(fh, 0) + size
+        return size
 
     def used(self):
         return sum(path.stat().st_size for path in self.backing.rglob("*") if path.is_file())
@@ -108,6 +113,9 @@ class FaultyDrive(mfusepy.Operations):
         return 0
 
     def release(self, path, fh):
+        if size := self.written.pop(fh, 0):
+            with open(self.control.with_suffix(".written"), "a") as file:
+                print(size, file=file)
         os.close(fh)
         return 0
 

@@ -46,7 +46,7 @@ def test_the_newest_three_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_file_cut_at_any_length_is_passed_over(tmp_path):
+def test_fault_11_file_cut_at_any_length_is_passed_over(tmp_path):
     older = write_checkpoint(tmp_path, checkpoint(1))
     path = write_checkpoint(tmp_path, checkpoint(2))
     content = path.read_bytes()
@@ -59,7 +59,7 @@ def test_file_cut_at_any_length_is_passed_over(tmp_path):
     assert older.exists()
 
 
-def test_every_flipped_bit_is_noticed(tmp_path):
+def test_fault_12_every_flipped_bit_is_noticed(tmp_path):
     path = write_checkpoint(tmp_path, checkpoint(2))
     content = path.read_bytes()
     for bit in range(0, 8 * len(content), 13):

@@ -44,54 +44,6 @@ def restored(folder):
     return checkpoint.epoch
 
 
-class Mount:
-    """A mounted `faulty_drive.py`; `files` is what is really there."""
-
-    def __init__(self, folder):
-        self.files, self.path, self.control = folder / "backing", folder / "mount", folder / "control.json"
-        self.files.mkdir()
-        self.path.mkdir()
-        self.faults()
-        self.mount()
-
-    def mount(self):
-        command = [sys.executable, str(SERVER), str(self.files), str(self.path), str(self.control)]
-        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while not os.path.ismount(self.path):
-            assert self.server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def faults(self, **faults):
-        partial = self.control.with_suffix(".partial")
-        partial.write_text(json.dumps(faults))
-        partial.replace(self.control)
-
-    def kill(self):
-        """Leave a mount that answers every call with errno 107."""
-        self.server.kill()
-        self.server.wait()
-
-    def unmount(self):
-        """Leave a plain folder."""
-        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=False, stderr=subprocess.DEVNULL)
-        self.server.wait(timeout=30)
-
-    def trashed_bytes(self):
-        return sum(path.stat().st_size for path in (self.files / ".trash").iterdir())
-
-
-@pytest.fixture
-def mount(tmp_path):
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("fusermount3"):
-        pytest.skip("no FUSE here: /dev/fuse and Debian's fuse3 are needed")
-    mount = Mount(tmp_path)
-    yield mount
-    mount.faults()
-    mount.unmount()
-
-
 @pytest.fixture
 def local(tmp_path):
     (tmp_path / "local").mkdir()
@@ -188,6 +140,7 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
 
 
 def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_path, local):
+    """Every set of the files that were delivered, and of each set the newest checkpoint whole or cut."""
     drive = DriveFolder(local, tmp_path / "drive")
     drive.begin("one", None)
     for epoch in (1, 2, 3):
@@ -195,16 +148,18 @@ def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_pat
         drive.deliver({"session": 1, "identity": "one"})
     files = [path for path in (tmp_path / "drive").rglob("*") if path.is_file()]
     assert len(files) == 5
-    for number, arrived in enumerate(
-        itertools.chain(*(itertools.combinations(files, n) for n in range(len(files) + 1)))
-    ):
+    sets = itertools.chain(*(itertools.combinations(files, number) for number in range(len(files) + 1)))
+    for number, (arrived, cut) in enumerate(itertools.product(sets, (False, True))):
         there, here = tmp_path / f"there-{number}", tmp_path / f"here-{number}"
         (there / "checkpoints").mkdir(parents=True)
         here.mkdir()
         for path in arrived:
             shutil.copy(path, there / path.relative_to(tmp_path / "drive"))
+        whole = checkpoint_files(there / "checkpoints")
+        if cut and whole:
+            os.truncate(whole.pop(0), 100)
         DriveFolder(here, there).fetch(0)
-        assert restored(here) == max((epoch_of(path) or 0 for path in arrived), default=0)
+        assert restored(here) == (epoch_of(whole[0]) if whole else 0)
 
 
 def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_path, local, mount, deliver_to):

@@ -1,0 +1,67 @@
+"""How long a checkpoint of 06_final keeps training waiting: python benchmarks/saving.py [--saves N]
+
+The network with Adam, 48 MB with the best weights, saved by the callback that `train` uses, after each save has come to
+disk. Prints every save: what training waits for, and when the file is on disk.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from pairs import describe
+
+from colabcnn import ABLATIONS
+from colabcnn.data import split_data
+from colabcnn.history import empty_history
+from colabcnn.interruption import Interruption
+from colabcnn.progress import ProgressLine
+from colabcnn.recorder import Recorder
+from colabcnn.run_folder import RunFolder
+from colabcnn.session import compiled_model
+from colabcnn.synthetic import load_synthetic
+
+WITHOUT_PICTURE = 3600  # Seconds; the picture is drawn by another clock than the checkpoint.
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--saves", type=int, default=15)
+    options = parser.parse_args()
+    describe()
+    experiment = ABLATIONS["06_final"]
+    model = compiled_model(experiment, split_data(*load_synthetic(128, 10)), seed=0, precision="float32")
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        recorder = Recorder(
+            RunFolder(Path(folder)),
+            {"experiment": experiment.settings()},
+            empty_history(),
+            None,
+            [],
+            checkpoint_minutes=0,
+            deadline=None,
+            delivery=None,
+            interruption=Interruption(),
+            progress=ProgressLine(quiet=True),
+        )
+        recorder.set_model(model)
+        recorder.set_params({"epochs": options.saves + 1})
+        recorder._curves_at = time.monotonic() + WITHOUT_PICTURE
+        waits = []
+        for epoch in range(options.saves):
+            recorder.on_epoch_begin(epoch)
+            logs = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5 + epoch / 1000}
+            began = time.perf_counter()
+            recorder.on_epoch_end(epoch, logs)
+            waits.append(1000 * (time.perf_counter() - began))
+            recorder.wait()
+            on_disk = 1000 * (time.perf_counter() - began)
+            print(f"  save {epoch + 1}: training waits {waits[-1]:.0f} ms, on disk after {on_disk:.0f} ms")
+        size = max(path.stat().st_size for path in Path(folder, "checkpoints").iterdir())
+    print(f"  {size / 1e6:.1f} MB; median {statistics.median(waits):.0f} ms, maximum {np.max(waits):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""One run killed again and again: python benchmarks/soak.py [--backend tensorflow|jax] [--kills N] [--epochs N]
+
+Each session of a small run (dropout, augmentation and BatchNorm on) gets SIGKILL at a moment drawn from the seed: while
+it restores, in a step, while it validates, at an I/O call of a save, or after so many seconds. What comes out is
+compared, bit for bit, with the run that was never stopped: weights, optimizer, best weights, history. Prints the kills
+by kind and the differences found. The tests' `sessions.py` forks the sessions.
+"""
+
+import argparse
+import collections
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from conftest import Sessions
+
+from colabcnn import status
+from colabcnn.checkpoint_files import checkpoint_files
+from colabcnn.history import read_history
+from runs import differences
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="tensorflow")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw, sessions, kinds = random.Random(options.seed), Sessions(options.backend), collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = Path(folder, "whole"), Path(folder, "killed")
+        sessions(whole, epochs=options.epochs)
+        began = time.monotonic()
+        while kinds.total() < options.kills:
+            done = status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
+            left = options.epochs - done - 1
+            kill = moment(draw, done, ahead=left * 2 > options.kills - kinds.total())
+            sessions.start(killed, epochs=options.epochs, kill=kill)
+            ended, output = sessions.finish()
+            if ended == -signal.SIGKILL:
+                kinds[next(iter(kill))] += 1
+            elif ended or done == options.epochs:
+                sys.exit(f"a session ended with {ended} after {kinds.total()} kills: {output}")
+        sessions(killed, epochs=options.epochs)
+        sessions.close()
+        found = differences(whole, killed)
+        epochs = read_history(killed / "history.csv")["epoch"]
+    rows = "" if epochs == list(range(1, options.epochs + 1)) else ", rows missing or twice in the history"
+    print(
+        f"{options.backend}, seed {options.seed}: {kinds.total()} kills over {options.epochs} epochs in "
+        f"{time.monotonic() - began:.0f} s ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))}); "
+        f"{len(found)} differences {found or ''}{rows}"
+    )
+    sys.exit(bool(found or rows))
+
+
+def moment(draw, done, ahead):
+    """Return when to kill a session that goes on after epoch `done`; `ahead` lets it train one epoch before."""
+    epoch = done + (2 if ahead and draw.random() < 0.7 else 1)
+    return draw.choice(
+        [
+            {"restore": draw.randrange(1, 20)},
+            {"step": [epoch, draw.randrange(7)]},
+            {"step": [epoch, draw.randrange(7)]},
+            {"validation": epoch},
+            {"io": draw.randrange(1, 30)},
+            {"seconds": draw.uniform(0.5, 5)},
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

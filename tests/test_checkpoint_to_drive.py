@@ -1,0 +1,185 @@
+"""The callback in somebody's own `fit`: run again, it goes on."""
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import CheckpointToDrive, Error
+from colabcnn.checkpoint_files import checkpoint_files
+
+pytestmark = pytest.mark.versions
+
+EPOCHS = 8
+
+
+def images_and_labels():
+    draw = np.random.default_rng(0)
+    images = draw.random((96, 8), dtype=np.float32)
+    return images, (images.sum(axis=1) > 4).astype("int32")
+
+
+def compiled_model(units=8):
+    keras.utils.set_random_seed(3)
+    layers = [keras.Input((8,)), keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.3)]
+    model = keras.Sequential([*layers, keras.layers.BatchNormalization(), keras.layers.Dense(2, "softmax")])
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def stock_callbacks(folder):
+    """Of each stock callback one that acts within the run, and only by what it remembers of several epochs."""
+    return [
+        keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=9, factor=0.5, cooldown=1),
+        keras.callbacks.EarlyStopping("loss", patience=6, min_delta=9, restore_best_weights=True),
+        keras.callbacks.ModelCheckpoint(folder / "{epoch}.keras", monitor="val_loss", save_best_only=True),
+    ]
+
+
+class StopBefore(keras.callbacks.Callback):
+    """Interrupt as Ctrl-C does, before an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.at = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.at:
+            raise KeyboardInterrupt
+
+
+def fit(drive, local, callbacks=(), *, epochs=EPOCHS, place=0, stop=None, model=None):
+    """Train as somebody's cell does; return the model and the history."""
+    model = model or compiled_model()
+    images, labels = images_and_labels()
+    listed = list(callbacks)
+    listed.insert(place, CheckpointToDrive(drive, local_folder=local, checkpoint_minutes=0, drive_minutes=0))
+    listed += [StopBefore(stop)] if stop is not None else []
+    options = {"validation_data": (images, labels), "batch_size": 32, "shuffle": False, "verbose": 0}
+    return model, model.fit(images, labels, epochs=epochs, callbacks=listed, **options)
+
+
+def same(one, other):
+    """Whether two fits ended in the same weights, optimizer and history."""
+    (model, history), (other_model, other_history) = one, other
+    pairs = zip(
+        [*model.variables, *model.optimizer.variables],
+        [*other_model.variables, *other_model.optimizer.variables],
+        strict=True,
+    )
+    return (
+        history.epoch == other_history.epoch
+        and history.history == other_history.history
+        and all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "best").mkdir()
+    result = fit(folder / "drive", folder / "local", stock_callbacks(folder / "best"))
+    assert result[1].epoch == list(range(7))  # EarlyStopping has acted,
+    assert len({*result[1].history["learning_rate"]}) > 2  # and ReduceLROnPlateau, twice.
+    return result, sorted(path.name for path in (folder / "best").iterdir())
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("place", [0, 3])
+def test_fault_09_same_result_wherever_the_callback_stands(tmp_path, whole, order, place):
+    result, best = whole
+    (tmp_path / "best").mkdir()
+
+    def callbacks():
+        listed = stock_callbacks(tmp_path / "best")
+        return [listed[number] for number in order]
+
+    for stop in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "drive", tmp_path / "local", callbacks(), place=place, stop=stop)
+    assert same(fit(tmp_path / "drive", tmp_path / "local", callbacks(), place=place), result)
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == best
+
+
+def test_goes_on_from_drive_on_another_machine(tmp_path):
+    undisturbed = fit(tmp_path / "other drive", tmp_path / "other local")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "drive", tmp_path / "one", stop=5)
+    result = fit(tmp_path / "drive", tmp_path / "two")
+    assert checkpoint_files(tmp_path / "two" / "checkpoints")
+    assert same(result, undisturbed)
+
+
+def test_finished_fit_trains_nothing_and_more_epochs_extend_it(tmp_path):
+    first = fit(tmp_path / "drive", tmp_path / "local", epochs=3)
+    steps = first[0].optimizer.iterations.numpy() if hasattr(first[0].optimizer.iterations, "numpy") else 9
+    again = fit(tmp_path / "drive", tmp_path / "local", epochs=3)
+    assert int(again[0].optimizer.iterations) == int(steps) == 9
+    assert same(again, first)
+    longer = fit(tmp_path / "drive", tmp_path / "local", epochs=5)
+    assert same(longer, fit(tmp_path / "d", tmp_path / "l", epochs=5))
+
+
+def test_same_model_object_in_the_same_process_goes_on(tmp_path):
+    """As in a notebook: the cell that fits runs again, the one that builds does not."""
+    model = compiled_model()
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "drive", tmp_path / "local", model=model, stop=4)
+    result = fit(tmp_path / "drive", tmp_path / "local", model=model)
+    assert same(result, fit(tmp_path / "d", tmp_path / "l"))
+    images, labels = images_and_labels()
+    assert model.fit(images, labels, epochs=2, verbose=0).epoch == [0, 1]
+
+
+def test_checkpoint_of_another_model_is_refused_and_stands(tmp_path):
+    fit(tmp_path / "drive", tmp_path / "local", epochs=1)
+    before = checkpoint_files(tmp_path / "local" / "checkpoints")
+    with pytest.raises(Error, match="do not fit this model"):
+        fit(tmp_path / "drive", tmp_path / "local", model=compiled_model(units=9))
+    assert checkpoint_files(tmp_path / "local" / "checkpoints") == before
+
+
+def test_model_without_weights_is_refused_with_what_to_do(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    if keras.backend.backend() == "jax":
+        pytest.skip("Keras on JAX builds the model itself before callbacks begin")
+    with pytest.raises(Error, match=r"keras\.Input"):
+        fit(tmp_path / "drive", tmp_path / "local", model=model)
+
+
+@pytest.mark.parametrize("bad", [{"checkpoint_minutes": -1}, {"drive_minutes": "ten"}, {"local_folder": "same"}])
+def test_bad_argument_is_refused_by_name(tmp_path, bad):
+    with pytest.raises(Error, match=next(iter(bad))):
+        CheckpointToDrive(tmp_path / "same", **{key: tmp_path / v if v == "same" else v for key, v in bad.items()})
+
+
+def test_place_on_this_machine_is_stable_and_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one, other = CheckpointToDrive("/drive/a/run"), CheckpointToDrive("/drive/b/run")
+    assert one.local_folder.parent == tmp_path / ".colabcnn"
+    assert one.local_folder == CheckpointToDrive("/drive/a/run").local_folder
+    assert one.local_folder != other.local_folder
+
+
+def test_fit_that_another_process_trains_is_refused(tmp_path):
+    code = """
+        import sys, fcntl, os
+        lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print("held", flush=True)
+        sys.stdin.read()
+    """
+    (tmp_path / "local").mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "local" / "lock")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(Error, match="is being trained in"):
+        fit(tmp_path / "drive", tmp_path / "local", epochs=1)
+    holder.communicate()
+    fit(tmp_path / "drive", tmp_path / "local", epochs=1)

@@ -1,0 +1,386 @@
+"""A training survives each fault as the run that was never stopped, bit for bit.
+
+Numbers are those of the faults that a run must survive; those that need no training are in `test_drive.py`.
+"""
+
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import Error, load_model, run, status
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.history import read_history
+from runs import BACKENDS, differences
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def sessions(sessions_on):
+    return sessions_on(os.environ.get("KERAS_BACKEND", "tensorflow"))
+
+
+@pytest.fixture(scope="module")
+def whole(sessions, tmp_path_factory):
+    """Return a function from a number of epochs to the folder of a run of that length that was never stopped."""
+    folders = {}
+
+    def whole(epochs):
+        if epochs not in folders:
+            folders[epochs] = tmp_path_factory.mktemp("whole") / str(epochs)
+            sessions(folders[epochs], epochs=epochs)
+        return folders[epochs]
+
+    return whole
+
+
+def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_property):
+    """Each session trains one epoch and is killed one call further into its save and its end than the one before."""
+    whole, killed, done = tmp_path / "whole", tmp_path / "killed", 0
+    for call in itertools.count(1):
+        sessions.start(killed, epochs=done + 1, kill={"io": call})
+        ended, output = sessions.finish()
+        if ended != KILLED:
+            break
+        before, done = done, status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
+        assert done in (before, before + 1), output
+    assert ended == 0, output
+    done = status(killed)["epoch"]
+    sessions(whole, epochs=done)
+    assert differences(whole, killed) == []
+    record_property(
+        "counted", f"SIGKILL at {call - 1} I/O calls of a save, one after another: all went on as the same run"
+    )
+    assert call > 18
+
+
+@pytest.mark.parametrize("kill", [{"step": [2, 4]}, {"validation": 2}], ids=["02 step", "03 validation"])
+def test_fault_02_and_03_sigkill_within_an_epoch_replays_it(tmp_path, sessions, whole, kill):
+    sessions(tmp_path, epochs=3, kill=kill, ends=KILLED)
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
+
+
+def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, whole):
+    """The history's row of epoch 2 is there, its checkpoint is not."""
+    sessions(tmp_path, epochs=2)
+    sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
+    output = sessions(tmp_path, epochs=3)
+    assert "history.csv tells of 1 epochs after the newest checkpoint" in output
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
+
+
+def test_fault_04_killed_again_and_again_during_restore(tmp_path, sessions, whole):
+    sessions(tmp_path, epochs=3, kill={"step": [2, 0]}, ends=KILLED)
+    for call in (3, 9, 15):
+        sessions(tmp_path, epochs=3, kill={"restore": call}, ends=KILLED)
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+
+
+def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
+    tmp_path, sessions, whole, small_experiment
+):
+    assert small_experiment.dropout > 0
+    assert small_experiment.augmentation is not None
+    draw = random.Random(5)
+    epoch = 1
+    while epoch < 12:
+        epoch += draw.randrange(1, 5)
+        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), draw.randrange(7)]}, ends=KILLED)
+    sessions(tmp_path, epochs=12)
+    assert differences(whole(12), tmp_path) == []
+
+
+def stateful(kind):
+    return {
+        "ReduceLROnPlateau": lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=9, factor=0.5),
+        "EarlyStopping": lambda: keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9),
+        "schedule": lambda: keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: rate * (0.5 if epoch == 2 else 1)
+        ),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["ReduceLROnPlateau", "EarlyStopping", "schedule"])
+def test_fault_07_stopped_one_epoch_before_it_acts_it_acts_on_time(tmp_path, small_experiment, small_options, kind):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    result = run(small_experiment, whole, callbacks=[stateful(kind)], **{**small_options, "epochs": 5})
+    acts = len(result.history["epoch"]) == 4 if kind == "EarlyStopping" else len({*result.history["learning_rate"]}) > 1
+    assert acts
+    for epochs in (2, 5):
+        run(small_experiment, resumed, callbacks=[stateful(kind)], **{**small_options, "epochs": epochs})
+    assert differences(whole, resumed) == []
+
+
+def test_fault_08_best_weights_of_before_outlive_a_new_machine(tmp_path, small_experiment, small_options):
+    class Worse(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                best.extend(self.model.network.get_weights())
+            logs["val_accuracy"] = 0.5 - epoch / 10
+
+    best, drive = [], tmp_path / "drive"
+    for machine, epochs in (("one", 2), ("two", 3)):
+        options = {**small_options, "epochs": epochs, "drive_folder": drive, "drive_minutes": 0}
+        run(small_experiment, tmp_path / machine, callbacks=[Worse()], **options)
+    assert status(tmp_path / "two")["best_epoch"] == 1
+    assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path / "two").get_weights(), best, strict=True))
+
+
+PLAN_AND_IMAGES = """
+import hashlib, sys
+import numpy as np
+from colabcnn.experiments import ABLATIONS
+from colabcnn import trainer
+from colabcnn.augmentation import augment
+from colabcnn.synthetic import load_synthetic
+
+laid_out = []
+callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
+trainer.reseed_dropout = lambda *arguments: None
+resident = type("Resident", (), {"lay_out": lambda self, plan: laid_out.append(plan)})()
+callback.set_model(type("Model", (), {"resident": resident, "network": None})())
+callback.on_epoch_begin(2)
+(plan,) = laid_out
+digest = hashlib.sha256(plan.rows.tobytes())
+for name in sorted(plan.transforms):
+    digest.update(plan.transforms[name].tobytes())
+images = load_synthetic(64, 1)[0][0][plan.rows]
+np.save(sys.argv[1], np.asarray(augment(images, **plan.transforms)))
+print(digest.hexdigest())
+"""
+
+
+def test_fault_10_same_order_and_augmentation_on_both_backends(tmp_path):
+    digests, images = [], []
+    for backend in ("tensorflow", "jax"):
+        path = tmp_path / f"{backend}.npy"
+        command = [sys.executable, "-c", PLAN_AND_IMAGES, str(path)]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digests.append(completed.stdout.split()[-1])
+        images.append(np.load(path))
+    assert digests[0] == digests[1]
+    assert np.abs(images[0] - images[1]).max() < 0.01  # Of 255.
+
+
+def test_fault_16_mount_that_goes_while_training_is_told_and_training_ends(tmp_path, sessions, whole, mount):
+    """The server is killed in epoch 2; what collected arrives when the same call runs with the mount back."""
+    options = {"epochs": 3, "drive_folder": str(mount.path / "run"), "drive_minutes": 0}
+    sessions.start(tmp_path / "run", **options)
+    deadline = time.monotonic() + 60
+    while not checkpoint_files(mount.files / "run" / "checkpoints"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    mount.kill()
+    code, output = sessions.finish()
+    assert code == 0, output
+    assert "Transport endpoint is not connected" in output
+    assert f"Epoch 3 is not in {mount.path / 'run'} yet" in output
+    mount.unmount()
+    mount.mount()
+    output = sessions(tmp_path / "run", **options)
+    assert f"Epoch 3 is in {mount.path / 'run'}, read back and verified." in output
+    assert differences(whole(3), tmp_path / "run") == []
+    assert differences(whole(3), mount.files / "run") == []
+    assert (mount.files / "run" / "model.keras").exists()
+
+
+def test_fault_19_unreadable_drive_and_nothing_here_is_refused(tmp_path, sessions, mount):
+    mount.kill()
+    output = sessions(tmp_path / "run", epochs=1, drive_folder=str(mount.path / "run"), ends=2)
+    assert "Nothing was begun, since the run may be there." in output
+    assert not (tmp_path / "run" / "history.csv").exists()
+
+
+def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, whole):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        output = sessions(disk / "run", epochs=9, ends=2)
+        assert "No space left on device. The run stays at its last checkpoint; make room" in output
+        done = status(disk / "run")["epoch"]
+        assert done > 0
+        assert not list(disk.rglob("*.partial"))
+        subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
+        sessions(disk / "run", epochs=done + 1)
+        assert differences(whole(done + 1), disk / "run") == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_fault_24_second_run_in_a_folder_is_refused(tmp_path, sessions, run_cli, small_experiment):
+    sessions.start(tmp_path / "run", epochs=4000, kill={"seconds": 30})
+    while not (tmp_path / "run" / "run.json").exists():
+        time.sleep(0.01)
+    refused = run_cli("train", "06_final", "--run-dir", tmp_path / "run", "--data", "synthetic")
+    code, output = sessions.finish()
+    assert code == KILLED, output
+    assert refused.returncode == 2
+    assert "is being trained in by process" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(tmp_path, sessions):
+    options = {"drive_folder": str(tmp_path / "drive"), "drive_minutes": 0}
+    sessions.start(tmp_path / "older", epochs=400, **options)
+    while not checkpoint_files(tmp_path / "drive" / "checkpoints"):
+        time.sleep(0.01)
+    (tmp_path / "drive" / "session-2.json").write_text(json.dumps({"session": 2, "identity": "", "newest": None}))
+    code, output = sessions.finish()
+    assert code == 3, output
+    starts = json.loads((tmp_path / "older" / "run.json").read_text())["starts"]
+    assert "a newer session trains this run" in starts[0]["ended"]
+
+
+def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_experiment, small_options, capsys):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    path = tmp_path / "run.json"
+    told = json.loads(path.read_text())
+    told["starts"][0]["versions"]["keras"] = "3.0.0"
+    told["starts"][0]["device"] = "Tesla T4"
+    path.write_text(json.dumps(told))
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2, "quiet": False})
+    assert result.history["epoch"] == [1, 2]
+    output = capsys.readouterr().out
+    assert "Tesla T4 before" in output
+    assert "keras 3.0.0 before" in output
+    assert "the last bits may differ" in output
+
+
+def test_fault_26_run_that_early_stopping_ended_is_finished_until_more_epochs_are_asked_for(
+    tmp_path, small_experiment, small_options
+):
+    def train(epochs):
+        callbacks = [keras.callbacks.EarlyStopping("loss", patience=1, min_delta=9)]
+        return run(small_experiment, tmp_path, callbacks=callbacks, **{**small_options, "epochs": epochs})
+
+    assert train(9).history["epoch"] == [1, 2]
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    assert train(9).complete
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+    assert train(10).history["epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(tmp_path, small_experiment, small_options, whole, step):
+    class CtrlC(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer.iterations == 7 + step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    options = {**small_options, "epochs": 3}
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
+    assert signal.getsignal(signal.SIGINT) is before
+    # An epoch takes less than a second once the first has shown it, so the one in hand ends first.
+    assert status(tmp_path)["epoch"] == 2
+    run(small_experiment, tmp_path, **options)
+    assert differences(whole(3), tmp_path) == []
+
+
+def test_interrupt_in_the_first_epoch_is_not_kept_waiting(tmp_path, small_experiment, small_options):
+    class CtrlC(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            assert batch < 3
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path, callbacks=[CtrlC()], **small_options)
+
+
+@pytest.mark.parametrize("damage", ["torn", "replayed", "missing"])
+def test_fault_28_damaged_history_has_one_row_an_epoch_afterwards(tmp_path, sessions, whole, damage):
+    sessions(tmp_path, epochs=2)
+    path = tmp_path / "history.csv"
+    text = path.read_text()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text(text[:-20] if damage == "torn" else text + text.splitlines()[-1] + "\n")
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(path)["epoch"] == [1, 2, 3]
+
+
+def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path, sessions, whole):
+    seconds = 45
+    options = {"epochs": 4000, "drive_folder": str(tmp_path / "drive"), "drive_minutes": 0.2}
+    began = time.monotonic()
+    output = sessions(tmp_path / "run", hours=seconds / 3600, ends=3, **options)
+    assert time.monotonic() - began < seconds
+    done = status(tmp_path / "run")["epoch"]
+    assert done > 1
+    assert f"Epoch {done} is in {tmp_path / 'drive'}, read back and verified." in output
+    assert status(tmp_path / "drive") == status(tmp_path / "run")
+    assert (
+        f"the hours are used up after epoch {done}"
+        in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0].values()
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fault_32_sigterm_ends_the_epoch_saves_and_delivers_within_20_seconds(tmp_path, backend):
+    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
+    command += ["--val-size", "20", "--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]
+    process = subprocess.Popen(
+        list(map(str, command)), env={**os.environ, "KERAS_BACKEND": backend}, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while len(read_rows(tmp_path / "run" / "history.csv")) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 3, output
+    done = status(tmp_path / "run")["epoch"]
+    assert done >= 2
+    assert len(read_rows(tmp_path / "run" / "history.csv")) == done
+    assert [epoch_of(path) for path in checkpoint_files(tmp_path / "drive" / "checkpoints")][:1] == [done]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
+
+
+def read_rows(path):
+    return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
+    options = {**small_options, "drive_folder": tmp_path / "drive", "drive_minutes": 0}
+    other = {**options, "epochs": 1, "seed": 3}
+    first = run(small_experiment, tmp_path / "run", **{**options, "epochs": 2})
+    again = run(small_experiment, tmp_path / "run", start_over=True, **{**other, "quiet": False})
+    output = capsys.readouterr().out
+    assert first.history["loss"][0] != again.history["loss"][0]
+    for folder in (tmp_path / "run", tmp_path / "drive"):
+        assert status(folder)["epoch"] == 1
+        assert read_history(folder / "set-aside-1" / "history.csv")["epoch"] == [1, 2]
+        assert f"What was there is kept in {folder / 'set-aside-1'}." in output
+    shutil.rmtree(tmp_path / "run")
+    assert run(small_experiment, tmp_path / "run", **other).history == again.history
+
+
+def test_start_over_without_its_drive_begins_nothing(tmp_path, small_experiment, small_options, mount):
+    mount.kill()
+    with pytest.raises(Error, match="Transport endpoint"):
+        run(small_experiment, tmp_path / "run", drive_folder=mount.path / "run", start_over=True, **small_options)
