@@ -140,7 +140,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
     def _newest(self):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; set aside what bars the way."""
         checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
-        if bring_from_drive(self._delivery, checkpoint.epoch if checkpoint else 0, self._say):
+        if bring_from_drive(self._delivery, checkpoint.epoch if checkpoint else 0, self._say)["fetched"]:
             checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
         for reason in passed_over.values():
             self._say(f"Passed over: {reason}")

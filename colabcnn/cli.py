@@ -220,7 +220,7 @@ def _parser():
         "--hours",
         type=float,
         metavar="H",
-        help="end in order before so many hours from now are over, after one epoch at least",
+        help="end in order before so many hours from now (in Colab: from its start) are over, after one epoch at least",
     )
     train.add_argument(
         "--precision",

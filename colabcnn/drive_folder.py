@@ -46,8 +46,9 @@ class DriveFolder:
             have: epoch of the newest checkpoint here, 0 for none.
 
         Returns:
-            A dict of `fetched` (the checkpoint's name or None), `passed_over` (by name, why newer ones were not taken)
-            and `unreadable` (whether one of those might be good, could it be read).
+            A dict of `fetched` (the checkpoint's name or None), `passed_over` (by name, why newer ones were not taken),
+            `unreadable` (whether one of those might be good, could it be read), `brought` (all files that were not here
+            before, as paths below the run's folder) and `run` (what `run.json` on Drive holds, or None).
 
         Raises:
             OSError: the folder cannot be read.
@@ -56,7 +57,7 @@ class DriveFolder:
         names = {path.name for path in _retried(checkpoint_files, self.drive / "checkpoints")}
         newest = self._newest_session()["newest"]
         names |= {newest} if newest and epoch_of(newest) is not None else set()
-        told = {"fetched": None, "passed_over": {}, "unreadable": False}
+        told = {"fetched": None, "passed_over": {}, "unreadable": False, "brought": [], "run": self._read_run()}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
                 break
@@ -74,10 +75,12 @@ class DriveFolder:
                 write_atomically(self.local / "checkpoints" / name, content)
                 self._good.add(name)
                 told["fetched"] = name
+                told["brought"].append(f"checkpoints/{name}")
                 break
         for name in ("run.json", "test.json"):
             if not (self.local / name).exists() and (self.drive / name).exists():
                 _retried(copy_atomically, self.drive / name, self.local / name)
+                told["brought"].append(name)
         return told
 
     def begin(self, identity, newest):
@@ -167,6 +170,14 @@ class DriveFolder:
         if create:
             os.makedirs(self.drive / "checkpoints", exist_ok=True)
             write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+
+    def _read_run(self):
+        """Return what `run.json` holds, or None where there is none that tells of a run."""
+        try:
+            run = json.loads(_retried((self.drive / "run.json").read_text, encoding="utf-8"))
+            return run if isinstance(run["experiment"]["name"], str) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _newest_session(self):
         """Return the newest session file as a dict of `session` (0 for none), `identity` and `newest`."""

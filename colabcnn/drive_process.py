@@ -30,7 +30,7 @@ class DriveProcess:
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(local), str(drive), str(theirs.fileno())],
+                [sys.executable, "-P", "-c", _START, str(local), str(drive), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 # Left behind, it would keep open what it inherits, and `train ... | tee log` from ending.
                 stdin=subprocess.DEVNULL,

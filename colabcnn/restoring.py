@@ -13,7 +13,8 @@ def bring_from_drive(delivery, have, say):
         say: callable that shows a message.
 
     Returns:
-        The checkpoint's name, or None where there is nothing newer.
+        A dict of `fetched` (the checkpoint's name, or None where there is nothing newer), `brought` and `run`, as
+        `DriveFolder.fetch` returns them.
 
     Raises:
         Error: Drive cannot be read and there is nothing here: the run may well be there, so none is begun.
@@ -24,7 +25,7 @@ def bring_from_drive(delivery, have, say):
         if not have:
             raise Error(f"{error} Nothing was begun, since the run may be there.") from None
         say(f"{error} Training goes on from the checkpoint here; it is delivered when Drive is back.")
-        return None
+        return {"fetched": None, "brought": [], "run": None}
     for reason in told["passed_over"].values():
         say(f"Passed over: {reason}")
     if told["fetched"]:
@@ -36,4 +37,4 @@ def bring_from_drive(delivery, have, say):
         )
     elif told["passed_over"] and not have and (kept := delivery.set_aside(list(told["passed_over"]))):
         say(f"No checkpoint in {delivery.drive} verifies; they are kept in {kept}.")
-    return told["fetched"]
+    return told

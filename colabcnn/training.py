@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabcnn import devices
+from colabcnn.colab import seconds_since_start
 from colabcnn.data import data_name, load_data, split_data
 from colabcnn.delivery import Delivery
 from colabcnn.errors import Error
@@ -19,7 +20,7 @@ from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
 from colabcnn.restoring import bring_from_drive
-from colabcnn.run_folder import check_same_run, read_saved, run_folder
+from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, read_saved, run_folder
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS, copy_atomically, set_aside
 
@@ -81,8 +82,8 @@ def run(
         train_size: train on the first so many images; None takes all, and whatever it was of a finished run.
         val_size: validate on the first so many images; None takes all.
         seed: int from 0; weights, order, augmentation and dropout are functions of it.
-        hours: end in order, with a checkpoint, before so many hours from now are used up, but not before one epoch is
-            done; None sets no limit.
+        hours: end in order, with a checkpoint that is delivered, before so many hours from now are used up (in Colab:
+            from the start of the runtime), but not before one epoch is done; None sets no limit.
         precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": what suits the device (float32 on a CPU). A
             run keeps the precision that it began with.
         holdout: 0 validates on the test set, as the article does; N on N training images, which are not trained on.
@@ -128,14 +129,14 @@ def run(
         if start_over:
             _start_over(folder, delivery, progress)
         saved = read_saved(folder)
-        if delivery and bring_from_drive(delivery, saved.epoch, progress.say):
-            saved = read_saved(folder)
+        given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
+        left_open = {"train_size": None, "val_size": None, "precision": "auto"}
+        known = [field for field, value in given.items() if value != left_open.get(field, ...)]
         if saved.run:
-            given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
-            left_open = {"train_size": None, "val_size": None, "precision": "auto"}
-            known = [field for field, value in given.items() if value != left_open.get(field, ...)]
             check_same_run(folder, saved.run, given, known)
-            precision = saved.run["precision"]
+        if delivery:
+            saved = _with_drive(folder, saved, given, known, delivery, progress)
+        precision = saved.run["precision"] if saved.run else precision
         epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
         if _nothing_left(saved, epochs):
             result = _finish(folder, saved.checkpoint, epochs)
@@ -157,7 +158,7 @@ def run(
         if saved.run:
             check_same_run(folder, saved.run, run)
         _set_aside_unusable(folder, saved, progress)
-        deadline = began + hours * 3600 if hours else None
+        deadline = began + hours * 3600 - seconds_since_start() if hours else None
         interruption = stack.enter_context(Interruption())
         try:
             reason = train_session(
@@ -187,6 +188,22 @@ def _start_over(folder, delivery, progress):
     kept += [set_aside(folder.path, there)] if there else []
     for target in filter(None, kept):
         progress.say(f"What was there is kept in {target}.")
+
+
+def _with_drive(folder, saved, given, known, delivery, progress):
+    """Return what is saved once Drive's newest is here; of another run nothing is brought, and it is refused."""
+    told = bring_from_drive(delivery, saved.epoch, progress.say)
+    try:
+        for run in (told["run"], read_saved(folder).run if told["brought"] else None):
+            if run is not None:
+                check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
+                if saved.run:
+                    check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
+    except Error:
+        for name in told["brought"]:
+            (folder.path / name).unlink()
+        raise
+    return read_saved(folder) if told["brought"] else saved
 
 
 def _set_aside_unusable(folder, saved, progress):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -63,6 +64,33 @@ def test_status_in_words_and_in_json(trained, run_cli):
         "weights_sha256",
     }
     assert "06_final, seed 0: epoch 1 of 1, complete" in run_cli("status", folder).stdout
+
+
+def test_status_verify_checks_every_checkpoint_and_says_what_is_resumed(trained, run_cli, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    (whole,) = (folder / "checkpoints").iterdir()
+    broken = folder / "checkpoints" / whole.name.replace("epoch-000001", "epoch-000002")
+    broken.write_bytes(whole.read_bytes()[:-1])
+    told = run_cli("status", folder, "--verify")
+    assert told.returncode == 0
+    assert f"{broken.name} is cut or altered" in told.stdout
+    assert f"epoch 1: {whole.name} verifies\nA resume goes on from {whole.name}." in told.stdout
+    whole.unlink()
+    told = run_cli("status", folder, "--verify", "--json")
+    assert told.returncode == 2
+    assert json.loads(told.stdout)["restored"] is None
+    assert [one["epoch"] for one in json.loads(told.stdout)["checkpoints"]] == [2]
+
+
+def test_drive_folder_on_the_command_line_delivers_the_whole_run(tmp_path, run_cli):
+    command = ["train", "06_final", "--epochs", "1", *SMALL, "--drive-folder", tmp_path / "drive"]
+    assert run_cli(*command, "--run-dir", tmp_path / "one").returncode == 0
+    there = {path.name for path in (tmp_path / "drive").iterdir()}
+    assert there == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
+    elsewhere = run_cli(*command, "--run-dir", tmp_path / "two")
+    assert "Brought from" in elsewhere.stdout
+    assert "nothing is left to train" in elsewhere.stdout
+    assert (tmp_path / "two" / "history.csv").read_bytes() == (tmp_path / "one" / "history.csv").read_bytes()
 
 
 def test_status_does_not_import_keras(trained):

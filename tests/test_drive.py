@@ -109,7 +109,9 @@ def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local,
     assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
     fetched = DriveFolder(elsewhere, drive)
     elsewhere.mkdir()
-    assert fetched.fetch(0) == {"fetched": name, "passed_over": {}, "unreadable": False}
+    told = fetched.fetch(0)
+    assert (told["fetched"], told["passed_over"], told["unreadable"]) == (name, {}, False)
+    assert told["brought"] == [f"checkpoints/{name}"]
     assert restored(elsewhere) == 2
     assert fetched.fetch(2)["fetched"] is None
 
@@ -473,7 +475,8 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     answered(newer)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert DriveFolder(elsewhere, drive).fetch(0) == {"fetched": None, "passed_over": {}, "unreadable": False}
+    told = DriveFolder(elsewhere, drive).fetch(0)
+    assert (told["fetched"], told["passed_over"], told["brought"]) == (None, {}, [])
     save(local, 2)
     tick(older)
     assert older.newer_session == 2

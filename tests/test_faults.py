@@ -19,6 +19,7 @@ import pytest
 
 from colabcnn import Error, load_model, run, status
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.colab import seconds_since_start
 from colabcnn.history import read_history
 from runs import BACKENDS, differences
 
@@ -337,6 +338,13 @@ def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path,
     )
 
 
+def test_hours_count_from_the_start_of_a_colab_runtime(monkeypatch):
+    assert seconds_since_start() == 0
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
+    age = subprocess.run(["ps", "-o", "etimes=", "-p", "1"], capture_output=True, text=True, check=True).stdout
+    assert abs(seconds_since_start() - int(age)) < 3
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fault_32_sigterm_ends_the_epoch_saves_and_delivers_within_20_seconds(tmp_path, backend):
     command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
@@ -363,6 +371,24 @@ def test_fault_32_sigterm_ends_the_epoch_saves_and_delivers_within_20_seconds(tm
 
 def read_rows(path):
     return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+@pytest.mark.parametrize("here", ["nothing", "the run"])
+@pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["whole", "run.json lost"])
+def test_another_run_on_drive_is_refused_and_nothing_of_it_is_brought(
+    tmp_path, small_experiment, small_options, here, lost
+):
+    drive = tmp_path / "drive"
+    run(small_experiment, tmp_path / "other", drive_folder=drive, seed=1, **{**small_options, "epochs": 2})
+    for name in lost:
+        (drive / name).unlink()
+    if here == "the run":
+        run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 1})
+    before = sorted((tmp_path / "mine").rglob("epoch-*"))
+    with pytest.raises(Error, match=f"{drive} holds another run: its seed is 1, now given 0"):
+        run(small_experiment, tmp_path / "mine", drive_folder=drive, **small_options)
+    assert sorted((tmp_path / "mine").rglob("epoch-*")) == before
+    assert run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 2}).complete
 
 
 def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
