@@ -39,8 +39,8 @@ def main():
         began = time.monotonic()
         while kinds.total() < options.kills:
             done = status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
-            left = options.epochs - done - 1
-            kill = moment(draw, done, ahead=left * 2 > options.kills - kinds.total())
+            behind = (options.epochs - done) * options.kills > options.epochs * (options.kills - kinds.total())
+            kill = moment(draw, done, may_advance=behind and done < options.epochs - 5)
             sessions.start(killed, epochs=options.epochs, kill=kill)
             ended, output = sessions.finish()
             if ended == -signal.SIGKILL:
@@ -60,19 +60,16 @@ def main():
     sys.exit(bool(found or rows))
 
 
-def moment(draw, done, ahead):
-    """Return when to kill a session that goes on after epoch `done`; `ahead` lets it train one epoch before."""
-    epoch = done + (2 if ahead and draw.random() < 0.7 else 1)
-    return draw.choice(
-        [
-            {"restore": draw.randrange(1, 20)},
-            {"step": [epoch, draw.randrange(7)]},
-            {"step": [epoch, draw.randrange(7)]},
-            {"validation": epoch},
-            {"io": draw.randrange(1, 30)},
-            {"seconds": draw.uniform(0.5, 5)},
-        ]
-    )
+def moment(draw, done, may_advance):
+    """Return when to kill a session that goes on after epoch `done`; else so that no epoch more gets a checkpoint."""
+    epoch = done + (2 if may_advance and draw.random() < 0.5 else 1)
+    kinds = [
+        {"restore": draw.randrange(1, 17)},
+        {"step": [epoch, draw.randrange(7)]},
+        {"validation": epoch},
+        {"io": draw.randrange(1, 20 if may_advance else 12)},
+    ]
+    return draw.choice([*kinds, {"seconds": draw.uniform(0.5, 4)}] if may_advance else kinds)
 
 
 if __name__ == "__main__":

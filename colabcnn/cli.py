@@ -77,20 +77,9 @@ def _list(options):
         kernels = ", ".join(str(size) for size in experiment.kernel_sizes)
         augmentation = experiment.augmentation
         kind = "none" if augmentation is None else "with channel" if augmentation.channel_shift_range else "yes"
-        print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{describe_reported(experiment.reported)}")
+        print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{experiment.reported.in_words()}")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
     return DONE
-
-
-def describe_reported(reported):
-    """Return what the article reports of an experiment, in one line."""
-    parts = []
-    if reported.val_accuracy is not None:
-        parts.append(f"validation about {reported.val_accuracy:g}")
-    if reported.best_val_accuracy is not None:
-        at = f" at epoch {reported.best_epoch}" if reported.best_epoch else ""
-        parts.append(f"best {reported.best_val_accuracy:.4f}{at}")
-    return "; ".join([*parts, reported.finding])
 
 
 def _train(options):
@@ -185,6 +174,16 @@ def _plot(options):
     return DONE
 
 
+def _summary(options):
+    from colabcnn.summary import save_figures, summarize
+
+    print(summarize(options.results))
+    if options.figures:
+        for path in save_figures(options.results, options.figures):
+            print(path, file=sys.stderr)
+    return DONE
+
+
 def _span(text):
     """Parse `A:B`, either end left out for the end of the data."""
     low, colon, high = text.partition(":")
@@ -275,6 +274,10 @@ def _parser():
         metavar="DATA",
         help="the folder of CIFAR-10, if the run was trained on it (default: found as `train` finds it)",
     )
+
+    summary = _verb(verbs, "summary", _summary, "the article's table beside what was measured, as Markdown")
+    summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
+    summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
     plot = _verb(verbs, "plot", _plot, "draw the curves of one run or several")
     plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")

@@ -52,6 +52,16 @@ class Reported:
     best_epoch: int | None = None
     finding: str = ""
 
+    def in_words(self):
+        """Return it in one line."""
+        parts = []
+        if self.val_accuracy is not None:
+            parts.append(f"validation about {self.val_accuracy:g}")
+        if self.best_val_accuracy is not None:
+            at = f" at epoch {self.best_epoch}" if self.best_epoch else ""
+            parts.append(f"best {self.best_val_accuracy:.4f}{at}")
+        return "; ".join([*parts, self.finding])
+
 
 @dataclass(frozen=True)
 class Experiment:
