@@ -53,6 +53,11 @@ def restore_states(callbacks, states, arrays):
     return without
 
 
+def early_stopping_ended(callbacks):
+    """Return whether Keras's EarlyStopping, and not some other callback, has ended the training."""
+    return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
+
+
 def _stock_class(callback):
     return next((kind for kind in _STATES if isinstance(callback, kind)), None)
 

@@ -31,11 +31,13 @@ class Checkpoint:
         arrays: lists of arrays by group: `model` (the network's weights, in the order of `model.weights`), `optimizer`
             (in the order of `optimizer.variables`), and what else the run needs.
         metadata: JSON types.
+        name: of the file that it was read from.
     """
 
     epoch: int
     arrays: dict[str, list[np.ndarray]]
     metadata: dict
+    name: str = ""
 
     def weights_sha256(self):
         """Return the SHA-256, in hex, over the bytes of the network's weights in order."""
@@ -101,7 +103,7 @@ def read_checkpoint(path):
             arrays.setdefault(_KEY.fullmatch(key)[1], []).append(loaded[key])
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Error(f"{path.name} is whole but not a checkpoint of this library ({error}).") from None
-    return Checkpoint(epoch, arrays, metadata)
+    return Checkpoint(epoch, arrays, metadata, path.name)
 
 
 def newest_checkpoint(folder):

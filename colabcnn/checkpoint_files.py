@@ -52,33 +52,32 @@ def read_verified(path):
     return content
 
 
-def retire(folder, good):
+def retire(folder, good, remove=os.unlink):
     """Remove the checkpoints that are older than the newest `KEEP` good ones.
-
-    Each is truncated before it is deleted, since Drive moves what is deleted to a trash that counts against the quota.
 
     Args:
         folder: where the checkpoints lie.
         good: set of names known to verify. Where it holds fewer than `KEEP`, older files are read, and the names of
             those that verify are added.
+        remove: callable that removes a path.
 
     Raises:
         OSError: the disk's own; what was not removed yet stands.
     """
     found = 0
     for path in checkpoint_files(folder):
-        with contextlib.suppress(FileNotFoundError):
-            if found >= KEEP:
-                os.truncate(path, 0)
-                os.unlink(path)
-            elif path.name in good or _verifies(path):
-                good.add(path.name)
-                found += 1
+        if found >= KEEP:
+            with contextlib.suppress(FileNotFoundError):
+                remove(path)
+        elif path.name in good or verifies(path):
+            good.add(path.name)
+            found += 1
 
 
-def _verifies(path):
+def verifies(path):
+    """Return whether a checkpoint can be read and is what its name says."""
     try:
         read_verified(path)
-    except Error:
+    except (Error, OSError):
         return False
     return True

@@ -1,16 +1,18 @@
 """A Keras callback that makes anybody's `fit` go on where it was stopped."""
 
+import contextlib
 import hashlib
+import math
 import sys
 import time
 from pathlib import Path
 
 import keras
 
-from colabcnn.callback_states import restore_states, save_states
+from colabcnn.callback_states import early_stopping_ended, restore_states, save_states
 from colabcnn.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
-from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.delivery import Delivery
+from colabcnn.devices import device_name, versions
 from colabcnn.errors import Error
 from colabcnn.lock import Lock
 from colabcnn.restoring import bring_from_drive
@@ -30,13 +32,14 @@ class CheckpointToDrive(keras.callbacks.Callback):
     ```
 
     Run again, on this machine or another, the same code goes on after the newest checkpoint that verifies; when all
-    epochs are done it trains nothing and has the final weights. One folder is one run: give another run another folder.
+    epochs are done, or EarlyStopping has ended it, it trains nothing and has the final weights. One folder is one run:
+    give another run another folder.
 
     What it guarantees: a checkpoint is one file with its SHA-256 in its name, and one that is cut, altered or missing
     is passed over, with the reason, for the one before. What comes back is the model's weights, the states of its
     random layers, the optimizer with its learning rate, the history that `fit` returns, and the state of Keras's
     EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights, wherever this callback stands in the list.
-    Training never waits for Drive: a process of its own goes there.
+    Training never waits for Drive: a process of its own goes there. A loss that is not finite replaces no checkpoint.
 
     What it cannot: know the order of your data. `fit(x, y)` shuffles by a global generator, which a new process begins
     anew, so a resumed run is then as good as an undisturbed one but not the same one; it is the same where the order
@@ -74,8 +77,11 @@ class CheckpointToDrive(keras.callbacks.Callback):
         super().set_model(model)
         # Last in the list, so that it sees what the others decided and restores what they reset. Keras gives a callback
         # no other way to the list than the one that is calling. The list is replaced, since Keras is walking along it.
-        calling = sys._getframe(1).f_locals.get("self")
-        if isinstance(calling, keras.callbacks.CallbackList):
+        frame = sys._getframe(1)
+        while frame and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+            frame = frame.f_back
+        if frame:
+            calling = frame.f_locals["self"]
             self._others = [callback for callback in calling.callbacks if callback is not self]
             calling.callbacks = [*self._others, self]
 
@@ -84,46 +90,53 @@ class CheckpointToDrive(keras.callbacks.Callback):
             raise Error("the model has no weights yet; begin it with keras.Input(shape), or call it on one batch.")
         if not self.model.optimizer.built:  # TensorFlow would do so in the first step, after the restore.
             self.model.optimizer.build(self.model.trainable_variables)
-        self._begin()
-        try:
-            checkpoint = self._newest()
-            self._restore(checkpoint)
-        except BaseException:
-            self._end()
-            raise
+        with self._disk_errors_readable():
+            self._begin()
+            try:
+                checkpoint = self._newest()
+                self._restore(checkpoint)
+            except BaseException:
+                self._end()
+                raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._checkpoint_at = time.monotonic()
-        newest = next((path.name for path in checkpoint_files(self.local_folder / "checkpoints")), None)
-        self._delivery.begin(newest)
+        self._delivery.begin(self._run())
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
-        last = self.model.stop_training or self._epoch >= self.params["epochs"]
+        complete = self._epoch >= self.params["epochs"] or early_stopping_ended(self._others)
+        last = complete or self.model.stop_training
         self._delivery.tick()
-        if self._delivery.newer_session and not last:
+        if self._delivery.newer_session and not complete:
             self._say(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
-        elif last or time.monotonic() - self._checkpoint_at >= self._pause:
-            self._writer.write(self._checkpoint(complete=last))
+        elif not all(math.isfinite(value) for name, value in (logs or {}).items() if name in ("loss", "val_loss")):
+            if not self._spoilt:
+                self._say(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one stands.")
+            self._spoilt = True
+        elif not self._spoilt and (last or time.monotonic() - self._checkpoint_at >= self._pause):
+            with self._disk_errors_readable():
+                self._writer.write(self._checkpoint(complete))
             self._checkpoint_at = time.monotonic()
 
     def on_train_end(self, logs=None):
-        self._writer.wait()
-        self._delivery.finish(FINISH_SECONDS)
-        self._end()
+        try:
+            with self._disk_errors_readable():
+                self._writer.wait()
+        finally:
+            self._delivery.finish(FINISH_SECONDS)
+            self._end()
 
     def _begin(self):
         # An earlier `fit` of this process that was interrupted never came to its end.
         interrupted = _training.pop(self.local_folder, None)
         if interrupted:
             interrupted._end()
-        try:
-            self.local_folder.mkdir(parents=True, exist_ok=True)
-            self._lock = Lock(self.local_folder)
-        except OSError as error:
-            raise Error(f"{self.local_folder} cannot be written to ({error.strerror}); give a local_folder.") from None
+        self.local_folder.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.local_folder)
         _training[self.local_folder] = self
+        self._spoilt = False
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, say=self._say)
         self._say(
             f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
@@ -131,16 +144,33 @@ class CheckpointToDrive(keras.callbacks.Callback):
 
     def _end(self):
         self.model._initial_epoch = None
-        if self._writer:
-            self._writer.wait()
         self._delivery.close()
         self._lock.release()
         _training.pop(self.local_folder, None)
+        if self._writer:
+            with contextlib.suppress(OSError):  # Told when it was waited for, or of a `fit` that was interrupted.
+                self._writer.wait()
+
+    @contextlib.contextmanager
+    def _disk_errors_readable(self):
+        try:
+            yield
+        except OSError as error:
+            raise Error(
+                f"{error.filename or self.local_folder}: {error.strerror or error}. The run stays at its last "
+                "checkpoint; make room or give another local_folder, and run the cell again."
+            ) from error
+
+    def _run(self):
+        """Return what tells this run from another model's."""
+        shapes = [tuple(variable.shape) for variable in (*self.model.variables, *self.model.optimizer.variables)]
+        return hashlib.sha256(repr((shapes, type(self.model.optimizer).__name__)).encode()).hexdigest()
 
     def _newest(self):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; set aside what bars the way."""
         checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
-        if bring_from_drive(self._delivery, checkpoint.epoch if checkpoint else 0, self._say)["fetched"]:
+        have = checkpoint.epoch if checkpoint else 0
+        if bring_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]:
             checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
         for reason in passed_over.values():
             self._say(f"Passed over: {reason}")
@@ -156,7 +186,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
             "callbacks": arrays,
         }
         metadata = {"epochs": self.params["epochs"], "complete": complete, "callbacks": states}
-        return Checkpoint(self._epoch, groups, metadata | {"keras": keras.__version__})
+        return Checkpoint(self._epoch, groups, metadata | {"versions": versions(), "device": device_name()})
 
     def _restore(self, checkpoint):
         self.model._initial_epoch = None
@@ -166,7 +196,9 @@ class CheckpointToDrive(keras.callbacks.Callback):
             raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; give another local_folder and folder.")
         assign_arrays(self.model.variables, checkpoint.arrays["model"], "weights")
         assign_arrays(self.model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
-        restore_states(self._others, checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", []))
+        states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
+        for name in restore_states(self._others, states, arrays):
+            self._say(f"{name} was not among the callbacks before; it begins anew.")
         epochs = self.params["epochs"]
         finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
         # As Keras's own BackupAndRestore does it.

@@ -8,12 +8,14 @@ from pathlib import Path
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive_process import DriveProcess
-from colabcnn.errors import Error
+from colabcnn.errors import AnotherRunError, Error
 
 # A Drive that answers at all answers sooner: 48 MB are read in seconds, and a failed read is tried four times.
 FETCH_SECONDS = 180
-HANG_SECONDS = 120
+# A request that takes longer is given up with its process, and a new one tries again.
+HANG_SECONDS = 600
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
+_DIED = {"errno": None, "error": "the process that goes to Drive has died"}
 
 
 class Delivery:
@@ -32,31 +34,29 @@ class Delivery:
     def __init__(self, local, drive, *, minutes, say, clock=time.monotonic):
         self.local = Path(local).absolute()
         self.drive = Path(drive).absolute()
+        self.begun = False
         self.delivered = None
         self.newer_session = None
         self.seconds = None
         self._pause = minutes * 60
         self._say = say
         self._clock = clock
-        self._identity = uuid.uuid4().hex
-        self._session = None
-        self._takes_over = False
-        self._from = None
+        self._session = {"session": None, "identity": uuid.uuid4().hex, "run": None}
         self._process = None
         self._asked_at = self._due_at = clock()
         self._failures = 0
         self._told = None
         self._last_error = None
+        self._finishing = False
 
-    def fetch(self, have):
+    def fetch(self, have, run=None):
         """Bring the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
 
         Raises:
+            AnotherRunError: Drive holds another run.
             Error: Drive cannot be read, and what to do.
         """
-        answer = self._wait("fetch", FETCH_SECONDS, have=have)
-        if "error" in answer:
-            raise Error(self._advice(answer))
+        answer = self._wait("fetch", have=have, run=run)
         if answer["fetched"]:
             self.delivered = answer["fetched"]
         return answer
@@ -67,30 +67,28 @@ class Delivery:
         Raises:
             Error: Drive did not do it, and what to do.
         """
-        answer = self._wait("set_aside", FETCH_SECONDS, names=names)
-        if "error" in answer:
-            raise Error(self._advice(answer))
+        answer = self._wait("set_aside", names=names)
         self.delivered = None
         return answer["set_aside"]
 
-    def begin(self, newest):
+    def begin(self, run):
         """Take the run over from older sessions on other machines; does not wait.
 
         Args:
-            newest: name of the checkpoint that the session goes on from, or None.
+            run: what tells this run from others.
         """
-        self._takes_over = True
-        self._from = newest
+        self.begun = True
+        self._session["run"] = run
         self._due_at = self._clock() + self._pause
         self._ask()
 
     def tick(self):
         """Take note of what was delivered, and begin a delivery when one is due; never waits."""
         self._hear(0)
-        if self._process and self._process.busy:
-            if self._clock() - self._asked_at > HANG_SECONDS:
-                self._tell("hang", f"{self.drive} has not answered for {HANG_SECONDS} s.")
-        elif self._clock() >= self._due_at:
+        if self._busy() and self._clock() - self._asked_at > HANG_SECONDS:
+            self.close()
+            self._failed({"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {HANG_SECONDS} s"})
+        elif not self._busy() and self._clock() >= self._due_at:
             self._ask()
 
     def finish(self, seconds):
@@ -98,23 +96,19 @@ class Delivery:
 
         A Drive that hangs is left behind.
         """
+        self._finishing, self._last_error = True, None
         deadline = self._clock() + seconds
-        self._last_error = None
-        self._settle(deadline)
-        for _ in range(2 if self._takes_over and not self._session else 1):
+        self._settle(deadline - seconds / 2)
+        if self._busy():
+            self.close()
+        for _ in range(2 if self.begun and self._session["session"] is None else 1):
             self._ask()
             self._settle(deadline)
-        newest = self._newest_here()
+        newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
         if self.newer_session:
-            pass
+            self._say(f"A newer session trains this run in {self.drive}: this one delivers nothing more.")
         elif self.delivered and newest and epoch_of(self.delivered) >= epoch_of(newest):
-            uploaded = (
-                " Google uploads it after that, which cannot be seen from here: leave the runtime connected for a "
-                "minute, or call drive.flush_and_unmount(), which waits."
-                if DRIVE_MOUNT in self.drive.parents
-                else ""
-            )
-            self._say(f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{uploaded}")
+            self._say(f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{self._uploaded()}")
         elif newest:
             reason = self._last_error or "it did not answer in time"
             self._say(
@@ -129,55 +123,62 @@ class Delivery:
             self._process.close()
             self._process = None
 
+    def _busy(self):
+        return self._process is not None and self._process.busy
+
     def _settle(self, deadline):
-        while self._process and self._process.busy and (left := deadline - self._clock()) > 0:
+        while self._busy() and (left := deadline - self._clock()) > 0:
             self._hear(left)
 
     def _ask(self):
         """Begin a delivery; before the first one, and where that failed, take the run over."""
-        if (self._process and self._process.busy) or self.newer_session:
+        if self._busy() or self.newer_session:
             return
-        if self._takes_over and not self._session:
-            self._send("begin", {"identity": self._identity, "newest": self._from})
+        if self.begun and self._session["session"] is None:
+            self._send("begin", identity=self._session["identity"], run=self._session["run"])
         else:
-            session = {"session": self._session, "identity": self._identity}
-            self._send("deliver", {"session": session if self._takes_over else None})
+            self._send("deliver", session=self._session if self.begun else None)
 
-    def _send(self, verb, arguments):
-        if self._process is None:
-            self._process = DriveProcess(self.local, self.drive)
+    def _send(self, verb, **arguments):
         self._asked_at = self._clock()
-        self._process.ask(verb, **arguments)
-
-    def _wait(self, verb, seconds, **arguments):
-        self._send(verb, arguments)
         try:
-            answer = self._process.answer(seconds)
+            if self._process is None:
+                self._process = DriveProcess(self.local, self.drive)
+            self._process.ask(verb, **arguments)
+        except OSError:
+            self.close()
+            self._failed(_DIED)
+
+    def _wait(self, verb, **arguments):
+        """Ask and return the answer; Error where it tells of one, or where there is none in time."""
+        self._send(verb, **arguments)
+        try:
+            answer = self._process.answer(FETCH_SECONDS) if self._process else _DIED
         except EOFError:
-            answer = {"errno": None, "error": "the process that goes to Drive has died"}
+            answer = _DIED
         if answer is None:
-            answer = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {seconds} s"}
+            answer = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {FETCH_SECONDS} s"}
         if "error" in answer:
             self.close()
+            raise (AnotherRunError if answer.get("another_run") else Error)(self._advice(answer))
         return answer
 
     def _hear(self, seconds):
         """Take in the answer to the request on its way, if it comes within so many seconds."""
-        if not self._process or not self._process.busy:
+        if not self._busy():
             return
         try:
             answer = self._process.answer(seconds)
         except EOFError:
             self.close()
-            answer = {"errno": None, "error": "the process that goes to Drive has died"}
+            answer = _DIED
         if answer is None:
             return
+        if "delivered" in answer:
+            self.delivered, self.seconds = answer["delivered"], answer["seconds"]
+            self._due_at = self._asked_at + self._pause
         if "error" in answer:
-            self._failures += 1
-            self._last_error = answer["error"]
-            retry = min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
-            self._due_at = self._clock() + retry
-            self._tell(answer["errno"], self._advice(answer))
+            self._failed(answer)
             return
         if self._told is not None:
             self._say(f"{self.drive} answers again.")
@@ -185,24 +186,25 @@ class Delivery:
         if "newer_session" in answer:
             self.newer_session = answer["newer_session"]
         elif "session" in answer:
-            self._session = answer["session"]
-        else:
-            self.delivered = answer["delivered"]
-            self.seconds = self._clock() - self._asked_at
-            self._due_at = self._asked_at + self._pause
+            self._session["session"] = answer["session"]
 
-    def _tell(self, kind, message):
-        """Say it once, until Drive answers again or something else is wrong."""
-        if self._told != (kind,):
-            self._told = (kind,)
+    def _failed(self, answer):
+        """Try again later and later, and say it once until Drive answers again or something else is wrong."""
+        self._failures += 1
+        self._last_error = answer["error"]
+        self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
+        if self._told != (answer["errno"],) and not self._finishing:
+            self._told = (answer["errno"],)
             kept = f"its checkpoints are kept in {self.local} and delivered when Drive answers"
-            self._say(f"{message} Training goes on; {kept}.")
+            self._say(f"{self._advice(answer)} Training goes on; {kept}.")
 
     def _advice(self, answer):
-        """Return a sentence on what is wrong with Drive, and one on what to do."""
+        """Return a sentence on what is wrong, and one on what to do."""
         todo = ""
         if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
-            todo = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
+            todo = " Make room there."
+            if not answer.get("local"):
+                todo = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
         elif answer["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
             todo = " Mount it again, then give the same call again."
             if DRIVE_MOUNT in self.drive.parents:
@@ -212,5 +214,10 @@ class Delivery:
                 )
         return f"{answer['error']}.{todo}"
 
-    def _newest_here(self):
-        return next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
+    def _uploaded(self):
+        if DRIVE_MOUNT not in self.drive.parents:
+            return ""
+        return (
+            " Google uploads it after that, which cannot be seen from here: leave the runtime connected for a minute, "
+            "or call drive.flush_and_unmount(), which waits."
+        )

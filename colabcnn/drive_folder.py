@@ -3,6 +3,7 @@
 Only the process of `drive_process.py` comes here; training itself never touches Drive.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -10,14 +11,15 @@ import re
 import time
 from pathlib import Path
 
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of, read_verified, retire
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of, read_verified, retire, verifies
 from colabcnn.colab import DRIVE_MOUNT
-from colabcnn.errors import Error
-from colabcnn.storage import copy_atomically, set_aside, write_atomically
+from colabcnn.errors import AnotherRunError, Error
+from colabcnn.storage import copy_atomically, discard, remove_partials, set_aside, write_atomically
 
 # Beside the checkpoints; all of it can be made anew from one of those, but for test.json.
 SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
 _SESSION = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
+_NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None}
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)
 
@@ -32,18 +34,19 @@ class DriveFolder:
 
     def __init__(self, local, drive):
         self.local = Path(local)
-        self.drive = Path(drive)
+        self.drive = Path(os.path.realpath(drive))
         self._good = set()
         self._delivered = {}
 
-    def fetch(self, have):
+    def fetch(self, have, run=None):
         """Bring the newest checkpoint that verifies to this machine, if it is newer than what is here.
 
-        Nothing on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
+        No file on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
         session's file, since a listing may be stale.
 
         Args:
             have: epoch of the newest checkpoint here, 0 for none.
+            run: what tells this run from others, or None where that is not known yet.
 
         Returns:
             A dict of `fetched` (the checkpoint's name or None), `passed_over` (by name, why newer ones were not taken),
@@ -52,11 +55,14 @@ class DriveFolder:
 
         Raises:
             OSError: the folder cannot be read.
+            AnotherRunError: it holds another run.
         """
         self._check_mount(create=True)
+        session = self._newest_session()
+        self._check_run(session, run)
         names = {path.name for path in _retried(checkpoint_files, self.drive / "checkpoints")}
-        newest = self._newest_session()["newest"]
-        names |= {newest} if newest and epoch_of(newest) is not None else set()
+        if session["newest"] and epoch_of(session["newest"]) is not None:
+            names.add(session["newest"])
         told = {"fetched": None, "passed_over": {}, "unreadable": False, "brought": [], "run": self._read_run()}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
@@ -78,37 +84,44 @@ class DriveFolder:
                 told["brought"].append(f"checkpoints/{name}")
                 break
         for name in ("run.json", "test.json"):
-            if not (self.local / name).exists() and (self.drive / name).exists():
-                _retried(copy_atomically, self.drive / name, self.local / name)
-                told["brought"].append(name)
+            with contextlib.suppress(OSError):
+                if not (self.local / name).exists():
+                    _retried(copy_atomically, self.drive / name, self.local / name)
+                    told["brought"].append(name)
         return told
 
-    def begin(self, identity, newest):
+    def begin(self, identity, run):
         """Take over: write the next numbered session file, which an older session will find.
 
         Args:
             identity: str that no other session has.
-            newest: name of the checkpoint that the session goes on from, or None.
+            run: what tells this run from others.
 
         Returns:
             A dict of `session`, the number.
+
+        Raises:
+            OSError: what Drive said.
+            AnotherRunError: the folder holds another run.
         """
         self._check_mount(create=True)
-        for partial in (self.drive / "checkpoints").glob(".epoch-*.partial"):
-            partial.unlink(missing_ok=True)
-        number = self._newest_session()["session"] + 1
-        self._write_session({"session": number, "identity": identity, "newest": newest})
+        before = self._newest_session()
+        self._check_run(before, run)
+        remove_partials(self.drive / "checkpoints", ["epoch-*"])
+        remove_partials(self.drive, [*SMALL_FILES, "session-*"])
+        number = before["session"] + 1
+        self._write_session({"session": number, "identity": identity, "run": run, "newest": before["newest"]})
         return {"session": number}
 
     def deliver(self, session=None):
         """Bring the newest checkpoint and the small files to Drive, read them back, retire what is older.
 
         Args:
-            session: dict of `session` and `identity`; None for a finished run, which takes over from nobody.
+            session: dict of `session`, `identity` and `run`; None for a finished run, which takes over from nobody.
 
         Returns:
             A dict of `newer_session` (a number; nothing was delivered) or of `delivered` (the newest checkpoint's name)
-            and `bytes` written.
+            and `bytes` written; with what `failure` returns where it was something behind the checkpoint that failed.
 
         Raises:
             OSError: what Drive said; what was delivered before stands.
@@ -119,32 +132,41 @@ class DriveFolder:
             newest = self._newest_session()
             if (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
                 return {"newer_session": newest["session"]}
-        for path in checkpoint_files(self.local / "checkpoints")[:1]:
-            there = self._newest_good(least=epoch_of(path))
-            if there and epoch_of(there) > epoch_of(path):
-                return {"delivered": there, "bytes": 0}  # The same run further on: nothing newer is overwritten.
-            size = 0 if there else self._deliver_checkpoint(path)
-            newest = there or path.name
-            if session and size:
-                self._write_session({**session, "newest": newest})
-            size += sum(self._deliver_small(self.local / name) for name in SMALL_FILES)
-            retire(self.drive / "checkpoints", self._good)
-            return {"delivered": newest, "bytes": size}
-        return {"delivered": None, "bytes": 0}
+        here = self._newest_here()
+        if here is None:
+            return {"delivered": None, "bytes": 0}
+        name, content = here
+        there = self._newest_good(least=epoch_of(name))
+        if there and epoch_of(there) > epoch_of(name):
+            return {"delivered": there, "bytes": 0}  # The same run further on: nothing newer is overwritten.
+        if not there:
+            self._deliver_checkpoint(name, content)
+        told = {"delivered": there or name, "bytes": 0 if there else len(content)}
+        try:
+            if session and not there:
+                self._write_session({**session, "newest": name})
+            for small in SMALL_FILES:
+                told["bytes"] += self._deliver_small(self.local / small)
+            retire(self.drive / "checkpoints", self._good, remove=discard)
+        except OSError as error:
+            told |= failure(error, self.local)
+        return told
 
     def set_aside(self, names=None):
         """Put checkpoints that cannot be gone on from, or the whole run, into a folder beside them.
 
         Args:
-            names: of checkpoints; None takes all of them and the small files.
+            names: of checkpoints; None takes all of them and the small files, and leaves no run there.
 
         Returns:
             A dict of `set_aside`, the new folder or None where nothing was there.
         """
-        self._check_mount()
+        self._check_mount(create=True)
         there = checkpoint_files(self.drive / "checkpoints")
         if names is None:
             there += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
+            # An older session gives way to it, and nobody looks for the checkpoint that the last one names.
+            self._write_session({**_NO_SESSION, "session": self._newest_session()["session"] + 1})
         else:
             there = [path for path in there if path.name in names]
         return {"set_aside": str(set_aside(self.drive, there)) if there else None}
@@ -164,12 +186,18 @@ class DriveFolder:
         if DRIVE_MOUNT in self.drive.parents:
             mount = DRIVE_MOUNT
         if mount is None:
-            mount = next(path for path in self.drive.parents if os.path.ismount(path))
+            mount = next(path for path in (self.drive, *self.drive.parents) if os.path.ismount(path))
         elif not os.path.ismount(mount):
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
         if create:
             os.makedirs(self.drive / "checkpoints", exist_ok=True)
             write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+
+    def _check_run(self, session, run):
+        if None not in (run, session["run"]) and run != session["run"]:
+            raise AnotherRunError(
+                f"{self.drive} holds another run; give another folder, or start over, which sets that run aside"
+            )
 
     def _read_run(self):
         """Return what `run.json` holds, or None where there is none that tells of a run."""
@@ -180,7 +208,7 @@ class DriveFolder:
             return None
 
     def _newest_session(self):
-        """Return the newest session file as a dict of `session` (0 for none), `identity` and `newest`."""
+        """Return the newest session file as a dict of `session` (0 for none), `identity`, `run` and `newest`."""
         by_number = {}
         for name in _retried(os.listdir, self.drive):
             if match := _SESSION.fullmatch(name):
@@ -190,13 +218,14 @@ class DriveFolder:
         while (next_one := self._read_session(f"session-{number + 1}.json")) is not None:  # Not listed yet.
             number, found = number + 1, [next_one]
         newest = max((session for session in found if session), key=lambda session: session["identity"], default={})
-        return {"session": number, "identity": newest.get("identity", ""), "newest": newest.get("newest")}
+        return {**_NO_SESSION, **newest, "session": number}
 
     def _read_session(self, name):
         """Return a session file's dict, an empty one where it is broken, None where there is none."""
         try:
             session = json.loads(_retried((self.drive / name).read_text, encoding="utf-8"))
-            return session if isinstance(session["identity"], str) else {}
+            texts = (session["identity"], session["run"] or "", session["newest"] or "")
+            return {key: session[key] for key in _NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -205,31 +234,35 @@ class DriveFolder:
     def _write_session(self, session):
         write_atomically(self.drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
 
+    def _newest_here(self):
+        """Return the name and the content of the newest local checkpoint that verifies, or None.
+
+        All of it at once: training goes on and retires files meanwhile.
+        """
+        for path in checkpoint_files(self.local / "checkpoints"):
+            with contextlib.suppress(Error, FileNotFoundError):
+                return path.name, read_verified(path)
+        return None
+
     def _newest_good(self, least):
         """Return the name of the newest checkpoint on Drive that verifies, of those from an epoch on, or None."""
         for path in checkpoint_files(self.drive / "checkpoints"):
             if epoch_of(path) < least:
-                break
-            if path.name not in self._good:
-                try:
-                    read_verified(path)
-                except (Error, FileNotFoundError):
-                    continue
-            self._good.add(path.name)
-            return path.name
+                return None
+            if path.name in self._good or verifies(path):
+                self._good.add(path.name)
+                return path.name
         return None
 
-    def _deliver_checkpoint(self, path):
-        target = self.drive / "checkpoints" / path.name
-        size = copy_atomically(path, target)
+    def _deliver_checkpoint(self, name, content):
+        target = self.drive / "checkpoints" / name
+        write_atomically(target, content)
         try:
             read_verified(target)
         except Error:
-            os.truncate(target, 0)
-            os.unlink(target)
-            raise Error(f"{path.name} reads back from Drive other than it was written") from None
-        self._good.add(path.name)
-        return size
+            discard(target)
+            raise Error(f"{name} reads back from {self.drive} other than it was written") from None
+        self._good.add(name)
 
     def _deliver_small(self, path):
         """Copy a small file if it has changed since it was copied; return how many bytes."""
@@ -242,6 +275,13 @@ class DriveFolder:
         size = copy_atomically(path, self.drive / path.name)
         self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
         return size
+
+
+def failure(error, local):
+    """Return an OSError as a dict of `errno`, `error` (a sentence) and `local` (whether that disk failed)."""
+    filename = str(error.filename or "")
+    told = f"{filename}: {error.strerror}" if filename else str(error)
+    return {"errno": error.errno, "error": told, "local": filename.startswith(f"{local}{os.sep}")}
 
 
 def _retried(function, *arguments, **keywords):

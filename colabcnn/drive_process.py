@@ -10,10 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from colabcnn.drive_folder import DriveFolder
+from colabcnn.drive_folder import DriveFolder, failure
+from colabcnn.errors import AnotherRunError
 
 _START = "from colabcnn.drive_process import main; main()"
 
@@ -36,7 +39,7 @@ class DriveProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
                 start_new_session=True,  # Ctrl-C is for training, which ends it in order.
             )
         self.busy = False
@@ -49,8 +52,9 @@ class DriveProcess:
     def answer(self, seconds=0.0):
         """Return the answer to the request, or None while there is none after so many seconds.
 
-        An answer is the dict that the method returned, or one of `errno` (None where it is not the disk's) and `error`,
-        a sentence.
+        An answer is the dict that the method returned, or one of `errno` (None where it is not the disk's), `error` (a
+        sentence) and, where they are true, `local` (it is this machine's disk that failed) and `another_run`; either
+        with the `seconds` that it took.
 
         Raises:
             EOFError: the process has died.
@@ -73,6 +77,12 @@ class DriveProcess:
             self._process.wait(timeout=1)
 
 
+def _import_path():
+    """Return where this process imports from, so that the other one finds the same library."""
+    library = str(Path(__file__).resolve().parents[1])
+    return [os.path.abspath(path) if path else library for path in sys.path] + [library]
+
+
 def main():
     """Answer requests until training closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -84,12 +94,16 @@ def main():
             request = json.loads(connection.recv_bytes())
         except (EOFError, ConnectionError):
             return
+        began = time.monotonic()
         try:
             answer = getattr(folder, request["verb"])(**request["arguments"])
         except OSError as error:
-            answer = {"errno": error.errno, "error": f"{error.filename or drive}: {error.strerror or error}"}
+            answer = failure(error, local)
+        except AnotherRunError as error:
+            answer = {"errno": None, "error": str(error), "another_run": True}
         except Exception as error:  # Whatever it is, it is no reason for training to stop.
             answer = {"errno": None, "error": str(error) or type(error).__name__}
+        answer["seconds"] = time.monotonic() - began
         try:
             connection.send_bytes(json.dumps(answer).encode())
         except ConnectionError:

@@ -10,3 +10,7 @@ class Error(Exception):
     def _render_traceback_(self):
         """Return what IPython shows instead of a traceback."""
         return [f"colabcnn.Error: {self}"]
+
+
+class AnotherRunError(Error):
+    """Say that a folder holds another run than the one that was asked for."""

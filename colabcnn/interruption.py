@@ -30,7 +30,8 @@ class Interruption:
 
     def __exit__(self, *exception):
         for number, before in self._before.items():
-            signal.signal(number, before)
+            if before is not None:  # A handler that is not Python's cannot be put back.
+                signal.signal(number, before)
 
     def allow(self, epoch_left):
         """Set the callable that returns how many seconds the epoch in hand will still take; None lets none end."""

@@ -29,12 +29,12 @@ class ProgressLine:
         """Print a message on a line of its own."""
         self._open = False
         if not self._quiet:
-            print(f"\r\x1b[K{message}" if self._terminal else message, flush=True)
+            self._print(f"\r\x1b[K{message}" if self._terminal else message)
 
     def end(self):
         """End the line, so that whatever is printed next stands below it."""
         if self._open:
-            print(flush=True)
+            self._print()
             self._open = False
 
     def update(self, text, *, milestone=False, last=False):
@@ -54,10 +54,17 @@ class ProgressLine:
             self._display.update({"text/plain": text()}, raw=True)
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
-            print(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "", flush=True)
+            self._print(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "")
             self._open = not last
         else:
-            print(text(), flush=True)
+            self._print(text())
+
+    def _print(self, *text, end="\n"):
+        try:
+            print(*text, end=end, flush=True)
+        except BrokenPipeError:
+            # Whoever read our output has gone, as `| head` does; training is worth more than what it says.
+            self._quiet = True
 
 
 def _notebook_display():

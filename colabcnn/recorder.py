@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from colabcnn.callback_states import restore_states, save_states
+from colabcnn.callback_states import early_stopping_ended, restore_states, save_states
 from colabcnn.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.errors import Error
 from colabcnn.history import COLUMNS, best_epoch, write_history
@@ -125,7 +125,9 @@ class Recorder(keras.callbacks.Callback):
         if self._delivery:
             self._delivery.tick()
         if self.model.stop_training:
-            self.complete, self.reason = True, f"stopped by a callback after epoch {self._epoch}"
+            # Another callback's reason, such as a time limit, does not make the run a finished one.
+            self.complete = early_stopping_ended(self.callbacks)
+            self.reason = f"stopped by {'EarlyStopping' if self.complete else 'a callback'} after epoch {self._epoch}"
         elif self._epoch >= self.params["epochs"]:
             self.complete, self.reason = True, f"all {self._epoch} epochs are done"
         elif self._delivery and self._delivery.newer_session:

@@ -1,26 +1,30 @@
 """Which checkpoint a run goes on from: the newest that verifies, here or on Drive."""
 
 from colabcnn.checkpoint_files import epoch_of
-from colabcnn.errors import Error
+from colabcnn.errors import AnotherRunError, Error
 
 
-def bring_from_drive(delivery, have, say):
+def bring_from_drive(delivery, have, say, run=None):
     """Bring the newest checkpoint from Drive if it is newer than what is here, and say what was passed over.
 
     Args:
         delivery: `Delivery`.
         have: epoch of the newest checkpoint here that verifies, 0 for none.
         say: callable that shows a message.
+        run: what tells this run from others, or None where that is not known yet.
 
     Returns:
         A dict of `fetched` (the checkpoint's name, or None where there is nothing newer), `brought` and `run`, as
         `DriveFolder.fetch` returns them.
 
     Raises:
-        Error: Drive cannot be read and there is nothing here: the run may well be there, so none is begun.
+        AnotherRunError: Drive holds another run.
+        Error: it cannot be read and there is nothing here: the run may well be there, so none is begun.
     """
     try:
-        told = delivery.fetch(have)
+        told = delivery.fetch(have, run)
+    except AnotherRunError:
+        raise
     except Error as error:
         if not have:
             raise Error(f"{error} Nothing was begun, since the run may be there.") from None

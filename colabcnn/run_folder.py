@@ -1,5 +1,6 @@
 """A run's folder: what lies where, who the run is, and how it stands."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,19 @@ from colabcnn.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch
-from colabcnn.storage import remove_partial, write_atomically
+from colabcnn.storage import remove_partials, write_atomically
 
 # What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
 FINGERPRINT = ("experiment", "seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
+
+
+def fingerprint(run):
+    """Return a digest, in hex, of what a resumed run must share with its beginning.
+
+    Args:
+        run: what `run.json` holds.
+    """
+    return hashlib.sha256(json.dumps([run[field] for field in FINGERPRINT], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,8 @@ class RunFolder:
 
     def remove_partials(self):
         """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
-        for path in self.small_files:
-            remove_partial(path)
-        for partial in self.checkpoints.glob(".epoch-*.safetensors.*.partial"):
-            partial.unlink(missing_ok=True)
+        remove_partials(self.path, [path.name for path in self.small_files])
+        remove_partials(self.checkpoints, ["epoch-*"])
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,14 @@ class Saved:
 
 
 def read_saved(folder):
-    """Read a `RunFolder`; `run.json` may be gone or broken, since the checkpoint holds all of it but the last start."""
+    """Read a `RunFolder`; `run.json` may be gone or broken, since the checkpoint holds all of it but the last start.
+
+    Raises:
+        Error: the checkpoints are not those of a run.
+    """
     checkpoint, passed_over = newest_checkpoint(folder.checkpoints)
+    if checkpoint and "run" not in checkpoint.metadata:
+        raise Error(f"{folder.path} holds a fit of CheckpointToDrive and no run of `train`; give another folder.")
     run = folder.read_run()
     if checkpoint and (run is None or any(run[field] != checkpoint.metadata["run"][field] for field in FINGERPRINT)):
         run = checkpoint.metadata["run"]

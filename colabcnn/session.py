@@ -6,12 +6,11 @@ import keras
 import numpy as np
 
 from colabcnn import devices
-from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.errors import Error
 from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
 from colabcnn.recorder import Recorder
-from colabcnn.run_folder import read_saved
+from colabcnn.run_folder import fingerprint, read_saved
 from colabcnn.trainer import PlanEpoch, TrainingModel
 from colabcnn.variables import assign_arrays
 
@@ -65,6 +64,8 @@ def train_session(
     before = run["starts"][-1] if run["starts"] else start
     run["starts"].append(start)
     folder.write_run(run)
+    if checkpoint:
+        progress.say(f"Goes on from {checkpoint.name}.")
     progress.say(
         f"{experiment.name}, seed {run['seed']}: epoch {done + 1} to {run['epochs']} on {start['device']}, "
         f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
@@ -90,7 +91,7 @@ def train_session(
         progress=progress,
     )
     if delivery:
-        delivery.begin(next((path.name for path in checkpoint_files(folder.checkpoints)), None))
+        delivery.begin(fingerprint(run))
     try:
         model.fit(
             np.arange(run["train_size"]),

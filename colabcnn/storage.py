@@ -58,10 +58,24 @@ def set_aside(folder, paths):
     return target
 
 
-def remove_partial(path):
-    """Remove what a kill in the middle of writing `path` left beside it."""
-    for partial in path.parent.glob(f".{path.name}.*.partial"):
-        partial.unlink(missing_ok=True)
+def remove_partials(folder, names):
+    """Remove what a kill in the middle of a write left behind.
+
+    Args:
+        folder: where to look.
+        names: patterns of the files' names, such as "history.csv" or "epoch-*"; others' partial files stay.
+    """
+    for name in names:
+        for partial in Path(folder).glob(f".{name}.*.partial"):
+            discard(partial)
+
+
+def discard(path):
+    """Delete a file if that can be done, emptied first: Drive moves what is deleted to a trash that counts."""
+    with contextlib.suppress(OSError):
+        os.truncate(path, 0)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -77,9 +91,10 @@ def _replacing(path):
             os.close(descriptor)
         os.replace(partial, path)
         _sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # A write or an fsync knows no name.
+            error.filename = str(path)
+        discard(partial)
         raise
 
 

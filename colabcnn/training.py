@@ -104,7 +104,7 @@ def run(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the epoch in hand has ended if that takes 15 seconds at most;
             the newest checkpoint stands, and the same call goes on from it.
     """
-    began = time.monotonic()
+    began = time.monotonic() - seconds_since_start()
     experiment = find_experiment(experiment)
     _check_counts(1, epochs=epochs, train_size=train_size, val_size=val_size)
     _check_counts(0, seed=seed, holdout=holdout)
@@ -119,6 +119,7 @@ def run(
     folder = run_folder(run_dir)
     folder.create()
     with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
         stack.enter_context(_disk_errors_readable(folder))
         stack.enter_context(Lock(folder.path))
         delivery = None
@@ -158,8 +159,7 @@ def run(
         if saved.run:
             check_same_run(folder, saved.run, run)
         _set_aside_unusable(folder, saved, progress)
-        deadline = began + hours * 3600 - seconds_since_start() if hours else None
-        interruption = stack.enter_context(Interruption())
+        deadline = began + hours * 3600 if hours else None
         try:
             reason = train_session(
                 folder,
@@ -176,7 +176,7 @@ def run(
             )
             return _finish(folder, read_saved(folder).checkpoint, epochs, reason)
         finally:
-            if delivery:
+            if delivery and delivery.begun:
                 left = DELIVERY_SECONDS if deadline is None else min(DELIVERY_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
 
@@ -199,7 +199,7 @@ def _with_drive(folder, saved, given, known, delivery, progress):
                 check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
                 if saved.run:
                     check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
-    except Error:
+    except BaseException:
         for name in told["brought"]:
             (folder.path / name).unlink()
         raise

@@ -6,6 +6,7 @@ process gives a true errno 107.
     hang     ["write", ...]: calls of these kinds return when they are no longer listed
     quota    bytes: what files and trash may hold together, else EDQUOT
     listing  "stale": directories are listed as they were at the first look since this was set
+    lose     "epoch-": what is written to files with that in their names is acknowledged and dropped
     rename   "unlink first": the target is removed, then the call fails with errno 5
 Beside CONTROL, NAME.written has the number of bytes written to each file, a line when it was closed.
 """
@@ -93,7 +94,8 @@ class FaultyDrive(mfusepy.Operations):
         quota = self.trouble("write").get("quota")
         if quota is not None and self.used() + len(data) > quota:
             raise mfusepy.FuseOSError(errno.EDQUOT)
-        size = os.pwrite(fh, data, offset)
+        lost = self.faults.get("lose", "?") in os.path.basename(path)
+        size = len(data) if lost else os.pwrite(fh, data, offset)
         self.written[fh] = self.written.get(fh, 0) + size
         return size
 

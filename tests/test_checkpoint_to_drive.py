@@ -1,5 +1,6 @@
 """The callback in somebody's own `fit`: run again, it goes on."""
 
+import errno
 import itertools
 import os
 import subprocess
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import CheckpointToDrive, Error
+from colabcnn import CheckpointToDrive, Error, status
 from colabcnn.checkpoint_files import checkpoint_files
 
 pytestmark = pytest.mark.versions
@@ -136,11 +137,52 @@ def test_same_model_object_in_the_same_process_goes_on(tmp_path):
     assert model.fit(images, labels, epochs=2, verbose=0).epoch == [0, 1]
 
 
+def test_fit_that_another_callback_stopped_goes_on(tmp_path):
+    class TimeIsUp(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    assert fit(tmp_path / "drive", tmp_path / "local", [TimeIsUp()])[1].epoch == [0, 1, 2]
+    assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
+
+
+def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                self.model.set_weights([np.nan * weights for weights in self.model.get_weights()])
+
+    fit(tmp_path / "drive", tmp_path / "local", [Spoil()])
+    assert capsys.readouterr().out.count("The loss is not finite in epoch 4") == 1
+    assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
+
+
+def test_full_disk_is_one_error_and_the_next_call_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Error, match="No space left on device"):
+        patch.setattr(os, "fsync", no_room)
+        fit(tmp_path / "drive", tmp_path / "local", epochs=3)
+    fit(tmp_path / "drive", tmp_path / "local", epochs=3)
+
+
+def no_room(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
+    fit(tmp_path / "drive", tmp_path / "local", epochs=1)
+    for folder in ("drive", "local"):
+        with pytest.raises(Error, match="holds a fit of CheckpointToDrive"):
+            status(tmp_path / folder)
+
+
 def test_checkpoint_of_another_model_is_refused_and_stands(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     before = checkpoint_files(tmp_path / "local" / "checkpoints")
+    with pytest.raises(Error, match="holds another run"):
+        fit(tmp_path / "drive", tmp_path / "new", model=compiled_model(units=9))
+    assert not (tmp_path / "new" / "checkpoints").exists()
     with pytest.raises(Error, match="do not fit this model"):
-        fit(tmp_path / "drive", tmp_path / "local", model=compiled_model(units=9))
+        fit(tmp_path / "other drive", tmp_path / "local", model=compiled_model(units=9))
     assert checkpoint_files(tmp_path / "local" / "checkpoints") == before
 
 

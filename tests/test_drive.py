@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import colabcnn
 from colabcnn import Error
 from colabcnn.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.delivery import Delivery
 from colabcnn.drive_folder import DriveFolder
+from colabcnn.errors import AnotherRunError
 from colabcnn.restoring import bring_from_drive
 
 SERVER = Path(__file__).parent / "faulty_drive.py"
@@ -76,7 +78,7 @@ def deliver_to(local):
         delivery.said, delivery.clock = said, clock
         begun.append(delivery)
         if begin:
-            delivery.begin(None)
+            delivery.begin("this run")
             answered(delivery)
         return delivery
 
@@ -88,7 +90,7 @@ def deliver_to(local):
 def answered(delivery, seconds=30):
     """Wait until nothing is on its way."""
     deadline = time.monotonic() + seconds
-    while delivery._process and delivery._process.busy:
+    while delivery._busy():
         delivery._hear(0.05)
         assert time.monotonic() < deadline
 
@@ -141,13 +143,29 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
     assert f"Passed over: {name} was delivered to Drive, but Drive has it no longer." in told
 
 
+def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_back(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    tick(delivery)
+    mount.faults(lose="epoch-")
+    save(local, 2)
+    tick(delivery)
+    assert "reads back from" in delivery.said[-1]
+    assert epoch_of(delivery.delivered) == 1
+    assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
+    mount.faults()
+    delivery.clock.now += 1000
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 2
+
+
 def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_path, local):
     """Every set of the files that were delivered, and of each set the newest checkpoint whole or cut."""
     drive = DriveFolder(local, tmp_path / "drive")
-    drive.begin("one", None)
+    drive.begin("one", "this run")
     for epoch in (1, 2, 3):
         save(local, epoch)
-        drive.deliver({"session": 1, "identity": "one"})
+        drive.deliver({"session": 1, "identity": "one", "run": "this run"})
     files = [path for path in (tmp_path / "drive").rglob("*") if path.is_file()]
     assert len(files) == 5
     sets = itertools.chain(*(itertools.combinations(files, number) for number in range(len(files) + 1)))
@@ -228,6 +246,83 @@ def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local
     assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
 
 
+def test_fault_17_folder_that_is_the_mount_point_itself(local, mount, deliver_to):
+    delivery = deliver_to(mount.path)
+    mount.unmount()
+    (mount.path / "checkpoints").mkdir(parents=True)
+    save(local, 1)
+    tick(delivery)
+    assert list(mount.path.rglob("*")) == [mount.path / "checkpoints"]
+
+
+def test_process_that_dies_is_replaced_and_training_goes_on(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive")
+    delivery._process._process.kill()
+    delivery._process._process.wait()
+    save(local, 1)
+    tick(delivery)
+    assert "has died" in delivery.said[0]
+    delivery.clock.now += 31
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 1
+
+
+def test_library_that_lies_in_the_current_folder_is_found(tmp_path):
+    code = (
+        "import sys; sys.path[:] = [''] + [path for path in sys.path if path]; import colabcnn, os, time;"
+        "from colabcnn.delivery import Delivery; os.chdir(sys.argv[1]);"
+        "delivery = Delivery('local', 'drive', minutes=0, say=print); os.mkdir('local'); delivery.fetch(0)"
+    )
+    shutil.copytree(Path(colabcnn.__file__).parent, tmp_path / "clone" / "colabcnn")
+    command = [sys.executable, "-I", "-c", code, str(tmp_path)]
+    completed = subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+
+
+def test_checkpoint_that_training_retires_while_it_is_delivered_arrives_whole(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    save(local, 1)
+    mount.faults(hang=["write"])
+    delivery.tick()
+    time.sleep(0.5)
+    for epoch in range(2, 7):
+        save(local, epoch)
+    mount.faults()
+    answered(delivery)
+    assert epoch_of(delivery.delivered) == 1
+    assert delivery.said == []
+
+
+def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
+    theirs = deliver_to(mount.path / "run")
+    for epoch in (1, 2, 3):
+        save(local, epoch)
+        tick(theirs)
+    theirs.finish(10)
+    before = {path: path.read_bytes() for path in mount.files.rglob("*") if path.is_file()}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mine = deliver_to(mount.path / "run", begin=False, folder=elsewhere)
+    with pytest.raises(AnotherRunError):
+        bring_from_drive(mine, 7, Told(), run="my run")
+    mine.begin("my run")
+    for epoch in (7, 8, 9):
+        save(elsewhere, epoch)
+        tick(mine)
+    mine.finish(10)
+    assert {path: path.read_bytes() for path in mount.files.rglob("*") if path.is_file()} == before
+    assert "holds another run" in mine.said[0]
+
+
+def test_unreadable_old_checkpoint_does_not_keep_a_new_one_from_being_written(tmp_path, local):
+    save(local, 1)
+    (old,) = checkpoint_files(local / "checkpoints")
+    old.unlink()
+    old.mkdir()  # Reading it fails with an error of the disk.
+    save(local, 2)
+    assert restored(local) == 2
+
+
 def test_fault_18_what_collected_is_delivered_when_the_mount_is_back(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     save(local, 1)
@@ -266,7 +361,7 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
     for epoch in (1, 2):
         newest = save(local, epoch)
         drive = DriveFolder(local, mount.path / "run")
-        drive.begin("one", None)
+        drive.begin("one", "this run")
         drive.deliver()
     for errors, found in ({"open": [errno.EIO, 2]}, 2), ({"open": [errno.EIO, 4]}, 1):
         elsewhere = tmp_path / f"elsewhere-{found}"
@@ -287,7 +382,7 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
 def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount, deliver_to):
     drive = DriveFolder(local, mount.path / "run")
     save(local, 1)
-    drive.begin("one", None)
+    drive.begin("one", "this run")
     drive.deliver()
     shutil.rmtree(local / "checkpoints")
     for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
@@ -295,7 +390,8 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
         with pytest.raises(Error, match="Nothing was begun"):
             bring_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
     told = Told()
-    assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told) is None
+    assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
+    assert "Training goes on from the checkpoint here" in told[0]
 
 
 def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, mount, deliver_to):
@@ -309,6 +405,7 @@ def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, 
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
     assert not list((mount.files / "run").rglob("*.partial"))
     assert "empty the trash too" in delivery.said[-1]
+    assert mount.trashed_bytes() < 1000
     mount.faults()
     delivery.clock.now += 1000
     tick(delivery)
@@ -368,8 +465,8 @@ from test_drive import save
 from pathlib import Path
 local = Path({local!r})
 delivery = Delivery(local, {drive!r}, minutes=0, say=print)
-delivery.begin(None)
-while not delivery._session:
+delivery.begin("this run")
+while not delivery._session["session"]:
     delivery.tick()
 open({ready!r}, "w").close()
 while not Path({go!r}).exists():
@@ -382,7 +479,7 @@ for epoch in range(1, 200):
     if epoch % 50 == 0:
         save(local, epoch)
     time.sleep(0.005)
-assert delivery._process.busy
+assert delivery._busy()
 began = time.monotonic()
 delivery.finish(2)
 print("longest tick", longest, "finish", time.monotonic() - began)
@@ -408,6 +505,20 @@ def test_fault_23_drive_that_hangs_stops_neither_training_nor_its_end(tmp_path, 
     assert "it did not answer in time" in output
 
 
+def test_fault_23_request_that_hangs_is_given_up_and_a_new_process_delivers(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    mount.faults(hang=["create"])
+    save(local, 1)
+    delivery.tick()
+    delivery.clock.now += 601
+    delivery.tick()
+    assert "has not answered for 600 s" in delivery.said[-1]
+    mount.faults()
+    delivery.clock.now += 31
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 1
+
+
 def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp_path, local, deliver_to):
     drive, elsewhere = tmp_path / "drive", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -431,7 +542,9 @@ def test_fault_24_two_sessions_of_one_number_do_not_both_go_on(tmp_path, local, 
     """Both took number 1 before either saw the other's file; Drive keeps two files of that name."""
     drive = tmp_path / "drive"
     one = deliver_to(drive)
-    (drive / "session-1 (1).json").write_text(json.dumps({"session": 1, "identity": "~", "newest": None}))
+    (drive / "session-1 (1).json").write_text(
+        json.dumps({"session": 1, "identity": "~", "run": "this run", "newest": None})
+    )
     save(local, 1)
     tick(one)
     assert one.newer_session == 1
@@ -441,7 +554,7 @@ def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
     drive = tmp_path / "drive"
     folder = DriveFolder(local, drive)
     save(local, 1)
-    folder.begin("one", None)
+    folder.begin("one", "this run")
     folder.deliver()
     for number in range(5000):
         (drive / "checkpoints" / f"foreign-{number}").touch()
@@ -471,7 +584,7 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     newer = deliver_to(drive, begin=False)
     kept = Path(newer.set_aside())
     assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
-    newer.begin(None)
+    newer.begin("this run")
     answered(newer)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -479,4 +592,4 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     assert (told["fetched"], told["passed_over"], told["brought"]) == (None, {}, [])
     save(local, 2)
     tick(older)
-    assert older.newer_session == 2
+    assert older.newer_session == 3

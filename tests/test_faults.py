@@ -243,7 +243,9 @@ def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(t
     sessions.start(tmp_path / "older", epochs=400, **options)
     while not checkpoint_files(tmp_path / "drive" / "checkpoints"):
         time.sleep(0.01)
-    (tmp_path / "drive" / "session-2.json").write_text(json.dumps({"session": 2, "identity": "", "newest": None}))
+    (tmp_path / "drive" / "session-2.json").write_text(
+        json.dumps({"session": 2, "identity": "", "run": None, "newest": None})
+    )
     code, output = sessions.finish()
     assert code == 3, output
     starts = json.loads((tmp_path / "older" / "run.json").read_text())["starts"]
