@@ -7,21 +7,16 @@ import contextlib
 import errno
 import json
 import os
-import re
-import time
 from pathlib import Path
 
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of, read_verified, retire, verifies
 from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.drive_sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import AnotherRunError, Error
-from colabcnn.storage import copy_atomically, discard, remove_partials, set_aside, write_atomically
+from colabcnn.storage import copy_atomically, discard, remove_partials, retried, set_aside, write_atomically
 
 # Beside the checkpoints; all of it can be made anew from one of those, but for test.json.
 SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
-_SESSION = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
-_NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None}
-_PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
-_PAUSES = (0.5, 1, 2)
 
 
 class DriveFolder:
@@ -58,9 +53,9 @@ class DriveFolder:
             AnotherRunError: it holds another run.
         """
         self._check_mount(create=True)
-        session = self._newest_session()
+        session = newest_session(self.drive)
         self._check_run(session, run)
-        names = {path.name for path in _retried(checkpoint_files, self.drive / "checkpoints")}
+        names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
         if session["newest"] and epoch_of(session["newest"]) is not None:
             names.add(session["newest"])
         told = {"fetched": None, "passed_over": {}, "unreadable": False, "brought": [], "run": self._read_run()}
@@ -68,7 +63,7 @@ class DriveFolder:
             if epoch_of(name) <= have:
                 break
             try:
-                content = _retried(read_verified, self.drive / "checkpoints" / name)
+                content = retried(read_verified, self.drive / "checkpoints" / name)
             except FileNotFoundError:
                 told["passed_over"][name] = f"{name} was delivered to Drive, but Drive has it no longer."
             except OSError as error:
@@ -86,7 +81,7 @@ class DriveFolder:
         for name in ("run.json", "test.json"):
             with contextlib.suppress(OSError):
                 if not (self.local / name).exists():
-                    _retried(copy_atomically, self.drive / name, self.local / name)
+                    retried(copy_atomically, self.drive / name, self.local / name)
                     told["brought"].append(name)
         return told
 
@@ -105,12 +100,12 @@ class DriveFolder:
             AnotherRunError: the folder holds another run.
         """
         self._check_mount(create=True)
-        before = self._newest_session()
+        before = newest_session(self.drive)
         self._check_run(before, run)
         remove_partials(self.drive / "checkpoints", ["epoch-*"])
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = before["session"] + 1
-        self._write_session({"session": number, "identity": identity, "run": run, "newest": before["newest"]})
+        write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": before["newest"]})
         return {"session": number}
 
     def deliver(self, session=None):
@@ -129,7 +124,7 @@ class DriveFolder:
         """
         self._check_mount()
         if session:
-            newest = self._newest_session()
+            newest = newest_session(self.drive)
             if (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
                 return {"newer_session": newest["session"]}
         here = self._newest_here()
@@ -144,7 +139,7 @@ class DriveFolder:
         told = {"delivered": there or name, "bytes": 0 if there else len(content)}
         try:
             if session and not there:
-                self._write_session({**session, "newest": name})
+                write_session(self.drive, {**session, "newest": name})
             for small in SMALL_FILES:
                 told["bytes"] += self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
@@ -166,7 +161,7 @@ class DriveFolder:
         if names is None:
             there += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
             # An older session gives way to it, and nobody looks for the checkpoint that the last one names.
-            self._write_session({**_NO_SESSION, "session": self._newest_session()["session"] + 1})
+            write_session(self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1})
         else:
             there = [path for path in there if path.name in names]
         return {"set_aside": str(set_aside(self.drive, there)) if there else None}
@@ -202,37 +197,10 @@ class DriveFolder:
     def _read_run(self):
         """Return what `run.json` holds, or None where there is none that tells of a run."""
         try:
-            run = json.loads(_retried((self.drive / "run.json").read_text, encoding="utf-8"))
+            run = json.loads(retried((self.drive / "run.json").read_text, encoding="utf-8"))
             return run if isinstance(run["experiment"]["name"], str) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def _newest_session(self):
-        """Return the newest session file as a dict of `session` (0 for none), `identity`, `run` and `newest`."""
-        by_number = {}
-        for name in _retried(os.listdir, self.drive):
-            if match := _SESSION.fullmatch(name):
-                by_number.setdefault(int(match[1]), []).append(name)
-        number = max(by_number, default=0)
-        found = [self._read_session(name) for name in by_number.get(number, ())]
-        while (next_one := self._read_session(f"session-{number + 1}.json")) is not None:  # Not listed yet.
-            number, found = number + 1, [next_one]
-        newest = max((session for session in found if session), key=lambda session: session["identity"], default={})
-        return {**_NO_SESSION, **newest, "session": number}
-
-    def _read_session(self, name):
-        """Return a session file's dict, an empty one where it is broken, None where there is none."""
-        try:
-            session = json.loads(_retried((self.drive / name).read_text, encoding="utf-8"))
-            texts = (session["identity"], session["run"] or "", session["newest"] or "")
-            return {key: session[key] for key in _NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            return {}
-
-    def _write_session(self, session):
-        write_atomically(self.drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
 
     def _newest_here(self):
         """Return the name and the content of the newest local checkpoint that verifies, or None.
@@ -282,15 +250,3 @@ def failure(error, local):
     filename = str(error.filename or "")
     told = f"{filename}: {error.strerror}" if filename else str(error)
     return {"errno": error.errno, "error": told, "local": filename.startswith(f"{local}{os.sep}")}
-
-
-def _retried(function, *arguments, **keywords):
-    """Call again after an error that may pass, three times at most."""
-    for pause in _PAUSES:
-        try:
-            return function(*arguments, **keywords)
-        except OSError as error:
-            if error.errno not in _PASSING_ERRORS:
-                raise
-        time.sleep(pause)
-    return function(*arguments, **keywords)

@@ -18,6 +18,8 @@ from colabcnn.variables import read_arrays
 CURVES_SECONDS = 30
 # What bringing 48 MB to Drive is taken to need while no delivery has shown it.
 UNKNOWN_DELIVERY_SECONDS = 15
+# What is not foreseen before the hours are up.
+MARGIN_SECONDS = 5
 
 
 class Recorder(keras.callbacks.Callback):
@@ -66,6 +68,7 @@ class Recorder(keras.callbacks.Callback):
         self._interruption = interruption
         self._progress = progress
         self._session_seconds = []
+        self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
         self._curves_at = float("-inf")
 
@@ -141,11 +144,16 @@ class Recorder(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _reserve(self):
-        """Return the seconds that another epoch, and bringing it to Drive, may take."""
+        """Return the seconds that another epoch, its checkpoint and bringing that to Drive may take."""
         delivery = 0 if self._delivery is None else 2 * (self._delivery.seconds or UNKNOWN_DELIVERY_SECONDS)
-        return 1.1 * self._epoch_seconds() + delivery
+        return 1.1 * self._epoch_seconds() + self._save_seconds + delivery + MARGIN_SECONDS
 
     def _save(self, network):
+        began = time.monotonic()
+        self._save_files(network)
+        self._save_seconds = max(self._save_seconds, time.monotonic() - began)
+
+    def _save_files(self, network):
         last, now = self.model.stop_training or self.complete, time.monotonic()
         write_history(self.folder.history_csv, self.history)
         if last or now - self._curves_at >= CURVES_SECONDS:

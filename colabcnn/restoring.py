@@ -1,7 +1,10 @@
-"""Which checkpoint a run goes on from: the newest that verifies, here or on Drive."""
+"""What a run goes on from: the newest checkpoint that verifies, here or on Drive; and what stands in its way."""
 
 from colabcnn.checkpoint_files import epoch_of
 from colabcnn.errors import AnotherRunError, Error
+from colabcnn.history import read_history
+from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, read_saved
+from colabcnn.storage import set_aside
 
 
 def bring_from_drive(delivery, have, say, run=None):
@@ -42,3 +45,64 @@ def bring_from_drive(delivery, have, say, run=None):
     elif told["passed_over"] and not have and (kept := delivery.set_aside(list(told["passed_over"]))):
         say(f"No checkpoint in {delivery.drive} verifies; they are kept in {kept}.")
     return told
+
+
+def set_run_aside(folder, delivery, say):
+    """Put the run that is there aside, on Drive first: what is left there would be taken for the run's."""
+    kept = [delivery.set_aside()] if delivery else []
+    there = [path for path in (*folder.small_files, folder.checkpoints) if path.exists()]
+    kept += [set_aside(folder.path, there)] if there else []
+    for target in filter(None, kept):
+        say(f"What was there is kept in {target}.")
+
+
+def with_drive(folder, saved, given, known, delivery, say):
+    """Return what is saved once Drive's newest is here; of another run nothing is brought, and it is refused."""
+    told = bring_from_drive(delivery, saved.epoch, say)
+    try:
+        for run in (told["run"], read_saved(folder).run if told["brought"] else None):
+            if run is not None:
+                check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
+                if saved.run:
+                    check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
+    except BaseException:
+        for name in told["brought"]:
+            (folder.path / name).unlink()
+        raise
+    return read_saved(folder) if told["brought"] else saved
+
+
+def set_aside_unusable(folder, saved, say):
+    """Move away what training would overwrite and what cannot be gone on from, and say so; nothing is deleted."""
+    folder.remove_partials()
+    ahead = _last_epoch(folder.history_csv) - saved.epoch
+    if saved.checkpoint and ahead > 0:
+        say(
+            f"history.csv tells of {ahead} epochs after the newest checkpoint that verifies, of epoch {saved.epoch}: "
+            "they are trained again."
+        )
+    for reason in saved.passed_over.values():
+        say(f"Passed over: {reason}")
+    unusable = list(saved.passed_over)
+    if saved.checkpoint is None:
+        unusable += [path for path in folder.small_files if path != folder.run_json]
+    if any(path.exists() for path in unusable):
+        kept = set_aside(folder.path, unusable)
+        epoch = f"goes on at epoch {saved.epoch + 1}" if saved.checkpoint else "begins at epoch 1"
+        say(f"What cannot be gone on from is kept in {kept}; training {epoch}.")
+
+
+def nothing_left(saved, epochs):
+    """Return whether a run, as `Saved`, is finished when so many epochs are wanted: done, or ended by EarlyStopping."""
+    if saved.checkpoint is None:
+        return False
+    ended_early = saved.checkpoint.metadata["complete"] and saved.epoch < saved.checkpoint.metadata["run"]["epochs"]
+    return saved.epoch >= epochs or (ended_early and epochs <= saved.checkpoint.metadata["run"]["epochs"])
+
+
+def _last_epoch(history_csv):
+    """Return the last epoch of a history that a kill may have cut off in a line, 0 where there is none."""
+    try:
+        return read_history(history_csv)["epoch"][-1]
+    except (Error, IndexError):
+        return 0

@@ -6,10 +6,13 @@ Every call goes through `os`, where a test can make the Nth one fail or be the l
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
 # What a disk says that is full, write-protected, not ours or broken.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
+_PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
+_PAUSES = (0.5, 1, 2)  # Seconds.
 _BLOCK = 1 << 20
 
 
@@ -76,6 +79,18 @@ def discard(path):
         os.truncate(path, 0)
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def retried(function, *arguments, **keywords):
+    """Call a function again after an error that may pass, three times at most, and return what it returns."""
+    for pause in _PAUSES:
+        try:
+            return function(*arguments, **keywords)
+        except OSError as error:
+            if error.errno not in _PASSING_ERRORS:
+                raise
+        time.sleep(pause)
+    return function(*arguments, **keywords)
 
 
 @contextlib.contextmanager

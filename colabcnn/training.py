@@ -13,16 +13,16 @@ from colabcnn.delivery import Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
 from colabcnn.experiments import find_experiment
-from colabcnn.history import read_history, write_history
+from colabcnn.history import write_history
 from colabcnn.interruption import Interruption
 from colabcnn.lock import Lock
 from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
-from colabcnn.restoring import bring_from_drive
-from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, read_saved, run_folder
+from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive
+from colabcnn.run_folder import check_same_run, read_saved, run_folder
 from colabcnn.session import train_session
-from colabcnn.storage import DISK_ERRORS, copy_atomically, set_aside
+from colabcnn.storage import DISK_ERRORS, copy_atomically
 
 # At the end of a run Drive is waited for so long at most.
 DELIVERY_SECONDS = 300
@@ -128,7 +128,7 @@ def run(
             delivery = Delivery(folder.path, drive, minutes=drive_minutes, say=progress.say)
             stack.callback(delivery.close)
         if start_over:
-            _start_over(folder, delivery, progress)
+            set_run_aside(folder, delivery, progress.say)
         saved = read_saved(folder)
         given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
         left_open = {"train_size": None, "val_size": None, "precision": "auto"}
@@ -136,10 +136,10 @@ def run(
         if saved.run:
             check_same_run(folder, saved.run, given, known)
         if delivery:
-            saved = _with_drive(folder, saved, given, known, delivery, progress)
+            saved = with_drive(folder, saved, given, known, delivery, progress.say)
         precision = saved.run["precision"] if saved.run else precision
         epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
-        if _nothing_left(saved, epochs):
+        if nothing_left(saved, epochs):
             result = _finish(folder, saved.checkpoint, epochs)
             progress.say(f"{folder.path}: nothing is left to train.")
             if delivery:
@@ -158,7 +158,7 @@ def run(
         }
         if saved.run:
             check_same_run(folder, saved.run, run)
-        _set_aside_unusable(folder, saved, progress)
+        set_aside_unusable(folder, saved, progress.say)
         deadline = began + hours * 3600 if hours else None
         try:
             reason = train_session(
@@ -179,66 +179,6 @@ def run(
             if delivery and delivery.begun:
                 left = DELIVERY_SECONDS if deadline is None else min(DELIVERY_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
-
-
-def _start_over(folder, delivery, progress):
-    """Put the run that is there aside, on Drive first: what is left there would be taken for the run's."""
-    kept = [delivery.set_aside()] if delivery else []
-    there = [path for path in (*folder.small_files, folder.checkpoints) if path.exists()]
-    kept += [set_aside(folder.path, there)] if there else []
-    for target in filter(None, kept):
-        progress.say(f"What was there is kept in {target}.")
-
-
-def _with_drive(folder, saved, given, known, delivery, progress):
-    """Return what is saved once Drive's newest is here; of another run nothing is brought, and it is refused."""
-    told = bring_from_drive(delivery, saved.epoch, progress.say)
-    try:
-        for run in (told["run"], read_saved(folder).run if told["brought"] else None):
-            if run is not None:
-                check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
-                if saved.run:
-                    check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
-    except BaseException:
-        for name in told["brought"]:
-            (folder.path / name).unlink()
-        raise
-    return read_saved(folder) if told["brought"] else saved
-
-
-def _set_aside_unusable(folder, saved, progress):
-    """Move away what training would overwrite and what cannot be gone on from, and say so; nothing is deleted."""
-    folder.remove_partials()
-    ahead = _last_epoch(folder.history_csv) - saved.epoch
-    if saved.checkpoint and ahead > 0:
-        progress.say(
-            f"history.csv tells of {ahead} epochs after the newest checkpoint that verifies, of epoch {saved.epoch}: "
-            "they are trained again."
-        )
-    for reason in saved.passed_over.values():
-        progress.say(f"Passed over: {reason}")
-    unusable = list(saved.passed_over)
-    if saved.checkpoint is None:
-        unusable += [path for path in folder.small_files if path != folder.run_json]
-    if any(path.exists() for path in unusable):
-        kept = set_aside(folder.path, unusable)
-        epoch = f"goes on at epoch {saved.epoch + 1}" if saved.checkpoint else "begins at epoch 1"
-        progress.say(f"What cannot be gone on from is kept in {kept}; training {epoch}.")
-
-
-def _nothing_left(saved, epochs):
-    if saved.checkpoint is None:
-        return False
-    ended_early = saved.checkpoint.metadata["complete"] and saved.epoch < saved.checkpoint.metadata["run"]["epochs"]
-    return saved.epoch >= epochs or (ended_early and epochs <= saved.checkpoint.metadata["run"]["epochs"])
-
-
-def _last_epoch(history_csv):
-    """Return the last epoch of a history that a kill may have cut off in a line, 0 where there is none."""
-    try:
-        return read_history(history_csv)["epoch"][-1]
-    except (Error, IndexError):
-        return 0
 
 
 def _finish(folder, checkpoint, epochs, reason=None):

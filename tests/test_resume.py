@@ -115,7 +115,7 @@ def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
         ({"precision": "mixed_bfloat16"}, "precision is 'float32', now given 'mixed_bfloat16'"),
     ],
 )
-def test_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
+def test_fault_25_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     before = (tmp_path / "history.csv").read_bytes()
     with pytest.raises(Error, match=message):
