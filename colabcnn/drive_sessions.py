@@ -1,4 +1,4 @@
-"""Which session trains a run: no lock crosses Drive, so each session that trains writes a numbered file, the newest wins.
+"""Which session trains a run. No lock crosses Drive: each session that trains writes a numbered file, the newest wins.
 
 A session is a dict of `session` (its number, from 1), `identity` (text that no other has), `run` (what tells the run
 from others) and `newest` (the name of the newest checkpoint that was delivered, or None).
