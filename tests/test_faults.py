@@ -47,7 +47,8 @@ def whole(sessions, tmp_path_factory):
 
 def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_property):
     """Each session trains one epoch and is killed one call further into its save and its end than the one before."""
-    whole, killed, done = tmp_path / "whole", tmp_path / "killed", 0
+    whole, killed, done = tmp_path / "whole", tmp_path / "killed", 3
+    sessions(killed, epochs=done)  # So that a save has an older file to retire, and the one before to fall back to.
     for call in itertools.count(1):
         sessions.start(killed, epochs=done + 1, kill={"io": call})
         ended, output = sessions.finish()
