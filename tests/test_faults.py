@@ -87,8 +87,10 @@ def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, who
 
 def test_fault_04_killed_again_and_again_during_restore(tmp_path, sessions, whole):
     sessions(tmp_path, epochs=3, kill={"step": [2, 0]}, ends=KILLED)
+    before = checkpoint_files(tmp_path / "checkpoints")
     for call in (3, 9, 15):
         sessions(tmp_path, epochs=3, kill={"restore": call}, ends=KILLED)
+        assert checkpoint_files(tmp_path / "checkpoints") == before
     sessions(tmp_path, epochs=3)
     assert differences(whole(3), tmp_path) == []
 
