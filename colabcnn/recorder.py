@@ -190,6 +190,8 @@ class Recorder(keras.callbacks.Callback):
 
     def _line(self, doing=""):
         parts = [f"epoch {self._epoch}/{self.params['epochs']}"] + ([doing] if doing else [])
+        if doing and self._interruption.at is not None:
+            parts += ["stops after this epoch (again: at once)"]
         if self.history["epoch"]:
             best = best_epoch(self.history)
             last = {column: values[-1] for column, values in self.history.items()}

@@ -75,11 +75,11 @@ def with_drive(folder, saved, given, known, delivery, say):
 def set_aside_unusable(folder, saved, say):
     """Move away what training would overwrite and what cannot be gone on from, and say so; nothing is deleted."""
     folder.remove_partials()
-    ahead = _last_epoch(folder.history_csv) - saved.epoch
-    if saved.checkpoint and ahead > 0:
+    last = _last_epoch(folder.history_csv)
+    if saved.checkpoint and last > saved.epoch:
         say(
-            f"history.csv tells of {ahead} epochs after the newest checkpoint that verifies, of epoch {saved.epoch}: "
-            "they are trained again."
+            f"history.csv goes on to epoch {last}, the newest checkpoint that verifies to epoch {saved.epoch}: what is "
+            "between them is trained again."
         )
     for reason in saved.passed_over.values():
         say(f"Passed over: {reason}")
