@@ -8,10 +8,10 @@ import warnings
 
 import keras
 import numpy as np
-from pairs import compare, describe
 
 from colabcnn import ABLATIONS, augment, plan_epoch
 from colabcnn.data import load_data
+from pairs import compare, describe
 
 IMAGES, BATCH_SIZE = 2048, 128
 

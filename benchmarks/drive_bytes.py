@@ -10,14 +10,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from pairs import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from conftest import Mount
-
 from colabcnn.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.delivery import Delivery
+from conftest import Mount
 
 VALUES = 2_974_986
 ROW = "326,0.28514137864112854,0.9012200236320496,0.34125471115112305,0.9010000228881836,0.0010000000474974513,54.123\n"

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pairs import describe
 
 from colabcnn import ABLATIONS
 from colabcnn.data import split_data
@@ -22,6 +21,7 @@ from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder
 from colabcnn.session import compiled_model
 from colabcnn.synthetic import load_synthetic
+from pairs import describe
 
 WITHOUT_PICTURE = 3600  # Seconds; the picture is drawn by another clock than the checkpoint.
 

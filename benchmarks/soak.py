@@ -17,11 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from conftest import Sessions
-
 from colabcnn import status
 from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.history import read_history
+from conftest import Sessions
 from runs import differences
 
 

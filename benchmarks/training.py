@@ -12,7 +12,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from pairs import compare, describe
 
 from colabcnn import ABLATIONS, build_model
 from colabcnn.data import load_data, split_data
@@ -23,6 +22,7 @@ from colabcnn.recorder import Recorder
 from colabcnn.run_folder import RunFolder
 from colabcnn.session import compiled_model
 from colabcnn.trainer import PlanEpoch
+from pairs import compare, describe
 
 VAL_SIZE = 250
 

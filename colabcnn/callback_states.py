@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from colabcnn.variables import as_arrays
+
 _STATES = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
@@ -29,13 +31,14 @@ def save_states(callbacks):
     return states, arrays
 
 
-def restore_states(callbacks, states, arrays):
+def restore_states(callbacks, states, arrays, goes_on):
     """Give stock callbacks back what `save_states` returned, each to the next one of its class.
 
     Args:
         callbacks: as for `save_states`; after their `on_train_begin`, which resets them.
         states: as `save_states` returned.
         arrays: likewise.
+        goes_on: whether there is anything left to train.
 
     Returns:
         The names of the classes of stock callbacks for which nothing was saved: they begin anew.
@@ -50,6 +53,8 @@ def restore_states(callbacks, states, arrays):
             waiting.remove(state)
             for field, value in state["values"].items():
                 setattr(callback, field, _decode(value, arrays))
+            if goes_on and kind is keras.callbacks.EarlyStopping:
+                callback.stopped_epoch = 0  # It ended the run before that is extended now.
     return without
 
 
@@ -74,7 +79,7 @@ def _encode(value, arrays):
         return {"float": str(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    arrays.append(np.array(value))
+    arrays.extend(as_arrays([value]))
     return {"array": len(arrays) - 1}
 
 

@@ -19,7 +19,7 @@ from colabcnn.checkpoint_files import checkpoint_files, checkpoint_name, read_ve
 from colabcnn.errors import Error
 from colabcnn.storage import write_atomically
 
-_KEY = re.compile(r"(\w+)/(\d{4})")
+_KEY = re.compile(r"(\w+)/(\d{4,})")
 
 
 @dataclass
@@ -99,8 +99,8 @@ def read_checkpoint(path):
         text = json.loads(content[8 : 8 + header_size])["__metadata__"]
         metadata, epoch = json.loads(text["colabcnn"]), int(text["epoch"])
         arrays = {}
-        for key in sorted(loaded):
-            arrays.setdefault(_KEY.fullmatch(key)[1], []).append(loaded[key])
+        for group, index in sorted((match[1], int(match[2])) for match in map(_KEY.fullmatch, loaded)):
+            arrays.setdefault(group, []).append(loaded[f"{group}/{index:04d}"])
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Error(f"{path.name} is whole but not a checkpoint of this library ({error}).") from None
     return Checkpoint(epoch, arrays, metadata, path.name)

@@ -12,12 +12,19 @@ from pathlib import Path
 from colabcnn.errors import Error
 
 KEEP = 3
+# Behind the name of a checkpoint that came from Drive, until it is seen to be of the right run.
+BROUGHT = ".brought"
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
 
 
 def checkpoint_name(epoch, content):
     """Return the name of the file that holds `content`, bytes, after an epoch."""
     return f"epoch-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
+
+
+def is_checkpoint_name(name):
+    """Return whether a text is a checkpoint's name, and so no path that leads elsewhere."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def epoch_of(path):
@@ -43,7 +50,7 @@ def read_verified(path):
         Error: it was read, and is not what its name says.
     """
     path = Path(path)
-    name = _NAME.fullmatch(path.name)
+    name = _NAME.fullmatch(path.name.removesuffix(BROUGHT))
     if not name:
         raise Error(f"{path.name} is not a checkpoint's name; expected epoch-<number>-<SHA-256>.safetensors.")
     content = path.read_bytes()

@@ -105,7 +105,8 @@ class CheckpointToDrive(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
-        complete = self._epoch >= self.params["epochs"] or early_stopping_ended(self._others)
+        ended_early = self.model.stop_training and early_stopping_ended(self._others)
+        complete = ended_early or self._epoch >= self.params["epochs"]
         last = complete or self.model.stop_training
         self._delivery.tick()
         if self._delivery.newer_session and not complete:
@@ -163,14 +164,15 @@ class CheckpointToDrive(keras.callbacks.Callback):
 
     def _run(self):
         """Return what tells this run from another model's."""
-        shapes = [tuple(variable.shape) for variable in (*self.model.variables, *self.model.optimizer.variables)]
-        return hashlib.sha256(repr((shapes, type(self.model.optimizer).__name__)).encode()).hexdigest()
+        return hashlib.sha256(repr([tuple(variable.shape) for variable in self.model.variables]).encode()).hexdigest()
 
     def _newest(self):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; set aside what bars the way."""
         checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
         have = checkpoint.epoch if checkpoint else 0
-        if bring_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]:
+        brought = bring_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]
+        self._delivery.take(brought)
+        if brought:
             checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
         for reason in passed_over.values():
             self._say(f"Passed over: {reason}")
@@ -196,11 +198,11 @@ class CheckpointToDrive(keras.callbacks.Callback):
             raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; give another local_folder and folder.")
         assign_arrays(self.model.variables, checkpoint.arrays["model"], "weights")
         assign_arrays(self.model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
-        states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
-        for name in restore_states(self._others, states, arrays):
-            self._say(f"{name} was not among the callbacks before; it begins anew.")
         epochs = self.params["epochs"]
         finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
+        states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
+        for name in restore_states(self._others, states, arrays, goes_on=not finished):
+            self._say(f"{name} was not among the callbacks before; it begins anew.")
         # As Keras's own BackupAndRestore does it.
         self.model._initial_epoch = epochs if finished else checkpoint.epoch
         left = max(0, epochs - self.model._initial_epoch)

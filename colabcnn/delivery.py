@@ -1,11 +1,12 @@
 """When a run's files go to Drive, and what the person is told of it; going there is another process's work."""
 
 import errno
+import os
 import time
 import uuid
 from pathlib import Path
 
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.checkpoint_files import BROUGHT, checkpoint_files, epoch_of
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive_process import DriveProcess
 from colabcnn.errors import AnotherRunError, Error
@@ -61,6 +62,14 @@ class Delivery:
             self.delivered = answer["fetched"]
         return answer
 
+    def take(self, name):
+        """Put a checkpoint that was fetched among the run's, or with None remove what was fetched."""
+        folder = self.local / "checkpoints"
+        if name:
+            os.replace(folder / f"{name}{BROUGHT}", folder / name)
+        for brought in folder.glob(f"*{BROUGHT}"):
+            brought.unlink(missing_ok=True)
+
     def set_aside(self, names=None):
         """Set checkpoints on Drive aside, or with None the whole run; return the new folder or None.
 
@@ -91,11 +100,16 @@ class Delivery:
         elif not self._busy() and self._clock() >= self._due_at:
             self._ask()
 
-    def finish(self, seconds):
+    def finish(self, seconds, run=None):
         """Deliver what is newest, say what came of it, and end, in so many seconds at most.
 
         A Drive that hangs is left behind.
+
+        Args:
+            seconds: for all of it.
+            run: what tells this run from others, where `begin` was not called.
         """
+        self._session["run"] = run or self._session["run"]
         self._finishing, self._last_error = True, None
         deadline = self._clock() + seconds
         self._settle(deadline - seconds / 2)
@@ -137,7 +151,8 @@ class Delivery:
         if self.begun and self._session["session"] is None:
             self._send("begin", identity=self._session["identity"], run=self._session["run"])
         else:
-            self._send("deliver", session=self._session if self.begun else None)
+            session = {key: self._session[key] for key in ("session", "identity")}
+            self._send("deliver", run=self._session["run"], session=session if self.begun else None)
 
     def _send(self, verb, **arguments):
         self._asked_at = self._clock()
@@ -195,8 +210,8 @@ class Delivery:
         self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
         if self._told != (answer["errno"],) and not self._finishing:
             self._told = (answer["errno"],)
-            kept = f"its checkpoints are kept in {self.local} and delivered when Drive answers"
-            self._say(f"{self._advice(answer)} Training goes on; {kept}.")
+            kept = "" if answer.get("another_run") else " and delivered when Drive answers"
+            self._say(f"{self._advice(answer)} Training goes on; its checkpoints are kept in {self.local}{kept}.")
 
     def _advice(self, answer):
         """Return a sentence on what is wrong, and one on what to do."""
@@ -205,6 +220,8 @@ class Delivery:
             todo = " Make room there."
             if not answer.get("local"):
                 todo = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
+        elif answer["errno"] == errno.ENOENT:
+            todo = " Make the folder again, or give another one."
         elif answer["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
             todo = " Mount it again, then give the same call again."
             if DRIVE_MOUNT in self.drive.parents:

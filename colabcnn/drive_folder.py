@@ -9,7 +9,15 @@ import json
 import os
 from pathlib import Path
 
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of, read_verified, retire, verifies
+from colabcnn.checkpoint_files import (
+    BROUGHT,
+    checkpoint_files,
+    epoch_of,
+    is_checkpoint_name,
+    read_verified,
+    retire,
+    verifies,
+)
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive_sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import AnotherRunError, Error
@@ -44,9 +52,10 @@ class DriveFolder:
             run: what tells this run from others, or None where that is not known yet.
 
         Returns:
-            A dict of `fetched` (the checkpoint's name or None), `passed_over` (by name, why newer ones were not taken),
-            `unreadable` (whether one of those might be good, could it be read), `brought` (all files that were not here
-            before, as paths below the run's folder) and `run` (what `run.json` on Drive holds, or None).
+            A dict of `fetched` (the checkpoint's name or None; the file here has `BROUGHT` behind it, until whoever
+            asked has seen that it is of the right run), `passed_over` (by name, why newer ones were not taken),
+            `unreadable` (whether one of those might be good, could it be read) and `run` (what `run.json` on Drive
+            holds, or None).
 
         Raises:
             OSError: the folder cannot be read.
@@ -56,16 +65,17 @@ class DriveFolder:
         session = newest_session(self.drive)
         self._check_run(session, run)
         names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
-        if session["newest"] and epoch_of(session["newest"]) is not None:
+        if is_checkpoint_name(session["newest"]):
             names.add(session["newest"])
-        told = {"fetched": None, "passed_over": {}, "unreadable": False, "brought": [], "run": self._read_run()}
+        told = {"fetched": None, "passed_over": {}, "unreadable": False, "run": self._read_run()}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
                 break
             try:
                 content = retried(read_verified, self.drive / "checkpoints" / name)
             except FileNotFoundError:
-                told["passed_over"][name] = f"{name} was delivered to Drive, but Drive has it no longer."
+                told["passed_over"][name] = f"{name} was delivered to Drive, but Drive does not have it."
+                told["unreadable"] = True
             except OSError as error:
                 told["passed_over"][name] = f"{name} cannot be read on Drive ({error.strerror})."
                 told["unreadable"] = True
@@ -73,16 +83,13 @@ class DriveFolder:
                 told["passed_over"][name] = f"On Drive, {error}"
             else:
                 (self.local / "checkpoints").mkdir(parents=True, exist_ok=True)
-                write_atomically(self.local / "checkpoints" / name, content)
+                write_atomically(self.local / "checkpoints" / f"{name}{BROUGHT}", content)
                 self._good.add(name)
                 told["fetched"] = name
-                told["brought"].append(f"checkpoints/{name}")
                 break
-        for name in ("run.json", "test.json"):
-            with contextlib.suppress(OSError):
-                if not (self.local / name).exists():
-                    retried(copy_atomically, self.drive / name, self.local / name)
-                    told["brought"].append(name)
+        with contextlib.suppress(OSError):
+            if not (self.local / "test.json").exists():
+                retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
         return told
 
     def begin(self, identity, run):
@@ -108,11 +115,12 @@ class DriveFolder:
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": before["newest"]})
         return {"session": number}
 
-    def deliver(self, session=None):
+    def deliver(self, run, session=None):
         """Bring the newest checkpoint and the small files to Drive, read them back, retire what is older.
 
         Args:
-            session: dict of `session`, `identity` and `run`; None for a finished run, which takes over from nobody.
+            run: what tells this run from others.
+            session: dict of `session` and `identity`; None for a finished run, which takes over from nobody.
 
         Returns:
             A dict of `newer_session` (a number; nothing was delivered) or of `delivered` (the newest checkpoint's name)
@@ -122,11 +130,12 @@ class DriveFolder:
             OSError: what Drive said; what was delivered before stands.
             Error: what was read back is not what was written.
         """
-        self._check_mount()
-        if session:
-            newest = newest_session(self.drive)
-            if (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
-                return {"newer_session": newest["session"]}
+        self._check_mount(create=True)  # The folder may have gone to the trash.
+        newest = newest_session(self.drive)
+        if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
+            return {"newer_session": newest["session"]}
+        self._check_run(newest, run)
+        remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
         here = self._newest_here()
         if here is None:
             return {"delivered": None, "bytes": 0}
@@ -139,7 +148,7 @@ class DriveFolder:
         told = {"delivered": there or name, "bytes": 0 if there else len(content)}
         try:
             if session and not there:
-                write_session(self.drive, {**session, "newest": name})
+                write_session(self.drive, {**session, "run": run, "newest": name})
             for small in SMALL_FILES:
                 told["bytes"] += self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
@@ -190,9 +199,7 @@ class DriveFolder:
 
     def _check_run(self, session, run):
         if None not in (run, session["run"]) and run != session["run"]:
-            raise AnotherRunError(
-                f"{self.drive} holds another run; give another folder, or start over, which sets that run aside"
-            )
+            raise AnotherRunError(f"{self.drive} holds another run; give another folder")
 
     def _read_run(self):
         """Return what `run.json` holds, or None where there is none that tells of a run."""

@@ -45,12 +45,12 @@ def write_session(drive, session):
 
 
 def _read(path):
-    """Return a session file's dict, an empty one where it is broken, None where there is none."""
+    """Return a session file's dict, an empty one where it is broken or unreadable, None where there is none."""
     try:
         session = json.loads(retried(path.read_text, encoding="utf-8"))
         texts = (session["identity"], session["run"] or "", session["newest"] or "")
         return {key: session[key] for key in NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}

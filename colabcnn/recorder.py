@@ -75,8 +75,8 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Keras's own callbacks have just reset themselves.
         if self._checkpoint:
-            arrays = self._checkpoint.arrays.get("callbacks", [])
-            for name in restore_states(self.callbacks, self._checkpoint.metadata.get("callbacks", []), arrays):
+            states, arrays = self._checkpoint.metadata["callbacks"], self._checkpoint.arrays.get("callbacks", [])
+            for name in restore_states(self.callbacks, states, arrays, goes_on=True):
                 self._progress.say(f"{name} was not among the run's callbacks before; it begins anew.")
         self._interruption.allow(self._epoch_left)
 

@@ -1,9 +1,10 @@
 """What a run goes on from: the newest checkpoint that verifies, here or on Drive; and what stands in its way."""
 
-from colabcnn.checkpoint_files import epoch_of
+from colabcnn.checkpoint import read_checkpoint
+from colabcnn.checkpoint_files import BROUGHT, epoch_of
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.history import read_history
-from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, read_saved
+from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, fingerprint, read_saved
 from colabcnn.storage import set_aside
 
 
@@ -17,8 +18,8 @@ def bring_from_drive(delivery, have, say, run=None):
         run: what tells this run from others, or None where that is not known yet.
 
     Returns:
-        A dict of `fetched` (the checkpoint's name, or None where there is nothing newer), `brought` and `run`, as
-        `DriveFolder.fetch` returns them.
+        A dict of `fetched` (the checkpoint's name, or None where there is nothing newer) and `run`, as
+        `DriveFolder.fetch` returns them; `Delivery.take` puts the checkpoint among the run's.
 
     Raises:
         AnotherRunError: Drive holds another run.
@@ -32,7 +33,7 @@ def bring_from_drive(delivery, have, say, run=None):
         if not have:
             raise Error(f"{error} Nothing was begun, since the run may be there.") from None
         say(f"{error} Training goes on from the checkpoint here; it is delivered when Drive is back.")
-        return {"fetched": None, "brought": [], "run": None}
+        return {"fetched": None, "run": None}
     for reason in told["passed_over"].values():
         say(f"Passed over: {reason}")
     if told["fetched"]:
@@ -40,7 +41,7 @@ def bring_from_drive(delivery, have, say, run=None):
     elif told["unreadable"] and not have:
         raise Error(
             f"no checkpoint in {delivery.drive} can be read, and there is none here. Nothing was begun, since the run "
-            "may be there: give the same call again later, or --start-over (start_over=True)."
+            "may be there: give the same call again later, or another folder."
         )
     elif told["passed_over"] and not have and (kept := delivery.set_aside(list(told["passed_over"]))):
         say(f"No checkpoint in {delivery.drive} verifies; they are kept in {kept}.")
@@ -58,18 +59,24 @@ def set_run_aside(folder, delivery, say):
 
 def with_drive(folder, saved, given, known, delivery, say):
     """Return what is saved once Drive's newest is here; of another run nothing is brought, and it is refused."""
-    told = bring_from_drive(delivery, saved.epoch, say)
+    told = bring_from_drive(delivery, saved.epoch, say, run=fingerprint(saved.run) if saved.run else None)
+    brought = told["fetched"]
     try:
-        for run in (told["run"], read_saved(folder).run if told["brought"] else None):
-            if run is not None:
+        checkpoint = read_checkpoint(folder.checkpoints / f"{brought}{BROUGHT}") if brought else None
+        if checkpoint and "run" not in checkpoint.metadata:
+            raise Error(
+                f"{delivery.drive} holds a fit of CheckpointToDrive and no run of `train`; give another folder."
+            )
+        for run in (told["run"], checkpoint and checkpoint.metadata["run"]):
+            if run:
                 check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
                 if saved.run:
                     check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
     except BaseException:
-        for name in told["brought"]:
-            (folder.path / name).unlink()
+        delivery.take(None)
         raise
-    return read_saved(folder) if told["brought"] else saved
+    delivery.take(brought)
+    return read_saved(folder) if brought else saved
 
 
 def set_aside_unusable(folder, saved, say):

@@ -20,7 +20,7 @@ from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
 from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive
-from colabcnn.run_folder import check_same_run, read_saved, run_folder
+from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS, copy_atomically
 
@@ -125,6 +125,8 @@ def run(
         delivery = None
         if drive_folder is not None:
             drive = run_folder(drive_folder).path
+            if drive.resolve() == folder.path.resolve():
+                raise Error(f"drive_folder is {drive}, which run_dir is too; expected a run_dir on the local disk.")
             delivery = Delivery(folder.path, drive, minutes=drive_minutes, say=progress.say)
             stack.callback(delivery.close)
         if start_over:
@@ -143,7 +145,7 @@ def run(
             result = _finish(folder, saved.checkpoint, epochs)
             progress.say(f"{folder.path}: nothing is left to train.")
             if delivery:
-                delivery.finish(DELIVERY_SECONDS)
+                delivery.finish(DELIVERY_SECONDS, run=fingerprint(saved.run))
             return result
         precision = devices.auto_precision() if precision == "auto" else precision
         split = _load(data, train_size, val_size, holdout)

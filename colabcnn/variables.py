@@ -7,9 +7,21 @@ from colabcnn.errors import Error
 
 
 def read_arrays(variables):
-    """Return the values of Keras variables as arrays of their own, of the same dtype; bfloat16 as float32."""
+    """Return the values of Keras variables as `as_arrays` returns them."""
+    return as_arrays(keras.ops.convert_to_numpy(variable) for variable in variables)
+
+
+def as_arrays(values):
+    """Return values as arrays of their own, of the same dtype; bfloat16 as float32.
+
+    Raises:
+        Error: a value that is no array of numbers, and so could not be read from a file again.
+    """
     # Copies: under JAX the array may be a view of a buffer that the next step is given to overwrite.
-    arrays = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    arrays = [np.array(value) for value in values]
+    for array in arrays:
+        if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+            raise Error(f"a checkpoint is to hold a value of type {array.dtype}; expected numbers.")
     # NumPy by itself knows no bfloat16, so a file of it could not be read again; float32 holds each of its values.
     return [array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in arrays]
 

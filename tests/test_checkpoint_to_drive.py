@@ -146,6 +146,39 @@ def test_fit_that_another_callback_stopped_goes_on(tmp_path):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
+def test_fit_that_early_stopping_ended_and_that_is_extended_is_not_finished_when_interrupted(tmp_path):
+    def callbacks():
+        return [keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9, mode="max", start_from_epoch=0)]
+
+    assert fit(tmp_path / "drive", tmp_path / "local", callbacks(), epochs=5)[1].epoch == [0, 1, 2, 3]
+    patient = keras.callbacks.EarlyStopping("loss", patience=100, min_delta=9, mode="max")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "drive", tmp_path / "local", [patient], epochs=8, stop=6)
+    patient = keras.callbacks.EarlyStopping("loss", patience=100, min_delta=9, mode="max")
+    assert fit(tmp_path / "drive", tmp_path / "local", [patient], epochs=8)[1].epoch == list(range(8))
+
+
+def test_best_weights_in_bfloat16_come_back(tmp_path):
+    def model():
+        keras.utils.set_random_seed(3)
+        layers = [keras.Input((8,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")]
+        model = keras.Sequential(layers)
+        for layer in model.layers:
+            layer.dtype_policy = "bfloat16"
+        model = keras.Sequential.from_config(model.get_config())
+        model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+        assert keras.backend.standardize_dtype(model.weights[0].dtype) == "bfloat16"
+        return model
+
+    def callbacks():
+        return [keras.callbacks.EarlyStopping("loss", patience=100, restore_best_weights=True)]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "drive", tmp_path / "local", callbacks(), model=model(), stop=3)
+    result = fit(tmp_path / "drive", tmp_path / "local", callbacks(), model=model())
+    assert result[1].epoch == list(range(EPOCHS))
+
+
 def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
     class Spoil(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

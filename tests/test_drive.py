@@ -30,6 +30,7 @@ SERVER = Path(__file__).parent / "faulty_drive.py"
 
 def save(folder, epoch):
     """Write the checkpoint of an epoch, whose arrays tell it, and a history; return the checkpoint's name."""
+    folder.mkdir(exist_ok=True)
     arrays = {"model": [np.full((64, 64), epoch, np.float32)]}
     name = write_checkpoint(folder / "checkpoints", Checkpoint(epoch, arrays, {"epochs": list(range(epoch))})).name
     (folder / "history.csv").write_text("".join(f"{number}\n" for number in range(1, epoch + 1)))
@@ -95,6 +96,13 @@ def answered(delivery, seconds=30):
         assert time.monotonic() < deadline
 
 
+def fetch(local, drive, have=0):
+    """Fetch as a run does that has seen that it is the right one; return what was told."""
+    told = DriveFolder(local, drive).fetch(have)
+    Delivery(local, drive, minutes=0, say=print).take(told["fetched"])
+    return told
+
+
 def tick(delivery):
     delivery.tick()
     answered(delivery)
@@ -109,13 +117,13 @@ def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local,
     delivery.finish(30)
     assert delivery.said[-1] == f"Epoch 2 is in {drive}, read back and verified."
     assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
-    fetched = DriveFolder(elsewhere, drive)
     elsewhere.mkdir()
-    told = fetched.fetch(0)
+    told = DriveFolder(elsewhere, drive).fetch(0)
     assert (told["fetched"], told["passed_over"], told["unreadable"]) == (name, {}, False)
-    assert told["brought"] == [f"checkpoints/{name}"]
+    assert restored(elsewhere) == 0  # Not before it is seen to be of the right run.
+    fetch(elsewhere, drive)
     assert restored(elsewhere) == 2
-    assert fetched.fetch(2)["fetched"] is None
+    assert fetch(elsewhere, drive, have=2)["fetched"] is None
 
 
 def test_deliveries_are_minutes_apart(tmp_path, local, deliver_to):
@@ -138,9 +146,9 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
     told = Told()
-    bring_from_drive(delivery, 0, told)
+    delivery.take(bring_from_drive(delivery, 0, told)["fetched"])
     assert restored(local) == 1
-    assert f"Passed over: {name} was delivered to Drive, but Drive has it no longer." in told
+    assert f"Passed over: {name} was delivered to Drive, but Drive does not have it." in told
 
 
 def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_back(local, mount, deliver_to):
@@ -165,7 +173,7 @@ def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_pat
     drive.begin("one", "this run")
     for epoch in (1, 2, 3):
         save(local, epoch)
-        drive.deliver({"session": 1, "identity": "one", "run": "this run"})
+        drive.deliver("this run", {"session": 1, "identity": "one"})
     files = [path for path in (tmp_path / "drive").rglob("*") if path.is_file()]
     assert len(files) == 5
     sets = itertools.chain(*(itertools.combinations(files, number) for number in range(len(files) + 1)))
@@ -178,7 +186,7 @@ def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_pat
         whole = checkpoint_files(there / "checkpoints")
         if cut and whole:
             os.truncate(whole.pop(0), 100)
-        DriveFolder(here, there).fetch(0)
+        fetch(here, there)
         assert restored(here) == (epoch_of(whole[0]) if whole else 0)
 
 
@@ -195,7 +203,7 @@ def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_pat
     assert [epoch_of(path) for path in checkpoint_files(mount.path / "run" / "checkpoints")] == [1]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    DriveFolder(elsewhere, mount.path / "run").fetch(0)
+    fetch(elsewhere, mount.path / "run")
     assert restored(elsewhere) == 2
 
 
@@ -314,6 +322,72 @@ def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
     assert "holds another run" in mine.said[0]
 
 
+def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local, deliver_to):
+    """Its run.json is lost; the session file tells whose folder it is."""
+    drive = tmp_path / "drive"
+    theirs = deliver_to(drive)
+    save(local, 1)
+    tick(theirs)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    save(elsewhere, 9)
+    mine = deliver_to(drive, begin=False, folder=elsewhere)
+    mine.finish(10, run="my run")
+    assert [epoch_of(path) for path in checkpoint_files(drive / "checkpoints")] == [1]
+    assert "holds another run" in mine.said[-1]
+
+
+def test_checkpoint_that_a_session_names_and_nothing_else_begins_nothing(tmp_path, local, deliver_to):
+    drive = tmp_path / "drive"
+    delivery = deliver_to(drive)
+    save(local, 1)
+    tick(delivery)
+    shutil.rmtree(drive / "checkpoints")
+    shutil.rmtree(local / "checkpoints")
+    with pytest.raises(Error, match="Nothing was begun"):
+        bring_from_drive(delivery, 0, Told())
+
+
+def test_folder_that_went_to_the_trash_is_made_again(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive")
+    shutil.rmtree(tmp_path / "drive")
+    save(local, 1)
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 1
+
+
+def test_partial_file_of_a_delivery_that_was_given_up_is_removed(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive")
+    partial = tmp_path / "drive" / "checkpoints" / ".epoch-000001-0.safetensors.1.partial"
+    partial.write_bytes(b"half")
+    save(local, 1)
+    tick(delivery)
+    assert not partial.exists()
+
+
+def test_unreadable_session_file_does_not_bar_the_run(tmp_path, local, deliver_to):
+    drive = tmp_path / "drive"
+    delivery = deliver_to(drive)
+    save(local, 1)
+    tick(delivery)
+    (drive / "session-1.json").unlink()
+    (drive / "session-1.json").mkdir()  # Reading it fails with an error of the disk.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fetch(elsewhere, drive)
+    assert restored(elsewhere) == 1
+
+
+def test_name_in_a_session_file_leads_nowhere_else(tmp_path, local):
+    outside = tmp_path / "outside"
+    name = save(outside, 5)
+    drive = tmp_path / "drive"
+    (drive / "checkpoints").mkdir(parents=True)
+    session = {"session": 1, "identity": "", "run": None, "newest": f"../../outside/checkpoints/{name}"}
+    (drive / "session-1.json").write_text(json.dumps(session))
+    assert fetch(local, drive)["fetched"] is None
+
+
 def test_unreadable_old_checkpoint_does_not_keep_a_new_one_from_being_written(tmp_path, local):
     save(local, 1)
     (old,) = checkpoint_files(local / "checkpoints")
@@ -362,7 +436,7 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
         newest = save(local, epoch)
         drive = DriveFolder(local, mount.path / "run")
         drive.begin("one", "this run")
-        drive.deliver()
+        drive.deliver("this run")
     for errors, found in ({"open": [errno.EIO, 2]}, 2), ({"open": [errno.EIO, 4]}, 1):
         elsewhere = tmp_path / f"elsewhere-{found}"
         elsewhere.mkdir()
@@ -373,7 +447,7 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
             if name.startswith("session-"):
                 (mount.files / "run" / name).unlink()
         mount.faults(errors=errors)
-        told = DriveFolder(elsewhere, mount.path / "run").fetch(0)
+        told = fetch(elsewhere, mount.path / "run")
         mount.faults()
         assert restored(elsewhere) == found
         assert set(told["passed_over"]) == (set() if found == 2 else {newest})
@@ -383,12 +457,13 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
     drive = DriveFolder(local, mount.path / "run")
     save(local, 1)
     drive.begin("one", "this run")
-    drive.deliver()
+    drive.deliver("this run")
     shutil.rmtree(local / "checkpoints")
     for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
         mount.faults(**faults)
         with pytest.raises(Error, match="Nothing was begun"):
             bring_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
+    mount.faults(errors={"readdir": [errno.EIO, -1]})
     told = Told()
     assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
     assert "Training goes on from the checkpoint here" in told[0]
@@ -450,7 +525,7 @@ def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp
     mount.mount()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    DriveFolder(elsewhere, mount.path / "run").fetch(0)
+    fetch(elsewhere, mount.path / "run")
     assert restored(elsewhere) == 1
     delivery.clock.now += 1000
     tick(delivery)
@@ -555,7 +630,7 @@ def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
     folder = DriveFolder(local, drive)
     save(local, 1)
     folder.begin("one", "this run")
-    folder.deliver()
+    folder.deliver("this run")
     for number in range(5000):
         (drive / "checkpoints" / f"foreign-{number}").touch()
         (local / "checkpoints" / f"epoch-{number}.safetensors").touch()
@@ -569,7 +644,7 @@ def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
             opened.append(arguments[0])
 
     sys.addaudithook(hook)
-    DriveFolder(elsewhere, drive).fetch(0)
+    fetch(elsewhere, drive)
     newest_checkpoint(local / "checkpoints")
     hook_on = False
     assert restored(elsewhere) == 1
@@ -588,8 +663,8 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     answered(newer)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    told = DriveFolder(elsewhere, drive).fetch(0)
-    assert (told["fetched"], told["passed_over"], told["brought"]) == (None, {}, [])
+    told = fetch(elsewhere, drive)
+    assert (told["fetched"], told["passed_over"]) == (None, {})
     save(local, 2)
     tick(older)
     assert older.newer_session == 3

@@ -2,11 +2,11 @@
 
 import matplotlib
 import pytest
-from test_history import history_of
 
 from colabcnn import Error, plot_curves
 from colabcnn.history import write_history
 from colabcnn.plots import save_figure
+from test_history import history_of
 
 pytestmark = pytest.mark.versions
 
