@@ -54,8 +54,8 @@ class DriveFolder:
         Returns:
             A dict of `fetched` (the checkpoint's name or None; the file here has `BROUGHT` behind it, until whoever
             asked has seen that it is of the right run), `passed_over` (by name, why newer ones were not taken),
-            `unreadable` (whether one of those might be good, could it be read) and `run` (what `run.json` on Drive
-            holds, or None).
+            `unreadable` (whether one of those might be good, could it be read), `run` (what `run.json` on Drive holds,
+            or None) and `session_run` (what the newest session tells its run by, or None).
 
         Raises:
             OSError: the folder cannot be read.
@@ -67,7 +67,8 @@ class DriveFolder:
         names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
         if is_checkpoint_name(session["newest"]):
             names.add(session["newest"])
-        told = {"fetched": None, "passed_over": {}, "unreadable": False, "run": self._read_run()}
+        told = {"fetched": None, "passed_over": {}, "unreadable": False}
+        told |= {"run": self._read_run(), "session_run": session["run"]}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
                 break

@@ -18,7 +18,7 @@ def bring_from_drive(delivery, have, say, run=None):
         run: what tells this run from others, or None where that is not known yet.
 
     Returns:
-        A dict of `fetched` (the checkpoint's name, or None where there is nothing newer) and `run`, as
+        A dict of `fetched` (the checkpoint's name, or None where there is nothing newer), `run` and `session_run`, as
         `DriveFolder.fetch` returns them; `Delivery.take` puts the checkpoint among the run's.
 
     Raises:
@@ -33,7 +33,7 @@ def bring_from_drive(delivery, have, say, run=None):
         if not have:
             raise Error(f"{error} Nothing was begun, since the run may be there.") from None
         say(f"{error} Training goes on from the checkpoint here; it is delivered when Drive is back.")
-        return {"fetched": None, "run": None}
+        return {"fetched": None, "run": None, "session_run": None}
     for reason in told["passed_over"].values():
         say(f"Passed over: {reason}")
     if told["fetched"]:
@@ -59,7 +59,7 @@ def set_run_aside(folder, delivery, say):
 
 def with_drive(folder, saved, given, known, delivery, say):
     """Return what is saved once Drive's newest is here; of another run nothing is brought, and it is refused."""
-    told = bring_from_drive(delivery, saved.epoch, say, run=fingerprint(saved.run) if saved.run else None)
+    told = bring_from_drive(delivery, saved.epoch, say)
     brought = told["fetched"]
     try:
         checkpoint = read_checkpoint(folder.checkpoints / f"{brought}{BROUGHT}") if brought else None
@@ -72,6 +72,8 @@ def with_drive(folder, saved, given, known, delivery, say):
                 check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
                 if saved.run:
                     check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
+        if saved.run and told["session_run"] not in (None, fingerprint(saved.run)):
+            raise AnotherRunError(f"{delivery.drive} holds another run; give another folder.")
     except BaseException:
         delivery.take(None)
         raise
