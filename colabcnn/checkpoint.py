@@ -126,12 +126,11 @@ class CheckpointWriter:
 
     Args:
         folder: where the run's checkpoints lie.
-        good: the names in it that are known to verify.
     """
 
-    def __init__(self, folder, good=()):
+    def __init__(self, folder):
         self._folder = folder
-        self._good = set(good)
+        self._good = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from colabcnn.errors import Error
 
 KEEP = 3
+# What lies beside the checkpoints; all of it can be made anew from one of those, but for test.json.
+SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
 # Behind the name of a checkpoint that came from Drive, until it is seen to be of the right run.
 BROUGHT = ".brought"
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")

@@ -11,7 +11,7 @@ import keras
 
 from colabcnn.callback_states import early_stopping_ended, restore_states, save_states
 from colabcnn.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
-from colabcnn.delivery import Delivery
+from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.devices import device_name, versions
 from colabcnn.errors import Error
 from colabcnn.lock import Lock
@@ -19,7 +19,6 @@ from colabcnn.restoring import bring_from_drive
 from colabcnn.storage import set_aside
 from colabcnn.variables import assign_arrays, read_arrays
 
-FINISH_SECONDS = 300
 _training = {}  # By local folder: the callback that holds it in this process.
 
 

@@ -15,6 +15,8 @@ from colabcnn.errors import AnotherRunError, Error
 FETCH_SECONDS = 180
 # A request that takes longer is given up with its process, and a new one tries again.
 HANG_SECONDS = 600
+# At the end of a run Drive is waited for so long at most.
+FINISH_SECONDS = 300
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
 _DIED = {"errno": None, "error": "the process that goes to Drive has died"}
 

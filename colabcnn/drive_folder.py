@@ -11,6 +11,7 @@ from pathlib import Path
 
 from colabcnn.checkpoint_files import (
     BROUGHT,
+    SMALL_FILES,
     checkpoint_files,
     epoch_of,
     is_checkpoint_name,
@@ -22,9 +23,6 @@ from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive_sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.storage import copy_atomically, discard, remove_partials, retried, set_aside, write_atomically
-
-# Beside the checkpoints; all of it can be made anew from one of those, but for test.json.
-SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
 
 
 class DriveFolder:
@@ -61,7 +59,7 @@ class DriveFolder:
             OSError: the folder cannot be read.
             AnotherRunError: it holds another run.
         """
-        self._check_mount(create=True)
+        self._check_mount()
         session = newest_session(self.drive)
         self._check_run(session, run)
         names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
@@ -107,10 +105,9 @@ class DriveFolder:
             OSError: what Drive said.
             AnotherRunError: the folder holds another run.
         """
-        self._check_mount(create=True)
+        self._check_mount()
         before = newest_session(self.drive)
         self._check_run(before, run)
-        remove_partials(self.drive / "checkpoints", ["epoch-*"])
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = before["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": before["newest"]})
@@ -124,14 +121,14 @@ class DriveFolder:
             session: dict of `session` and `identity`; None for a finished run, which takes over from nobody.
 
         Returns:
-            A dict of `newer_session` (a number; nothing was delivered) or of `delivered` (the newest checkpoint's name)
-            and `bytes` written; with what `failure` returns where it was something behind the checkpoint that failed.
+            A dict of `newer_session` (a number; nothing was delivered) or of `delivered`, the newest checkpoint's name;
+            with what `failure` returns where it was something behind the checkpoint that failed.
 
         Raises:
             OSError: what Drive said; what was delivered before stands.
             Error: what was read back is not what was written.
         """
-        self._check_mount(create=True)  # The folder may have gone to the trash.
+        self._check_mount()  # Makes a folder again that has gone to the trash.
         newest = newest_session(self.drive)
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
@@ -139,19 +136,19 @@ class DriveFolder:
         remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
         here = self._newest_here()
         if here is None:
-            return {"delivered": None, "bytes": 0}
+            return {"delivered": None}
         name, content = here
         there = self._newest_good(least=epoch_of(name))
         if there and epoch_of(there) > epoch_of(name):
-            return {"delivered": there, "bytes": 0}  # The same run further on: nothing newer is overwritten.
+            return {"delivered": there}  # The same run further on: nothing newer is overwritten.
         if not there:
             self._deliver_checkpoint(name, content)
-        told = {"delivered": there or name, "bytes": 0 if there else len(content)}
+        told = {"delivered": there or name}
         try:
             if session and not there:
                 write_session(self.drive, {**session, "run": run, "newest": name})
             for small in SMALL_FILES:
-                told["bytes"] += self._deliver_small(self.local / small)
+                self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
         except OSError as error:
             told |= failure(error, self.local)
@@ -166,7 +163,7 @@ class DriveFolder:
         Returns:
             A dict of `set_aside`, the new folder or None where nothing was there.
         """
-        self._check_mount(create=True)
+        self._check_mount()
         there = checkpoint_files(self.drive / "checkpoints")
         if names is None:
             there += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
@@ -176,26 +173,25 @@ class DriveFolder:
             there = [path for path in there if path.name in names]
         return {"set_aside": str(set_aside(self.drive, there)) if there else None}
 
-    def _check_mount(self, create=False):
-        """Refuse a plain folder where Drive was: it would keep Drive from being mounted there, and be lost.
+    def _check_mount(self):
+        """Make the folder, but not where a plain one stands for Drive: that would bar the next mount, and be lost.
 
         Below `/content/drive` that must be a mount point. Elsewhere it is the mount point that the folder lay on when
         the run first used it, noted in `drive.json`.
         """
         note = self.local / "drive.json"
         try:
-            noted = json.loads(note.read_text(encoding="utf-8"))
-            mount = Path(noted["mount"]) if noted["drive"] == str(self.drive) else None
+            told = json.loads(note.read_text(encoding="utf-8"))
+            noted = Path(told["mount"]) if told["drive"] == str(self.drive) else None
         except (OSError, ValueError, KeyError, TypeError):
-            mount = None
-        if DRIVE_MOUNT in self.drive.parents:
-            mount = DRIVE_MOUNT
+            noted = None
+        mount = DRIVE_MOUNT if DRIVE_MOUNT in self.drive.parents else noted
         if mount is None:
             mount = next(path for path in (self.drive, *self.drive.parents) if os.path.ismount(path))
         elif not os.path.ismount(mount):
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
-        if create:
-            os.makedirs(self.drive / "checkpoints", exist_ok=True)
+        os.makedirs(self.drive / "checkpoints", exist_ok=True)
+        if noted is None:
             write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
 
     def _check_run(self, session, run):
@@ -241,16 +237,13 @@ class DriveFolder:
         self._good.add(name)
 
     def _deliver_small(self, path):
-        """Copy a small file if it has changed since it was copied; return how many bytes."""
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            return 0
-        if self._delivered.get(path.name) == (stat.st_mtime_ns, stat.st_size):
-            return 0
-        size = copy_atomically(path, self.drive / path.name)
-        self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
-        return size
+        """Copy a small file if it is there and has changed since it was copied."""
+        if not path.exists():
+            return
+        stat = path.stat()
+        if self._delivered.get(path.name) != (stat.st_mtime_ns, stat.st_size):
+            copy_atomically(path, self.drive / path.name)
+            self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
 
 
 def failure(error, local):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabcnn.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch
 from colabcnn.storage import remove_partials, write_atomically
@@ -56,8 +56,8 @@ class RunFolder:
 
     @property
     def small_files(self):
-        """All of it can be made anew from a checkpoint, but for `test.json`."""
-        return self.run_json, self.history_csv, self.curves_png, self.model_keras, self.test_json
+        """What lies beside the checkpoints."""
+        return [self.path / name for name in SMALL_FILES]
 
     def create(self):
         """Make the folder if it is missing and see that it can be written to.
@@ -91,7 +91,7 @@ class RunFolder:
 
     def remove_partials(self):
         """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
-        remove_partials(self.path, [path.name for path in self.small_files])
+        remove_partials(self.path, SMALL_FILES)
         remove_partials(self.checkpoints, ["epoch-*"])
 
 

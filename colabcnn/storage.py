@@ -32,13 +32,10 @@ def write_atomically(path, content):
 
 
 def copy_atomically(source, target):
-    """Copy a file with the same promise as `write_atomically`; return how many bytes it has."""
-    size = 0
+    """Copy a file with the same promise as `write_atomically`."""
     with open(source, "rb") as reader, _replacing(Path(target)) as descriptor:
         while block := reader.read(_BLOCK):
             _write_all(descriptor, block)
-            size += len(block)
-    return size
 
 
 def set_aside(folder, paths):

@@ -9,7 +9,7 @@ from pathlib import Path
 from colabcnn import devices
 from colabcnn.colab import seconds_since_start
 from colabcnn.data import data_name, load_data, split_data
-from colabcnn.delivery import Delivery
+from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
 from colabcnn.experiments import find_experiment
@@ -23,9 +23,6 @@ from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, 
 from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS, copy_atomically
-
-# At the end of a run Drive is waited for so long at most.
-DELIVERY_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def run(
             result = _finish(folder, saved.checkpoint, epochs)
             progress.say(f"{folder.path}: nothing is left to train.")
             if delivery:
-                delivery.finish(DELIVERY_SECONDS, run=fingerprint(saved.run))
+                delivery.finish(FINISH_SECONDS, run=fingerprint(saved.run))
             return result
         precision = devices.auto_precision() if precision == "auto" else precision
         split = _load(data, train_size, val_size, holdout)
@@ -179,7 +176,7 @@ def run(
             return _finish(folder, read_saved(folder).checkpoint, epochs, reason)
         finally:
             if delivery and delivery.begun:
-                left = DELIVERY_SECONDS if deadline is None else min(DELIVERY_SECONDS, deadline - time.monotonic())
+                left = FINISH_SECONDS if deadline is None else min(FINISH_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
 
 
