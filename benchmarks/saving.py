@@ -14,14 +14,10 @@ import numpy as np
 
 from colabcnn import ABLATIONS
 from colabcnn.data import split_data
-from colabcnn.history import empty_history
-from colabcnn.interruption import Interruption
-from colabcnn.progress import ProgressLine
-from colabcnn.recorder import Recorder
-from colabcnn.run_folder import RunFolder
 from colabcnn.session import compiled_model
 from colabcnn.synthetic import load_synthetic
 from pairs import describe
+from recording import quiet_recorder
 
 WITHOUT_PICTURE = 3600  # Seconds; the picture is drawn by another clock than the checkpoint.
 
@@ -34,18 +30,7 @@ def main():
     experiment = ABLATIONS["06_final"]
     model = compiled_model(experiment, split_data(*load_synthetic(128, 10)), seed=0, precision="float32")
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        recorder = Recorder(
-            RunFolder(Path(folder)),
-            {"experiment": experiment.settings()},
-            empty_history(),
-            None,
-            [],
-            checkpoint_minutes=0,
-            deadline=None,
-            delivery=None,
-            interruption=Interruption(),
-            progress=ProgressLine(quiet=True),
-        )
+        recorder = quiet_recorder(Path(folder), experiment, checkpoint_minutes=0)
         recorder.set_model(model)
         recorder.set_params({"epochs": options.saves + 1})
         recorder._curves_at = time.monotonic() + WITHOUT_PICTURE

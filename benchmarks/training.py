@@ -1,8 +1,8 @@
-"""`train` on 06_final against a bare `Model.fit`: python benchmarks/training.py [FOLDER] [--precision P]
+"""`train` on 06_final against a bare `Model.fit`: python benchmarks/training.py [folder] [--precision P]
 
 Ours is an epoch as `train` runs it: images gathered from the resident set and augmented in the step, dropout reseeded,
 validation, history, picture and checkpoint. The bare one is `Model.fit` of the same network on float images in memory,
-with the same batches and the same validation, without augmentation and without any callback. FOLDER holds the official
+with the same batches and the same validation, without augmentation and without any callback. folder holds the official
 CIFAR-10 files; without it the images are drawn by code. KERAS_BACKEND chooses the backend.
 """
 
@@ -15,14 +15,10 @@ import numpy as np
 
 from colabcnn import ABLATIONS, build_model
 from colabcnn.data import load_data, split_data
-from colabcnn.history import empty_history
-from colabcnn.interruption import Interruption
-from colabcnn.progress import ProgressLine
-from colabcnn.recorder import Recorder
-from colabcnn.run_folder import RunFolder
 from colabcnn.session import compiled_model
 from colabcnn.trainer import PlanEpoch
 from pairs import compare, describe
+from recording import quiet_recorder
 
 VAL_SIZE = 250
 
@@ -51,20 +47,7 @@ def our_epoch(split, precision, folder):
     experiment = ABLATIONS["06_final"]
     model = compiled_model(experiment, split, seed=0, precision=precision)
     plan = PlanEpoch(experiment, 0, len(split.train_labels))
-    progress = ProgressLine(quiet=True)
-    run = {"experiment": experiment.settings()}
-    recorder = Recorder(
-        RunFolder(folder),
-        run,
-        empty_history(),
-        None,
-        [],
-        checkpoint_minutes=1,
-        deadline=None,
-        delivery=None,
-        interruption=Interruption(),
-        progress=progress,
-    )
+    recorder = quiet_recorder(folder, experiment, checkpoint_minutes=1)
 
     def epoch():
         done = len(recorder.history["epoch"])

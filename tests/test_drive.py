@@ -108,12 +108,18 @@ def tick(delivery):
     answered(delivery)
 
 
+def deliver(delivery, epoch):
+    """Save the checkpoint of an epoch and wait for what comes of its delivery; return the checkpoint's name."""
+    name = save(delivery.local, epoch)
+    tick(delivery)
+    return name
+
+
 def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local, deliver_to):
     drive, elsewhere = tmp_path / "drive" / "run", tmp_path / "elsewhere"
     delivery = deliver_to(drive)
     for epoch in (1, 2):
-        name = save(local, epoch)
-        tick(delivery)
+        name = deliver(delivery, epoch)
     delivery.finish(30)
     assert delivery.said[-1] == f"Epoch 2 is in {drive}, read back and verified."
     assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
@@ -141,8 +147,7 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
     for epoch in (1, 2):
-        name = save(local, epoch)
-        tick(delivery)
+        name = deliver(delivery, epoch)
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
     told = Told()
@@ -153,11 +158,9 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
 
 def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_back(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     mount.faults(lose="epoch-")
-    save(local, 2)
-    tick(delivery)
+    deliver(delivery, 2)
     assert "reads back from" in delivery.said[-1]
     assert epoch_of(delivery.delivered) == 1
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
@@ -192,13 +195,11 @@ def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_pat
 
 def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_path, local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     mount.faults(listing="stale")
     checkpoint_files(mount.path / "run" / "checkpoints")
     os.listdir(mount.path / "run")
-    save(local, 2)
-    tick(delivery)
+    deliver(delivery, 2)
     delivery.finish(30)
     assert [epoch_of(path) for path in checkpoint_files(mount.path / "run" / "checkpoints")] == [1]
     elsewhere = tmp_path / "elsewhere"
@@ -213,8 +214,7 @@ def test_fault_15_newer_session_that_a_stale_listing_does_not_show_is_found(loca
     os.listdir(mount.path / "run")
     deliver_to(mount.path / "run")
     assert "session-2.json" not in os.listdir(mount.path / "run")
-    save(local, 1)
-    tick(older)
+    deliver(older, 1)
     assert older.newer_session == 2
 
 
@@ -243,8 +243,7 @@ def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local
     delivery = deliver_to(mount.path / "run")
     mount.unmount()
     (mount.path / "run" / "checkpoints").mkdir(parents=True)
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     delivery.finish(10)
     assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
     assert "not in" in delivery.said[-1]
@@ -258,8 +257,7 @@ def test_fault_17_folder_that_is_the_mount_point_itself(local, mount, deliver_to
     delivery = deliver_to(mount.path)
     mount.unmount()
     (mount.path / "checkpoints").mkdir(parents=True)
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     assert list(mount.path.rglob("*")) == [mount.path / "checkpoints"]
 
 
@@ -267,8 +265,7 @@ def test_process_that_dies_is_replaced_and_training_goes_on(tmp_path, local, del
     delivery = deliver_to(tmp_path / "drive")
     delivery._process._process.kill()
     delivery._process._process.wait()
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     assert "has died" in delivery.said[0]
     delivery.clock.now += 31
     tick(delivery)
@@ -304,8 +301,7 @@ def test_checkpoint_that_training_retires_while_it_is_delivered_arrives_whole(lo
 def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
     theirs = deliver_to(mount.path / "run")
     for epoch in (1, 2, 3):
-        save(local, epoch)
-        tick(theirs)
+        deliver(theirs, epoch)
     theirs.finish(10)
     before = {path: path.read_bytes() for path in mount.files.rglob("*") if path.is_file()}
     elsewhere = tmp_path / "elsewhere"
@@ -315,8 +311,7 @@ def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
         bring_from_drive(mine, 7, Told(), run="my run")
     mine.begin("my run")
     for epoch in (7, 8, 9):
-        save(elsewhere, epoch)
-        tick(mine)
+        deliver(mine, epoch)
     mine.finish(10)
     assert {path: path.read_bytes() for path in mount.files.rglob("*") if path.is_file()} == before
     assert "holds another run" in mine.said[0]
@@ -326,8 +321,7 @@ def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local,
     """Its run.json is lost; the session file tells whose folder it is."""
     drive = tmp_path / "drive"
     theirs = deliver_to(drive)
-    save(local, 1)
-    tick(theirs)
+    deliver(theirs, 1)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     save(elsewhere, 9)
@@ -340,8 +334,7 @@ def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local,
 def test_checkpoint_that_a_session_names_and_nothing_else_begins_nothing(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     shutil.rmtree(drive / "checkpoints")
     shutil.rmtree(local / "checkpoints")
     with pytest.raises(Error, match="Nothing was begun"):
@@ -351,8 +344,7 @@ def test_checkpoint_that_a_session_names_and_nothing_else_begins_nothing(tmp_pat
 def test_folder_that_went_to_the_trash_is_made_again(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     shutil.rmtree(tmp_path / "drive")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     assert epoch_of(delivery.delivered) == 1
 
 
@@ -360,16 +352,14 @@ def test_partial_file_of_a_delivery_that_was_given_up_is_removed(tmp_path, local
     delivery = deliver_to(tmp_path / "drive")
     partial = tmp_path / "drive" / "checkpoints" / ".epoch-000001-0.safetensors.1.partial"
     partial.write_bytes(b"half")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     assert not partial.exists()
 
 
 def test_unreadable_session_file_does_not_bar_the_run(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     (drive / "session-1.json").unlink()
     (drive / "session-1.json").mkdir()  # Reading it fails with an error of the disk.
     elsewhere = tmp_path / "elsewhere"
@@ -399,8 +389,7 @@ def test_unreadable_old_checkpoint_does_not_keep_a_new_one_from_being_written(tm
 
 def test_fault_18_what_collected_is_delivered_when_the_mount_is_back(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     mount.unmount()
     for epoch in (2, 3):
         save(local, epoch)
@@ -425,8 +414,7 @@ def test_fault_18_nothing_newer_is_overwritten(tmp_path, local, mount, deliver_t
     ahead.finish(30)
     behind = deliver_to(mount.path / "run")
     for epoch in (1, 2):
-        save(local, epoch)
-        tick(behind)
+        deliver(behind, epoch)
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [5]
     assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n4\n5\n"
 
@@ -471,12 +459,10 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
 
 def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     used = sum(path.stat().st_size for path in mount.files.rglob("*") if path.is_file())
     mount.faults(quota=used + 5000)
-    save(local, 2)
-    tick(delivery)
+    deliver(delivery, 2)
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
     assert not list((mount.files / "run").rglob("*.partial"))
     assert "empty the trash too" in delivery.said[-1]
@@ -502,8 +488,7 @@ def test_last_three_good_ones_are_kept_whatever_else_lies_there(local, mount, de
     delivery = deliver_to(mount.path / "run")
     broken = []
     for epoch in range(1, 8):
-        name = save(local, epoch)
-        tick(delivery)
+        name = deliver(delivery, epoch)
         if epoch in (4, 6):
             (mount.files / "run" / "checkpoints" / name).write_bytes(b"cut")
             broken.append(name)
@@ -514,11 +499,9 @@ def test_last_three_good_ones_are_kept_whatever_else_lies_there(local, mount, de
 
 def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp_path, local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    save(local, 1)
-    tick(delivery)
+    deliver(delivery, 1)
     mount.faults(rename="unlink first")
-    save(local, 2)
-    tick(delivery)
+    deliver(delivery, 2)
     mount.kill()
     mount.unmount()
     mount.faults()
@@ -598,8 +581,7 @@ def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp
     drive, elsewhere = tmp_path / "drive", tmp_path / "elsewhere"
     elsewhere.mkdir()
     older = deliver_to(drive)
-    save(local, 1)
-    tick(older)
+    deliver(older, 1)
     newer = deliver_to(drive, folder=elsewhere)
     save(local, 2)
     before = {path: path.read_bytes() for path in drive.rglob("*") if path.is_file()}
@@ -607,8 +589,7 @@ def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp
     older.finish(10)
     assert older.newer_session == 2
     assert {path: path.read_bytes() for path in drive.rglob("*") if path.is_file()} == before
-    save(elsewhere, 2)
-    tick(newer)
+    deliver(newer, 2)
     assert newer.newer_session is None
     assert epoch_of(newer.delivered) == 2
 
@@ -620,8 +601,7 @@ def test_fault_24_two_sessions_of_one_number_do_not_both_go_on(tmp_path, local, 
     (drive / "session-1 (1).json").write_text(
         json.dumps({"session": 1, "identity": "~", "run": "this run", "newest": None})
     )
-    save(local, 1)
-    tick(one)
+    deliver(one, 1)
     assert one.newer_session == 1
 
 
@@ -654,8 +634,7 @@ def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
 def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     older = deliver_to(drive)
-    save(local, 1)
-    tick(older)
+    deliver(older, 1)
     newer = deliver_to(drive, begin=False)
     kept = Path(newer.set_aside())
     assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
@@ -665,6 +644,5 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     elsewhere.mkdir()
     told = fetch(elsewhere, drive)
     assert (told["fetched"], told["passed_over"]) == (None, {})
-    save(local, 2)
-    tick(older)
+    deliver(older, 2)
     assert older.newer_session == 3
