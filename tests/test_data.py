@@ -180,7 +180,11 @@ def test_archive_that_is_not_the_official_one_leaves_nothing(home, serve):
     assert files_in(home) == []
 
 
-@pytest.mark.parametrize("content", [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})])
+@pytest.mark.parametrize(
+    "content",
+    [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})],
+    ids=["no archive", "empty", "foreign"],  # An archive tells when it was made, and a test's name must not.
+)
 def test_archive_with_other_content_leaves_no_file_that_could_be_taken_for_data(home, serve, content):
     serve(content)
     with pytest.raises(Error, match="not the official"):
