@@ -13,15 +13,15 @@ import sys
 
 from colabcnn.errors import Error
 
-__version__ = "0.1.0"
-
 _MODULE_OF = {
+    "__version__": "home",
     "ABLATIONS": "experiments",
     "Augmentation": "experiments",
     "Experiment": "experiments",
     "Reported": "experiments",
     "CLASS_NAMES": "data",
     "load_cifar10": "data",
+    "load_data": "data",
     "load_synthetic": "synthetic",
     "EpochPlan": "epoch_plan",
     "plan_epoch": "epoch_plan",
@@ -34,9 +34,22 @@ _MODULE_OF = {
     "load_model": "evaluation",
     "status": "run_folder",
     "plot_curves": "plots",
+    "plot_images": "gallery",
+    "plot_augmentation": "gallery",
+    "find_runs": "summary",
+    "plot_shipped": "summary",
+    "summarize": "summary",
+    "welcome": "colab",
+    "folder_on_drive": "colab",
+    "explore": "explorer",
+    "interactive_figure": "interactive",
+    "export_html": "interactive",
+    "plot_confusion": "predictions",
+    "plot_mistakes": "predictions",
+    "predict": "predictions",
 }
 
-__all__ = ["Error", *_MODULE_OF]
+__all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]
 
 # Keras fails to import where its default, TensorFlow, is missing (Colab's TPU runtime); JAX is there.
 if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ and importlib.util.find_spec("tensorflow") is None:

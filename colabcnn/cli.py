@@ -100,6 +100,7 @@ def _train(options):
         drive_folder=options.drive_folder,
         drive_minutes=options.drive_minutes,
         start_over=options.start_over,
+        allow_long=True,  # Whoever types a command sees its progress line, and can stop it.
         quiet=options.quiet,
     )
     if not options.quiet:
@@ -163,6 +164,16 @@ def _evaluate(options):
     return DONE
 
 
+def _home(options):
+    from colabcnn.home import stamp
+
+    home, tag, changed = stamp(options.url)
+    for path in changed:
+        print(path)
+    print(f"Home is {home}; the notebooks install {tag} from there: push that tag.")
+    return DONE
+
+
 def _plot(options):
     from colabcnn.plots import plot_curves, save_figure
 
@@ -177,6 +188,8 @@ def _plot(options):
 def _summary(options):
     from colabcnn.summary import save_figures, summarize
 
+    if not os.path.isdir(options.results):
+        raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")
     print(summarize(options.results))
     if options.figures:
         for path in save_figures(options.results, options.figures):
@@ -278,6 +291,11 @@ def _parser():
     summary = _verb(verbs, "summary", _summary, "the article's table beside what was measured, as Markdown")
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
+
+    home = _verb(verbs, "home", _home, "write this copy's address and version into its notebooks, badges and README")
+    home.add_argument(
+        "url", nargs="?", metavar="URL", help="such as https://github.com/you/colabcnn (default: as it is)"
+    )
 
     plot = _verb(verbs, "plot", _plot, "draw the curves of one run or several")
     plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")

@@ -42,27 +42,34 @@ def device_name():
     return f"{_processor_name()}, {cores} cores"
 
 
+def is_cpu():
+    """Return whether Keras computes on a CPU, for want of a GPU or TPU."""
+    if backend() == "jax":
+        import jax
+
+        return jax.devices()[0].platform == "cpu"
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 def auto_precision():
     """Return the precision that suits the device.
 
     float32 on a CPU; mixed_bfloat16 on a TPU and on a GPU with bfloat16 (compute capability 8.0, Ampere, and newer);
     mixed_float16 on an older GPU, such as the T4.
     """
+    if is_cpu():
+        return "float32"
     if backend() == "jax":
         import jax
 
-        device = jax.devices()[0]
-        if device.platform == "cpu":
-            return "float32"
-        capability = getattr(device, "compute_capability", None)
+        capability = getattr(jax.devices()[0], "compute_capability", None)
         return "mixed_float16" if capability and float(capability) < 8.0 else "mixed_bfloat16"
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "float32"
-    capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-    return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return "mixed_bfloat16" if details.get("compute_capability", (0, 0)) >= (8, 0) else "mixed_float16"
 
 
 def versions():

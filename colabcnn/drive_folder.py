@@ -53,7 +53,7 @@ class DriveFolder:
             A dict of `fetched` (the checkpoint's name or None; the file here has `BROUGHT` behind it, until whoever
             asked has seen that it is of the right run), `passed_over` (by name, why newer ones were not taken),
             `unreadable` (whether one of those might be good, could it be read), `run` (what `run.json` on Drive holds,
-            or None) and `session_run` (what the newest session tells its run by, or None).
+            or None) and `session_run` (what the newest session tells its run by, or None where nothing was delivered).
 
         Raises:
             OSError: the folder cannot be read.
@@ -66,7 +66,7 @@ class DriveFolder:
         if is_checkpoint_name(session["newest"]):
             names.add(session["newest"])
         told = {"fetched": None, "passed_over": {}, "unreadable": False}
-        told |= {"run": self._read_run(), "session_run": session["run"]}
+        told |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
                 break
@@ -195,7 +195,8 @@ class DriveFolder:
             write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
 
     def _check_run(self, session, run):
-        if None not in (run, session["run"]) and run != session["run"]:
+        # A session that came to no checkpoint binds nobody.
+        if session["newest"] and None not in (run, session["run"]) and run != session["run"]:
             raise AnotherRunError(f"{self.drive} holds another run; give another folder")
 
     def _read_run(self):

@@ -14,3 +14,11 @@ class Error(Exception):
 
 class AnotherRunError(Error):
     """Say that a folder holds another run than the one that was asked for."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Say in a notebook, in one line instead of a traceback, that Ctrl-C stopped a run."""
+
+    def _render_traceback_(self):
+        """Return what IPython shows instead of a traceback."""
+        return ["KeyboardInterrupt: the run was stopped. Run this cell again, and it goes on."]

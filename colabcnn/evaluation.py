@@ -26,7 +26,7 @@ def load_model(run_dir):
     Raises:
         Error: there is no run in that folder, or no checkpoint of it.
     """
-    checkpoint = _checkpoint(run_dir)[1]
+    checkpoint = open_checkpoint(run_dir)[1]
     return network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"])
 
 
@@ -46,10 +46,9 @@ def evaluate(run_dir, *, data=None, progress=False):
     Raises:
         Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
     """
-    folder, checkpoint = _checkpoint(run_dir)
+    folder, checkpoint = open_checkpoint(run_dir)
     run = checkpoint.metadata["run"]
-    if data is not None and data_name(data) != run["data"]:
-        raise Error(f"{folder.path} was trained on {run['data']}, not on {data!r}; leave the data out.")
+    check_data_name(folder, run, data)
     digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
@@ -80,9 +79,24 @@ def network_with_weights(run, weights, precision="float32"):
     return network
 
 
-def _checkpoint(run_dir):
+def open_checkpoint(run_dir):
+    """Return `(RunFolder, Checkpoint)` of an existing run, the newest checkpoint that verifies.
+
+    Raises:
+        Error: there is no run in that folder, or no checkpoint of it.
+    """
     folder, saved = open_run(run_dir)
     if saved.checkpoint is None:
         detail = " ".join(saved.passed_over.values()) or "none was taken yet."
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Train the run on, and try again.")
     return folder, saved.checkpoint
+
+
+def check_data_name(folder, run, data):
+    """Refuse data of another name than the run's (as `run.json` describes it); None is the run's own.
+
+    Raises:
+        Error: it is another one.
+    """
+    if data is not None and data_name(data) != run["data"]:
+        raise Error(f"{folder.path} was trained on {run['data']}, not on {data!r}; leave the data out.")

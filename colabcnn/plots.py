@@ -1,18 +1,32 @@
 """A run's curves, drawn by Matplotlib's object interface: no pyplot, no global state."""
 
 import io
+import itertools
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch, read_history
 from colabcnn.storage import write_atomically
+from colabcnn.views import METRICS, View, best_in_words
 
-METRICS = ("loss", "accuracy")
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as a picture although pyplot never heard of it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self):
+        return png_of(self)
 
 
 def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None):
@@ -26,7 +40,7 @@ def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None
         line: value of a horizontal guide line, such as 0.9; drawn on `metric`, else on the accuracy.
 
     Returns:
-        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+        A `matplotlib.figure.Figure`, which a notebook shows; `figure.savefig(path)` writes it.
 
     Raises:
         Error: a folder without a history, or a range or metric that is none.
@@ -42,13 +56,90 @@ def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None
             raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
     histories = {_label(run_dir, run_dirs): read_history(Path(run_dir) / "history.csv") for run_dir in run_dirs}
     metrics = [metric] if metric else list(METRICS)
-    figure = Figure(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        _draw(axes, histories, name, line if name == (metric or "accuracy") else None)
-        axes.set_xlim(*(epochs or (None, None)))
-        axes.set_ylim(*(value_range or (None, None)))
+        shown = line if name == (metric or "accuracy") else None
+        view = View(name, epochs or (None, None), value_range or (None, None), shown)
+        draw_curves(axes, histories, view)
+        axes.legend(handles=legend_of(histories, view), fontsize=8)
+        if len(histories) == 1:
+            axes.set_title(next(iter(histories)), fontsize=10)
     return figure
+
+
+def draw_curves(axes, histories, view, colours=None):
+    """Draw the curves of one metric.
+
+    Args:
+        axes: Matplotlib's, empty.
+        histories: a dict from a run's label to its history.
+        view: `View`.
+        colours: a dict from a label to its colour; None takes `colours_of`, and tells the training of a single run by
+            a colour of its own.
+    """
+    alone = colours is None and len(histories) == 1
+    marked = []
+    for label, history in histories.items():
+        colour = (colours or colours_of(histories))[label]
+        if view.training:
+            training = COLOURS[1] if alone else colour
+            style = {"color": training, "linestyle": "--", "label": f"{label}: training"}
+            _draw_curve(axes, history["epoch"], history[view.metric], view.smoothing, style)
+        if view.validation:
+            values = history[f"val_{view.metric}"]
+            _draw_curve(
+                axes, history["epoch"], values, view.smoothing, {"color": colour, "label": f"{label}: validation"}
+            )
+            if view.metric == "accuracy" and history["epoch"]:
+                best = best_epoch(history), max(history["val_accuracy"])
+                axes.plot(*best, "*", color=colour, markersize=11, label=f"{label}: best")
+                marked.append((best[1], best[0], colour))
+    if marked:
+        _name_best(axes, *max(marked))
+    if view.line is not None:
+        axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
+    axes.set_xlim(*view.epochs)
+    axes.set_ylim(*view.value_range)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(view.metric)
+    axes.grid(alpha=0.25)
+
+
+def colours_of(labels):
+    """Return a dict from each run's label to its colour, by its place in the list."""
+    return dict(zip(labels, itertools.cycle(COLOURS), strict=False))
+
+
+def legend_of(histories, view, colours=None):
+    """Return the legend's handles: what is training and what validation, and a colour for each run.
+
+    Args:
+        histories, view, colours: as for `draw_curves`; the best epoch's value stands with the accuracy.
+    """
+    alone = colours is None and len(histories) == 1
+    colours = colours or colours_of(histories)
+    kinds = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
+    handles = [
+        Line2D([], [], label=kind, linestyle=style, color=colour if alone else "#555555")
+        for kind, (style, colour) in kinds.items()
+        if getattr(view, kind)
+    ]
+    for label, history in histories.items():
+        if not alone:
+            told = f"{label}: {best_in_words(history)}" if view.metric == "accuracy" else label
+            handles.append(Line2D([], [], label=told, color=colours[label], linewidth=2))
+        elif view.metric == "accuracy":
+            star = {"color": colours[label], "marker": "*", "markersize": 11, "linestyle": ""}
+            handles.append(Line2D([], [], label=best_in_words(history), **star))
+    return handles
+
+
+def png_of(figure, quick=False):
+    """Return a figure as the bytes of a PNG file, 100 pixels an inch; `quick` spends less time on making it small."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 1} if quick else None)
+    return content.getvalue()
 
 
 def save_figure(figure, path):
@@ -69,36 +160,31 @@ def save_figure(figure, path):
 
 
 def save_curves(run_dir, path):
-    """Refresh a run's picture: loss and accuracy side by side, with the best epoch marked."""
-    content = io.BytesIO()
-    plot_curves(run_dir).savefig(content, format="png", dpi=100)
-    write_atomically(path, content.getvalue())
+    """Refresh a run's picture, loss and accuracy side by side with the best epoch marked, and return its bytes."""
+    content = png_of(plot_curves(run_dir))
+    write_atomically(path, content)
+    return content
 
 
-def _draw(axes, histories, metric, line):
-    several = len(histories) > 1
-    for index, (label, history) in enumerate(histories.items()):
-        epochs, validation = history["epoch"], history[f"val_{metric}"]
-        train_colour, val_colour = (COLOURS[index % len(COLOURS)],) * 2 if several else COLOURS[:2]
-        prefix = f"{label}: " if several else ""
-        # A single epoch is a point, which a line alone would not show.
-        marker = "o" if len(epochs) == 1 else None
-        style = {"linewidth": 1.2, "marker": marker, "markersize": 4}
-        axes.plot(epochs, history[metric], color=train_colour, linestyle="--", label=f"{prefix}training", **style)
-        axes.plot(epochs, validation, color=val_colour, label=f"{prefix}validation", **style)
-        best = best_epoch(history)
-        if best is not None and metric == "accuracy":
-            value = validation[epochs.index(best)]
-            axes.plot(best, value, "*", color=val_colour, markersize=11, label=f"best {value:.4f}, epoch {best}")
-    if line is not None:
-        axes.axhline(line, color="#555555", linewidth=1, linestyle=":")
-    if not several:
-        axes.set_title(next(iter(histories)), fontsize=10)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(metric)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+def _draw_curve(axes, epochs, values, smoothing, style):
+    # A single epoch is a point, which a line alone would not show.
+    style = style | {"linewidth": 1.2, "marker": "o" if len(epochs) == 1 else None, "markersize": 4}
+    if smoothing > 1 and len(epochs) > 1:
+        axes.plot(epochs, values, **style | {"alpha": 0.25, "linestyle": "-", "label": None})
+        values = _smoothed(values, smoothing)
+    axes.plot(epochs, values, **style)
+
+
+def _name_best(axes, value, epoch, colour):
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    place = {"textcoords": "offset points", "xytext": (0, 9), "ha": "center", "annotation_clip": True, "clip_on": True}
+    axes.annotate(f"{value:.4f}, epoch {epoch}", (epoch, value), fontsize=8, color=colour, bbox=box, zorder=4, **place)
+
+
+def _smoothed(values, window):
+    """Return the mean over a centred window, of fewer values at the ends."""
+    kernel = np.ones(min(window, len(values)))
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
 def _label(run_dir, run_dirs):

@@ -1,5 +1,6 @@
 """One line that updates in place, in a terminal and in a notebook."""
 
+import base64
 import shutil
 import sys
 import time
@@ -11,8 +12,8 @@ LOG_SECONDS = 10
 class ProgressLine:
     """Show the newest state in one line.
 
-    In a terminal the line is written over itself; in a notebook one output is updated; elsewhere (a log file) a line
-    is printed at the end of an epoch, at most one every `LOG_SECONDS`.
+    In a terminal the line is written over itself; in a notebook one output is updated, and a picture below it;
+    elsewhere (a log file) a line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
 
     Args:
         quiet: show nothing at all.
@@ -21,9 +22,10 @@ class ProgressLine:
     def __init__(self, quiet=False):
         self._quiet = quiet
         self._shown_at = float("-inf")
-        self._display = None if quiet else _notebook_display()
+        self._notebook = not quiet and _in_notebook()
+        self._outputs = {}
         self._open = False
-        self._terminal = not quiet and self._display is None and sys.stdout.isatty()
+        self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
 
     def say(self, message):
         """Print a message on a line of its own."""
@@ -45,19 +47,36 @@ class ProgressLine:
             milestone: the end of an epoch, which a log file shows too.
             last: the final state, always shown.
         """
-        live = self._terminal or self._display is not None
+        live = self._terminal or self._notebook
         pause = REFRESH_SECONDS if live else LOG_SECONDS
         if self._quiet or not (last or ((live or milestone) and time.monotonic() - self._shown_at >= pause)):
             return
         self._shown_at = time.monotonic()
-        if self._display is not None:
-            self._display.update({"text/plain": text()}, raw=True)
+        if self._notebook:
+            self._show("line", {"text/plain": text()})
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
             self._print(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "")
             self._open = not last
         else:
             self._print(text())
+
+    def picture(self, png):
+        """Refresh the picture below the line, where a notebook shows one.
+
+        Args:
+            png: bytes of a PNG file.
+        """
+        if self._notebook:
+            self._show("picture", {"image/png": base64.b64encode(png).decode(), "text/plain": "the curves so far"})
+
+    def _show(self, name, data):
+        from IPython.display import display
+
+        if name in self._outputs:
+            self._outputs[name].update(data, raw=True)
+        else:
+            self._outputs[name] = display(data, raw=True, display_id=True)
 
     def _print(self, *text, end="\n"):
         try:
@@ -67,15 +86,10 @@ class ProgressLine:
             self._quiet = True
 
 
-def _notebook_display():
-    """Return an updatable output where a Jupyter kernel runs us, else None."""
+def _in_notebook():
+    """Return whether a Jupyter kernel runs us."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if not hasattr(shell, "kernel"):
-        return None
-    from IPython.display import display
-
-    return display({"text/plain": ""}, raw=True, display_id=True)
+    return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 
 def duration(seconds):

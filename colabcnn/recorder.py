@@ -16,6 +16,8 @@ from colabcnn.progress import duration
 from colabcnn.variables import read_arrays
 
 CURVES_SECONDS = 30
+# Of the time, at most this much goes into drawing them.
+CURVES_SHARE = 0.01
 # What bringing 48 MB to Drive is taken to need while no delivery has shown it.
 UNKNOWN_DELIVERY_SECONDS = 15
 # What is not foreseen before the hours are up.
@@ -70,7 +72,8 @@ class Recorder(keras.callbacks.Callback):
         self._session_seconds = []
         self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
-        self._curves_at = float("-inf")
+        self._curves_due = float("-inf")
+        self._curves_epoch = 0
 
     def on_train_begin(self, logs=None):
         # Keras's own callbacks have just reset themselves.
@@ -78,6 +81,7 @@ class Recorder(keras.callbacks.Callback):
             states, arrays = self._checkpoint.metadata["callbacks"], self._checkpoint.arrays.get("callbacks", [])
             for name in restore_states(self.callbacks, states, arrays, goes_on=True):
                 self._progress.say(f"{name} was not among the run's callbacks before; it begins anew.")
+        self.refresh_curves()  # What there is already stands in the notebook from the start.
         self._interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -107,6 +111,16 @@ class Recorder(keras.callbacks.Callback):
         self._decide_whether_to_stop()
         self._save(network)
         self._progress.update(self._line, milestone=True, last=self.model.stop_training or self.complete)
+
+    def refresh_curves(self):
+        """Draw the run's picture, in its folder and in a notebook, if an epoch has come since."""
+        if not self.history["epoch"] or self._curves_epoch == self.history["epoch"][-1]:
+            return
+        began = time.monotonic()
+        self._progress.picture(save_curves(self.folder.path, self.folder.curves_png))
+        now = time.monotonic()
+        self._curves_epoch = self.history["epoch"][-1]
+        self._curves_due = now + max(CURVES_SECONDS, (now - began) / CURVES_SHARE)
 
     def wait(self):
         """Wait until the newest checkpoint is on disk.
@@ -156,9 +170,8 @@ class Recorder(keras.callbacks.Callback):
     def _save_files(self, network):
         last, now = self.model.stop_training or self.complete, time.monotonic()
         write_history(self.folder.history_csv, self.history)
-        if last or now - self._curves_at >= CURVES_SECONDS:
-            save_curves(self.folder.path, self.folder.curves_png)
-            self._curves_at = time.monotonic()
+        if last or now >= self._curves_due:
+            self.refresh_curves()
         # An epoch that an interruption does not let end is lost back to the last checkpoint.
         if last or now - self._checkpoint_at >= self._pause or self._session_seconds[-1] > EPOCH_SECONDS:
             states, arrays = save_states(self.callbacks)

@@ -1,5 +1,7 @@
 """What a run goes on from: the newest checkpoint that verifies, here or on Drive; and what stands in its way."""
 
+from dataclasses import replace
+
 from colabcnn.checkpoint import read_checkpoint
 from colabcnn.checkpoint_files import BROUGHT, epoch_of
 from colabcnn.errors import AnotherRunError, Error
@@ -79,6 +81,21 @@ def with_drive(folder, saved, given, known, delivery, say):
         raise
     delivery.take(brought)
     return read_saved(folder) if brought else saved
+
+
+def without_unbegun(saved, given, fields=FINGERPRINT):
+    """Return what is saved, without a run that came to no checkpoint and is another one: it stands in nobody's way.
+
+    Such as one that was stopped in its first epoch since it would take too long.
+
+    Args:
+        saved: `Saved`.
+        given: dict of what tells runs apart, as asked for now.
+        fields: which of it to compare.
+    """
+    if saved.run is None or saved.checkpoint or saved.passed_over:
+        return saved
+    return saved if all(saved.run[field] == given[field] for field in fields) else replace(saved, run=None)
 
 
 def set_aside_unusable(folder, saved, say):

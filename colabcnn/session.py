@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from colabcnn import devices
-from colabcnn.errors import Error
+from colabcnn.errors import Error, Interrupted
 from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
 from colabcnn.recorder import Recorder
@@ -110,7 +110,8 @@ def train_session(
         return recorder.reason
     except KeyboardInterrupt:
         start["ended"] = "interrupted"
-        raise
+        recorder.refresh_curves()
+        raise Interrupted from None
     except Error as error:
         start["ended"] = str(error)
         raise

@@ -4,60 +4,102 @@ import json
 import statistics
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from colabcnn.errors import Error
-from colabcnn.experiments import ABLATIONS
+from colabcnn.experiments import ABLATIONS, find_experiment
 from colabcnn.history import best_epoch, read_history
-from colabcnn.plots import COLOURS, plot_curves, save_figure
+from colabcnn.plots import COLOURS, Picture, plot_curves, save_figure
+from colabcnn.views import article_views
 
 COLUMNS = ("experiment", "the article reports", "last epoch", "best", "epochs", "seconds an epoch", "on")
-BEST_SPAN = 25
 
 
-def summarize(results):
-    """Return the table of the six experiments as Markdown, a row for each run.
+class Table(str):
+    """A table as Markdown, which a notebook shows as one."""
+
+    def _repr_markdown_(self):
+        return str(self)
+
+
+def summarize(*folders):
+    """Return the table of the six experiments and of other runs as Markdown, a row for each run.
 
     Args:
-        results: folder of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`.
+        folders: folders of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`; one that is missing
+            counts as empty. Of a run that several hold, the first one's counts.
 
     Returns:
-        Lines joined; a row without a run says "not yet measured". `seconds an epoch` is the median without each
-        session's first epoch, which holds the compilation.
+        A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `seconds an epoch` is the
+        median without each session's first epoch, which holds the compilation.
 
     Raises:
-        Error: there is no such folder, or a run's files cannot be read.
+        Error: a run's files cannot be read.
     """
-    runs = find_runs(results)
+    runs = _runs_by_name(folders)
     rows = [COLUMNS, ("---",) * len(COLUMNS)]
-    for name, experiment in ABLATIONS.items():
-        told = (f"`{name}`", experiment.reported.in_words())
+    for name in [*ABLATIONS, *(name for name in runs if name not in ABLATIONS)]:
+        told = (f"`{name}`", ABLATIONS[name].reported.in_words() if name in ABLATIONS else "")
         measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
         rows += [(*told, *cells) for cells in measured or [("not yet measured", "", "", "", "")]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return Table("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
-def find_runs(results):
-    """Return the runs in a results folder: a dict from an experiment's name to its runs' folders, by seed.
+def find_runs(*folders, name=None):
+    """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
 
-    Raises:
-        Error: there is no such folder.
+    Args:
+        folders: as for `summarize`; the shipped runs come last.
+        name: of one experiment; None takes all.
+
+    Returns:
+        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
     """
-    results = Path(results)
-    if not results.is_dir():
-        raise Error(f"{results} is not there; expected a folder of <experiment>/seed-<n>/ with each run's history.csv.")
+    runs = _runs_by_name([*folders, shipped_results()])
+    return [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
+
+
+def plot_shipped(name):
+    """Draw the measured run of an experiment that this project ships, with what it was measured on.
+
+    Args:
+        name: the experiment's, or the `Experiment`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, which a notebook shows, or None, said in one line, where none is shipped.
+    """
+    name = find_experiment(name).name
+    shipped = _runs_by_name([shipped_results()]).get(name)
+    if not shipped:
+        print(f"No measured run of {name} comes with the project yet.")
+        return None
+    last, best, epochs, seconds, device = _measured(shipped[0])
+    figure = plot_curves(shipped[0])
+    figure.suptitle(f"{epochs} epochs on {device}; {seconds} s an epoch; best {best}, last {last}", fontsize=9)
+    return figure
+
+
+def shipped_results():
+    """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "results" if (package / "results").is_dir() else package.parent / "results"
+
+
+def _runs_by_name(folders):
+    """Return a dict from an experiment's name to its runs' folders, by name and seed."""
     found = {}
-    for path in sorted(results.glob("*/seed-*/history.csv"), key=lambda path: (len(path.parts[-2]), path.parts[-2])):
-        found.setdefault(path.parts[-3], []).append(path.parent)
-    return found
+    for folder in folders:
+        for path in Path(folder).glob("*/seed-*/history.csv"):
+            found.setdefault(path.parts[-3:-1], path.parent)
+    runs = {}
+    for name, seed in sorted(found, key=lambda key: (key[0], len(key[1]), key[1])):
+        runs.setdefault(name, []).append(found[name, seed])
+    return runs
 
 
 def save_figures(results, folder):
     """Draw the article's four pictures of the last experiment that was measured, and two of all of them.
 
     Args:
-        results: as for `summarize`.
+        results: a folder as for `summarize`.
         folder: where the pictures go; made if missing.
 
     Returns:
@@ -67,24 +109,16 @@ def save_figures(results, folder):
     Raises:
         Error: there is no run, or a file cannot be read or written.
     """
-    runs = find_runs(results)
+    runs = _runs_by_name([results])
     chosen = [run_dir for name in ABLATIONS for run_dir in runs.get(name, ())[:1]]
     if not chosen:
         raise Error(f"{results} holds no run of {', '.join(ABLATIONS)}; train one first.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shown = chosen[-1]
-    history = read_history(shown / "history.csv")
-    best, last = best_epoch(history), history["epoch"][-1]
-    top = max(history["val_accuracy"])
-    around = (max(1, best - BEST_SPAN), max(2, min(last, best + BEST_SPAN)))
+    views = article_views({"": read_history(shown / "history.csv")})
     figures = {
-        "loss": plot_curves(shown, metric="loss"),
-        "accuracy": plot_curves(shown, metric="accuracy"),
-        "accuracy-enlarged": plot_curves(shown, metric="accuracy", value_range=(max(0.0, top - 0.15), top + 0.1)),
-        "best-enlarged": plot_curves(
-            shown, metric="accuracy", epochs=around, value_range=(max(0.0, top - 0.03), max(0.91, top + 0.02)), line=0.9
-        ),
+        **{name.replace(" ", "-"): _in_view(shown, view) for name, view in views.items()},
         "validation": _validation(chosen),
         "seconds": _seconds(chosen),
     }
@@ -125,6 +159,10 @@ def _read_run(run_dir):
         raise Error(f"{run_dir / 'run.json'} cannot be read; expected what the run wrote beside its history.") from None
 
 
+def _in_view(run_dir, view):
+    return plot_curves(run_dir, metric=view.metric, epochs=view.epochs, value_range=view.value_range, line=view.line)
+
+
 def _validation(run_dirs):
     return _one_line_a_run(run_dirs, lambda history: history["val_accuracy"], "validation accuracy")
 
@@ -136,8 +174,7 @@ def _seconds(run_dirs):
 
 
 def _one_line_a_run(run_dirs, values, label):
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     for colour, run_dir in zip(COLOURS, run_dirs, strict=False):
         history = read_history(run_dir / "history.csv")

@@ -16,10 +16,11 @@ from colabcnn.experiments import find_experiment
 from colabcnn.history import write_history
 from colabcnn.interruption import Interruption
 from colabcnn.lock import Lock
+from colabcnn.long_run import LongRunGuard
 from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.progress import ProgressLine
-from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive
+from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive, without_unbegun
 from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS, copy_atomically
@@ -59,6 +60,7 @@ def run(
     checkpoint_minutes=1,
     drive_minutes=10,
     start_over=False,
+    allow_long=False,
     callbacks=(),
     quiet=False,
 ):
@@ -88,6 +90,8 @@ def run(
             run, and of its hours, always takes one, and so does every epoch of more than 15 seconds.
         drive_minutes: so many minutes between two deliveries to `drive_folder`; the end always delivers.
         start_over: set the run that is in the folders aside, into `set-aside-<n>` beside it, and begin anew.
+        allow_long: train even where, on a CPU, more than 40 hours are left; otherwise that stops after the first steps,
+            with what would fit.
         callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network.
         quiet: print nothing.
 
@@ -132,6 +136,7 @@ def run(
         given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
         left_open = {"train_size": None, "val_size": None, "precision": "auto"}
         known = [field for field, value in given.items() if value != left_open.get(field, ...)]
+        saved = without_unbegun(saved, given, known)
         if saved.run:
             check_same_run(folder, saved.run, given, known)
         if delivery:
@@ -155,6 +160,7 @@ def run(
             "epochs": epochs,
             "starts": list(saved.run["starts"]) if saved.run else [],
         }
+        saved = without_unbegun(saved, run)
         if saved.run:
             check_same_run(folder, saved.run, run)
         set_aside_unusable(folder, saved, progress.say)
@@ -169,7 +175,7 @@ def run(
                 deadline=deadline,
                 checkpoint_minutes=checkpoint_minutes,
                 delivery=delivery,
-                callbacks=callbacks,
+                callbacks=callbacks if allow_long else (*callbacks, *_guards(run, experiment, hours)),
                 interruption=interruption,
                 progress=progress,
             )
@@ -178,6 +184,10 @@ def run(
             if delivery and delivery.begun:
                 left = FINISH_SECONDS if deadline is None else min(FINISH_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
+
+
+def _guards(run, experiment, hours):
+    return [LongRunGuard(run, experiment.batch_size, hours)] if devices.is_cpu() else []
 
 
 def _finish(folder, checkpoint, epochs, reason=None):

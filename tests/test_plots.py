@@ -26,8 +26,9 @@ def test_both_metrics_of_one_run_with_the_best_epoch_marked(runs):
     loss, accuracy = plot_curves(runs[0]).axes
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
     curves = {line.get_label(): line for line in accuracy.lines}
-    assert curves["validation"].get_ydata().tolist() == [0.2, 0.5, 0.4]
-    assert curves["best 0.5000, epoch 2"].get_xdata().tolist() == [2]
+    assert curves["06_final/seed-0: validation"].get_ydata().tolist() == [0.2, 0.5, 0.4]
+    assert curves["06_final/seed-0: best"].get_xdata().tolist() == [2]
+    assert "best 0.5000, epoch 2" in [text.get_text() for text in accuracy.get_legend().get_texts()]
     assert accuracy.get_title() == "06_final/seed-0"
 
 
@@ -37,8 +38,12 @@ def test_zoom_and_guide_line_of_several_runs(runs):
     assert axes.get_ylim() == (0.3, 0.7)
     assert next(line for line in axes.lines if line.get_linestyle() == ":").get_ydata() == [0.55, 0.55]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "06_final/seed-0: validation" in labels
-    assert "02_augmentation/seed-0: validation" in labels
+    assert labels == [
+        "training",
+        "validation",
+        "06_final/seed-0: best 0.5000, epoch 2",
+        "02_augmentation/seed-0: best 0.6000, epoch 2",
+    ]
 
 
 def test_no_figure_is_left_in_pyplot(runs):

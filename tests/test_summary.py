@@ -59,8 +59,8 @@ def test_figures_are_written_and_are_pictures(results, tmp_path):
     assert [path.stem for path in paths] == [
         "loss",
         "accuracy",
-        "accuracy-enlarged",
-        "best-enlarged",
+        "enlarged",
+        "around-the-best",
         "validation",
         "seconds",
     ]

@@ -1,0 +1,74 @@
+"""Stop a run that would take days on a CPU after its first steps, while little is lost."""
+
+import time
+
+import keras
+
+from colabcnn.errors import Error
+
+LIMIT_HOURS = 40
+MEASURED_SECONDS = 5
+MEASURED_STEPS = 3
+# What a validation image costs of a training image: it goes forward only.
+VALIDATION_SHARE = 1 / 3
+
+
+class LongRunGuard(keras.callbacks.Callback):
+    """Measure the first steps, and raise `Error` where what is left of the run would take more than `LIMIT_HOURS`.
+
+    The message says what would fit. The time from one step's end to the next one's is counted, so the first step,
+    which holds the compilation, is not.
+
+    Args:
+        run: what `run.json` holds.
+        batch_size: images a step.
+        hours: what one session has, or None.
+    """
+
+    def __init__(self, run, batch_size, hours):
+        super().__init__()
+        self._run = run
+        self._batch_size = batch_size
+        self._hours = hours or LIMIT_HOURS
+        self._first_epoch = None
+        self._step_ended = None
+        self._steps = 0
+        self._seconds = 0.0
+        self._decided = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._first_epoch = epoch if self._first_epoch is None else self._first_epoch
+        self._step_ended = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._decided:
+            return
+        float(logs["loss"])  # JAX returns before it has computed; reading a result waits for it.
+        now = time.monotonic()
+        if self._step_ended is not None:
+            self._steps += 1
+            self._seconds += now - self._step_ended
+        self._step_ended = now
+        if self._steps >= MEASURED_STEPS and self._seconds >= MEASURED_SECONDS:
+            self._decided = True
+            self._decide(self._seconds / self._steps)
+
+    def _decide(self, step_seconds):
+        run = self._run
+        images = run["train_size"] + run["val_size"] * VALIDATION_SHARE
+        epoch_seconds = step_seconds * images / self._batch_size
+        left = run["epochs"] - self._first_epoch
+        total_hours = left * epoch_seconds / 3600
+        if total_hours <= LIMIT_HOURS:
+            return
+        epochs = self._first_epoch + int(self._hours * 3600 / epoch_seconds)
+        fitting = [f"EPOCHS = {epochs}"] if epochs > self._first_epoch else []
+        size = int(run["train_size"] * self._hours / total_hours) // 100 * 100
+        if self._first_epoch == 0 and size >= self._batch_size:
+            fitting.append(f"TRAIN_SIZE = {size}")
+        advice = f"{' or '.join(fitting)} would fit into {self._hours:g} hours; " if fitting else ""
+        raise Error(
+            f"there is no GPU, and at {epoch_seconds:.0f} s an epoch the {left} epochs left would take "
+            f"{total_hours:.0f} hours. In Colab choose a GPU under Runtime, Change runtime type. Without one, {advice}"
+            "ALLOW_LONG = True (allow_long=True) trains all of it."
+        )

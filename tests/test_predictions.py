@@ -1,0 +1,332 @@
+"""The pictures show what the run's best weights say, of the images that it validates on and of any other."""
+
+import dataclasses
+import io
+import re
+from dataclasses import replace
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from colabcnn import ABLATIONS, CLASS_NAMES, Error, load_model, run, status
+from colabcnn.checkpoint import newest_checkpoint, write_checkpoint
+from colabcnn.data import load_data, split_data
+from colabcnn.predictions import WHITE_FROM, plot_confusion, plot_mistakes, predict
+
+pytestmark = pytest.mark.versions
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+
+
+class SpoilThirdEpochAndStop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            self.model.network.set_weights([np.zeros_like(weight) for weight in self.model.network.get_weights()])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that is not finished, and whose last weights are not its best: tests read it and leave it alone."""
+    folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
+    # The shapes of the other tests' runs, so that JAX compiles the steps once for all of them.
+    experiment = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+    options = {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 5, "quiet": True}
+    run(experiment, folder, callbacks=[SpoilThirdEpochAndStop()], **options)
+    told = status(folder)
+    assert not told["complete"]
+    assert told["best_epoch"] < told["epoch"] == 3
+    return folder
+
+
+@pytest.fixture(scope="module")
+def validation():
+    """The images and labels that `trained` validates on."""
+    images, labels = load_data("synthetic", size=1, test_size=40)[1]
+    return images, labels
+
+
+@pytest.fixture
+def altered(trained, tmp_path):
+    """Return a function that makes a run of `trained`, with fields of its own, that always tells the same class."""
+
+    def altered(always=None, **fields):
+        checkpoint, _ = newest_checkpoint(trained / "checkpoints")
+        best = [array.copy() for array in checkpoint.arrays["best"]]
+        if always is not None:
+            best[-1][CLASS_NAMES.index(always)] = 100
+        recorded = {**checkpoint.metadata["run"], **fields}
+        if "data_sha256" not in fields:
+            recorded["data_sha256"] = split_of(recorded).digest()
+        arrays, metadata = {**checkpoint.arrays, "best": best}, {**checkpoint.metadata, "run": recorded}
+        write_checkpoint(tmp_path / "altered" / "checkpoints", replace(checkpoint, arrays=arrays, metadata=metadata))
+        return tmp_path / "altered"
+
+    return altered
+
+
+def split_of(recorded):
+    train, test = load_data(recorded["data"], size=100, test_size=40)
+    return split_data(train, test, **{name: recorded[name] for name in ("train_size", "val_size", "holdout")})
+
+
+def probabilities_of(run_dir, images):
+    return load_model(run_dir).predict(images.astype(np.float32) / 255, verbose=0)
+
+
+def counts_in(figure):
+    return np.array([int(text.get_text()) for text in figure.axes[0].texts]).reshape(10, 10)
+
+
+def gallery_in(figure):
+    """Return `(picture, true class, predicted class, confidence as it is written)` of each picture."""
+    drawn = [axes for axes in figure.axes if axes.images]
+    return [(axes.images[0].get_array(), *re.split(" -> |, ", axes.get_title())) for axes in drawn]
+
+
+def file_of(picture, **options):
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="png", **options)
+    return content.getvalue()
+
+
+def seen_in(prediction):
+    return np.asarray(prediction.figure.axes[1].images[0].get_array())
+
+
+def test_predicting_is_repeatable_and_says_nothing(trained, capsys, caplog):
+    # The first test here: where a function is compiled for the fifth time TensorFlow warns, twice in a process.
+    answers = [predict(trained, PICTURE).probabilities for _ in range(7)]
+    assert all(answer == answers[0] for answer in answers)
+    plot_mistakes(trained)
+    assert capsys.readouterr() == ("", "")
+    assert caplog.messages == []
+
+
+def test_confusion_counts_are_those_of_the_best_weights_on_the_validation_images(trained, validation):
+    images, labels = validation
+    predicted = probabilities_of(trained, images).argmax(1)
+    expected = [[np.sum((labels == true) & (predicted == told)) for told in range(10)] for true in range(10)]
+    assert counts_in(plot_confusion(trained)).tolist() == expected
+
+
+def test_confusion_names_run_epoch_images_accuracy_and_classes(trained):
+    figure = plot_confusion(trained)
+    best, accuracy = status(trained)["best_epoch"], status(trained)["best_val_accuracy"]
+    title = f"small/seed-0, epoch {best}\nright on {round(40 * accuracy)} of 40 images, accuracy {accuracy:.4f}"
+    assert figure.get_suptitle() == title
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == list(CLASS_NAMES)
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(CLASS_NAMES)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_colour_is_the_share_of_the_true_class_and_every_count_is_readable_on_it(trained):
+    (image,) = plot_confusion(trained).axes[0].images
+    counts = counts_in(plot_confusion(trained))
+    np.testing.assert_allclose(image.get_array(), counts / counts.sum(1, keepdims=True))
+
+    def luminance(colours):
+        # WCAG 2's relative luminance.
+        linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    dark = np.linspace(WHITE_FROM, 1, 50)
+    light = np.linspace(0, WHITE_FROM - 1e-9, 50)
+    assert (1.05 / (luminance(image.cmap(dark)[:, :3]) + 0.05)).min() >= 4.5
+    assert ((luminance(image.cmap(light)[:, :3]) + 0.05) / 0.05).min() >= 4.5
+
+
+def test_counts_are_white_on_dark_and_black_on_light_cells_and_a_class_may_have_no_image(altered):
+    figure = plot_confusion(altered("automobile", val_size=4))
+    colours = np.array([text.get_color() for text in figure.axes[0].texts]).reshape(10, 10)
+    assert counts_in(figure)[:, 1].tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert colours[:, 1].tolist() == ["white"] * 4 + ["black"] * 6
+    assert set(colours[:, 2]) == {"black"}
+
+
+def test_mistakes_are_the_most_confident_ones_in_order(trained, validation):
+    images, labels = validation
+    probabilities = probabilities_of(trained, images)
+    gallery = gallery_in(plot_mistakes(trained))
+    assert len(gallery) == 25
+    shown = [next(i for i in range(40) if np.array_equal(images[i], picture)) for picture, *_ in gallery]
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    for index, (_, true_class, predicted_class, written) in zip(shown, gallery, strict=True):
+        assert true_class == CLASS_NAMES[labels[index]] != predicted_class == CLASS_NAMES[predicted[index]]
+        assert float(written) == pytest.approx(confidence[index], abs=0.0051)
+    assert (np.diff(confidence[shown]) <= 1e-6).all()
+    others = [i for i in range(40) if predicted[i] != labels[i] and i not in shown]
+    assert len(others) > 0
+    assert confidence[others].max() <= confidence[shown].min() + 1e-6
+    told = f"wrong on {len(shown) + len(others)} of 40 images, the 25 most confident"
+    assert plot_mistakes(trained).get_suptitle().splitlines()[1] == told
+
+
+def test_fewer_mistakes_are_fewer_pictures_whose_titles_do_not_touch(altered):
+    figure = plot_mistakes(altered("automobile", val_size=10))
+    gallery = gallery_in(figure)
+    titles = sorted(tuple(title) for _, *title in gallery)
+    assert titles == [(name, "automobile", "1.00") for name in CLASS_NAMES if name != "automobile"]
+    assert figure.get_suptitle().endswith("wrong on 9 of 10 images")
+    figure.draw_without_rendering()
+    titles = [axes.title for axes in figure.axes if axes.images] + figure.texts
+    boxes = [title.get_window_extent() for title in titles]
+    assert not any(one.overlaps(other) for one in boxes for other in boxes if one is not other)
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_figure_says_that_there_is_no_mistake(altered):
+    figure = plot_mistakes(altered("airplane", val_size=1))
+    assert gallery_in(figure) == []
+    assert any("no mistake" in text.get_text() for text in figure.texts)
+
+
+def test_images_are_those_held_out_if_the_run_validates_on_those(altered):
+    run_dir = altered(train_size=80, val_size=20, holdout=20)
+    split = split_of({"data": "synthetic", "train_size": 80, "val_size": 20, "holdout": 20})
+    told = probabilities_of(run_dir, split.val_images).argmax(1)
+    expected = [[np.sum((split.val_labels == true) & (told == other)) for other in range(10)] for true in range(10)]
+    assert counts_in(plot_confusion(run_dir)).tolist() == expected
+
+
+def test_folder_says_where_the_data_of_a_run_on_cifar10_is(altered, cifar10_folder, monkeypatch):
+    monkeypatch.setenv("CIFAR10_DIR", str(cifar10_folder))
+    run_dir = altered("ship", data="cifar10")
+    monkeypatch.setenv("CIFAR10_DIR", "/nowhere")
+    counts = counts_in(plot_confusion(run_dir, data=cifar10_folder))
+    assert counts.sum() == counts[:, 8].sum() == 40
+
+
+@pytest.mark.parametrize("plot", [plot_confusion, plot_mistakes])
+def test_other_data_than_the_runs_is_refused(trained, altered, plot):
+    with pytest.raises(Error, match="was trained on synthetic, not on 'cifar10'"):
+        plot(trained, data="cifar10")
+    with pytest.raises(Error, match=r"SHA-256 \w{16}\.\.\., expected those of .*, 0{16}\.\.\."):
+        plot(altered(data_sha256="0" * 64))
+
+
+def test_folder_without_a_run_is_refused(tmp_path):
+    for function in (plot_confusion, plot_mistakes, lambda folder: predict(folder, PICTURE)):
+        with pytest.raises(Error, match="holds no run"):
+            function(tmp_path)
+
+
+def test_prediction_of_a_validation_image_is_the_best_weights_own(trained, validation):
+    image = validation[0][7]
+    (expected,) = probabilities_of(trained, image[None])
+    prediction = predict(trained, image)
+    assert set(prediction.probabilities) == set(CLASS_NAMES)
+    assert [prediction.probabilities[name] for name in CLASS_NAMES] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert prediction.class_name == CLASS_NAMES[expected.argmax()] == next(iter(prediction.probabilities))
+    assert list(prediction.probabilities.values()) == sorted(prediction.probabilities.values(), reverse=True)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert all(type(value) is float for value in prediction.probabilities.values())
+
+
+def test_file_bytes_image_and_array_of_the_same_picture_give_the_same(trained, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(file_of(PICTURE))
+    opaque = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
+    expected = predict(trained, PICTURE)
+    for picture in (path, str(path), path.read_bytes(), Image.fromarray(PICTURE), opaque):
+        prediction = predict(trained, picture)
+        assert prediction.probabilities == expected.probabilities
+        np.testing.assert_array_equal(seen_in(prediction), seen_in(expected))
+
+
+def test_square_in_the_middle_is_what_the_network_sees(trained):
+    expected = predict(trained, PICTURE[:, 25:115])
+    assert predict(trained, PICTURE).probabilities == expected.probabilities
+    assert predict(trained, PICTURE.transpose(1, 0, 2)[25:115]).probabilities != expected.probabilities
+    np.testing.assert_array_equal(seen_in(predict(trained, PICTURE)), seen_in(expected))
+    given, square = predict(trained, PICTURE).figure.axes[0].images[0].get_array(), seen_in(expected)
+    assert (given.shape, square.shape) == ((90, 140, 3), (32, 32, 3))
+
+
+def test_fine_pattern_is_smoothed_and_not_sampled(trained):
+    pattern = (np.indices((320, 320)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    inside = seen_in(predict(trained, pattern))[2:-2, 2:-2]
+    assert abs(inside.astype(int) - 127).max() <= 2
+
+
+def test_gray_transparent_and_16_bit_pictures_look_as_they_should(trained):
+    gray = PICTURE[:32, :32, 0]
+    assert (seen_in(predict(trained, gray)) == gray[..., None]).all()
+    assert (seen_in(predict(trained, Image.fromarray(gray.astype(np.uint16) * 257))) == gray[..., None]).all()
+    assert (seen_in(predict(trained, np.zeros((40, 40, 4), np.uint8))) == 255).all()
+
+
+def test_photo_taken_with_a_turned_camera_is_turned_upright(trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The orientation: the camera lay on its side, and a viewer turns the picture to the right.
+    content = file_of(np.rot90(PICTURE), exif=exif)
+    expected = predict(trained, PICTURE)
+    for picture in (content, Image.open(io.BytesIO(content))):
+        prediction = predict(trained, picture)
+        assert prediction.probabilities == expected.probabilities
+        assert prediction.figure.axes[0].images[0].get_array().shape == (90, 140, 3)
+
+
+@pytest.mark.parametrize("size", [(4, 3), (1, 2000), (3000, 2000)])
+def test_picture_of_any_size_is_taken_and_shown_whole(trained, size):
+    prediction = predict(trained, np.zeros(size, np.uint8))
+    axes = prediction.figure.axes[0]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, size[1]), (size[0], 0))
+    assert axes.get_title() == f"the picture, {size[1]} x {size[0]}"
+    assert max(axes.images[0].get_array().shape) <= 1024
+
+
+def test_prediction_shows_itself_in_a_notebook(trained):
+    prediction = predict(trained, PICTURE)
+    width, height = Image.open(io.BytesIO(prediction._repr_png_())).size
+    assert width > 2 * height > 0
+    bars = prediction.figure.axes[2]
+    assert [bar.get_width() for bar in bars.patches] == list(prediction.probabilities.values())
+    assert [text.get_text() for text in bars.get_yticklabels()] == list(prediction.probabilities)
+    assert bars.yaxis_inverted()
+    assert "figure" not in repr(prediction)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prediction.class_name = "frog"
+
+
+def test_no_figure_is_left_in_pyplot(trained):
+    plot_confusion(trained)
+    plot_mistakes(trained)
+    predict(trained, PICTURE)
+    assert not matplotlib._pylab_helpers.Gcf.figs
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (b"no picture", "a file of 10 bytes is no image file"),
+        (file_of(PICTURE)[:-1000], r"a file of \d+ bytes cannot be read"),
+        ("nowhere.png", r"nowhere\.png cannot be read \(No such file"),
+        ("/", "/ cannot be read"),
+        (Image.new("F", (32, 32)), "the image of mode F cannot be read"),
+        (np.zeros((32, 32, 3)), r"an array \(32, 32, 3\) of float64; expected .* of uint8"),
+        (np.zeros((1, 32, 32, 3), np.uint8), r"an array \(1, 32, 32, 3\) of uint8"),
+        (np.zeros((32, 32, 2), np.uint8), r"an array \(32, 32, 2\) of uint8"),
+        (np.zeros((0, 32), np.uint8), r"an array \(0, 32\) of uint8"),
+        (None, "a NoneType; expected the path"),
+        ([[0, 0], [0, 0]], "a list; expected the path"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_message(trained, picture, message):
+    with pytest.raises(Error, match=message) as caught:
+        predict(trained, picture)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [10_000, 14_000])
+def test_picture_too_large_to_unpack_is_refused_and_not_warned_of(trained, tmp_path, side):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (side, side)).save(path)
+    with pytest.raises(Error, match=r"bomb\.png has too many pixels"):
+        predict(trained, path)
