@@ -1,0 +1,107 @@
+"""The setup cell finds the library, or installs it at the notebook's own tag, and goes on where Drive is refused."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from colabcnn.home import project, setup_cell
+from colabcnn.summary import shipped_results
+
+ROOT = Path(__file__).resolve().parents[1]
+TAG = f"v{project()['version']}"
+NOBODYS = project()["urls"]["Homepage"]
+RUN = "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\n"
+RUN += "done = InteractiveShell.instance().run_cell(sys.stdin.read())\nsys.exit(not done.success)"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """A Python that has all that this one has but for the library itself."""
+    folder = tmp_path_factory.mktemp("runtime")
+    venv.create(folder, with_pip=False)
+    packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    # What an installation of the library in place hooks into its folder is not followed from here.
+    (packages / "all.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A repository of the project with the version's tag, as its owner would push it."""
+    folder = tmp_path_factory.mktemp("home") / "colabcnn"
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "clone", "-q", "--no-local", ROOT, folder], check=True)
+    subprocess.run([*git, "tag", "-f", TAG], cwd=folder, check=True, capture_output=True)
+    return f"file://{folder}"
+
+
+def run_cell(python, folder, home, **environment):
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PIP_NO_BUILD_ISOLATION": "1", **environment}
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        [python, "-c", RUN],
+        input=setup_cell(home, TAG),
+        cwd=folder,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def has_library(python, folder):
+    code = (
+        "import importlib.util as util; print(util.find_spec('colabcnn').origin if util.find_spec('colabcnn') else '')"
+    )
+    return subprocess.run([python, "-c", code], cwd=folder, capture_output=True, text=True).stdout.strip()
+
+
+def test_without_a_home_nothing_is_installed_and_it_says_what_to_do(python, tmp_path):
+    assert not has_library(python, tmp_path)
+    done = run_cell(python, tmp_path, NOBODYS)
+    assert done.returncode == 1
+    assert "Put the project on Drive as MyDrive/colabcnn, or: python -m colabcnn home URL" in done.stdout
+    assert not has_library(python, tmp_path)
+
+
+def test_library_beside_the_notebook_is_taken(python, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("colabcnn", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        done = run_cell(python, folder, NOBODYS)
+        assert done.returncode == 0, done.stdout
+        assert f"colabcnn {TAG[1:]}" in done.stdout
+
+
+@pytest.mark.parametrize("why", ["NotImplementedError('no Drive here')", "RuntimeError('credentials refused')"])
+def test_where_drive_is_refused_it_goes_on_and_says_so_loudly(python, tmp_path, why):
+    package = tmp_path / "google" / "colab"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")  # None in google itself, which other packages share.
+    (package / "drive.py").write_text(f"def mount(place):\n    raise {why}\n")
+    (tmp_path / "colabcnn").symlink_to(ROOT / "colabcnn")
+    done = run_cell(python, tmp_path, NOBODYS, COLAB_RELEASE_TAG="release-colab", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert "GOOGLE DRIVE IS NOT MOUNTED" in done.stdout
+    assert "an earlier run on Drive is not seen" in done.stdout
+
+
+def test_backend_that_is_set_is_kept(python, tmp_path):
+    (tmp_path / "colabcnn").symlink_to(ROOT / "colabcnn")
+    done = run_cell(python, tmp_path, NOBODYS, KERAS_BACKEND="jax")
+    assert "jaxlib" in done.stdout
+
+
+def test_library_is_installed_from_the_home_at_the_tag_with_its_measured_runs(python, home, tmp_path):
+    done = run_cell(python, tmp_path, home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"colabcnn {TAG[1:]}" in done.stdout
+    installed = Path(has_library(python, tmp_path)).parent
+    assert python.parent.parent in installed.parents
+    carried = sorted(path.relative_to(installed / "results") for path in installed.glob("results/*/*/history.csv"))
+    assert carried == sorted(path.relative_to(shipped_results()) for path in shipped_results().glob("*/*/history.csv"))
