@@ -120,7 +120,7 @@ class Explorer(widgets.VBox):
     def back(self):
         """Show what was shown before."""
         if self._before:
-            self._view = self._before.pop()
+            self._view = self._within_the_data(self._before.pop())
             self._changed = None, float("-inf")
             self._show()
 
@@ -133,6 +133,7 @@ class Explorer(widgets.VBox):
         """Read the runs again; a view that reached to the last epoch goes on reaching there."""
         self.histories = _read(self._run_dirs)
         self._hidden &= set(self.histories)
+        self._view = self._within_the_data(self._view)  # A run that was started over has fewer epochs.
         self._show()
 
     def save(self, path):

@@ -63,7 +63,7 @@ class LongRunGuard(keras.callbacks.Callback):
             return
         epochs = self._first_epoch + int(self._hours * 3600 / epoch_seconds)
         fitting = [f"EPOCHS = {epochs}"] if epochs > self._first_epoch else []
-        size = int(run["train_size"] * self._hours / total_hours) // 100 * 100
+        size = int(images * self._hours / total_hours - run["val_size"] * VALIDATION_SHARE) // 100 * 100
         if self._first_epoch == 0 and size >= self._batch_size:
             fitting.append(f"TRAIN_SIZE = {size}")
         advice = f"{' or '.join(fitting)} would fit into {self._hours:g} hours; " if fitting else ""

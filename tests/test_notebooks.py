@@ -1,35 +1,22 @@
-"""The notebooks are thin, alike, and run from top to bottom; a killed kernel's run goes on when they are run again."""
+"""The notebooks are thin and alike, hold nothing of a run, and run from top to bottom."""
 
 import importlib.util
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import nbformat
 import pytest
 
 import colabcnn
 from colabcnn.history import read_history
+from notebook_runs import NAMES, ROOT, execute, make_project, read, sources
 
-papermill = pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
+pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
 
-pytestmark = [
-    pytest.mark.versions,
-    # What an installed kernel and its client tell of themselves.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore:Passing:Warning"),
-]
+pytestmark = pytest.mark.versions
 
-ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = list(colabcnn.ABLATIONS)
-NAMES = ["00_start_here", *EXPERIMENTS, "09_compare_runs", "10_your_own"]
 # Compiling each network takes JAX the better part of a minute on a CPU.
 EXECUTED = NAMES if importlib.util.find_spec("tensorflow") else ["06_final"]
-TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50}
 DEFAULTS = {
     "EPOCHS": 700,
     "DATA": "cifar10",
@@ -43,16 +30,8 @@ DEFAULTS = {
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def read(name):
-    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-
-
-def sources(notebook):
-    return {cell["id"]: cell["source"] for cell in notebook.cells}
-
-
 def test_these_notebooks_are_there_and_no_others():
-    assert [path.stem for path in sorted((ROOT / "notebooks").iterdir())] == sorted(NAMES)
+    assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,37 +87,13 @@ def test_each_story_says_what_the_article_reports():
             assert value is None or f"{value:g}" in sources(read(name))["title"], (name, value)
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A folder as a person has it: the notebooks beside the library, and nothing of it installed elsewhere."""
-    project = tmp_path_factory.mktemp("project")
-    for name in ("colabcnn", "results", "pyproject.toml"):
-        (project / name).symlink_to(ROOT / name)
-    (project / "notebooks").mkdir()
-    for name in NAMES:
-        (project / "notebooks" / f"{name}.ipynb").write_bytes((ROOT / "notebooks" / f"{name}.ipynb").read_bytes())
-    return project
-
-
-def command(project, name, out, **parameters):
-    parameters = {key: value for key, value in (TINY | parameters).items() if f"{key} = " in str(sources(read(name)))}
-    given = [part for key, value in parameters.items() for part in ("-p", key, str(value))]
-    given += ["-p", "DRIVE_FOLDER", str(project / "drive")]
-    notebooks = project / "notebooks"
-    program = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "--cwd", str(notebooks)]
-    return [*program, str(notebooks / f"{name}.ipynb"), str(out), *given]
-
-
-def execute(project, name, tmp_path, **parameters):
-    out = tmp_path / f"{name}.ipynb"
-    done = subprocess.run(command(project, name, out, **parameters), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    executed = json.loads(out.read_text())
-    return {cell.get("id", "injected"): cell.get("outputs", []) for cell in executed["cells"]}
-
-
 def kinds(outputs):
     return [kind for output in outputs for kind in output.get("data", {"text": 0})]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.mark.parametrize("name", EXECUTED)
@@ -157,29 +112,3 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     if name == "09_compare_runs":
         assert "06_final" in str(outputs["table"])
         assert "application/vnd.plotly.v1+json" in kinds(outputs["figure"])
-
-
-def test_killed_kernels_run_goes_on(project, tmp_path):
-    history = project / "drive" / "06_final" / "seed-7" / "history.csv"
-    here = project / "notebooks" / "runs" / "06_final" / "seed-7"
-    arguments = command(project, "06_final", tmp_path / "killed.ipynb", EPOCHS=500, SEED=7, TRAIN_SIZE=64, VAL_SIZE=10)
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as notebook:
-        deadline = time.monotonic() + 300
-        while not list(here.glob("checkpoints/*.safetensors")):
-            assert notebook.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        for kernel in children(notebook.pid):
-            os.kill(kernel, signal.SIGKILL)
-        notebook.terminate()
-    done = len(read_history(here / "history.csv")["epoch"])
-    assert 0 < done < 500
-    execute(project, "06_final", tmp_path, EPOCHS=done + 2, SEED=7, TRAIN_SIZE=64, VAL_SIZE=10)
-    assert read_history(history)["epoch"] == list(range(1, done + 3))
-    starts = json.loads((here / "run.json").read_text())["starts"]
-    assert [start["first_epoch"] > 1 for start in starts] == [False, True]
-
-
-def children(pid):
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(child) for child in listed.stdout.split()]
