@@ -54,7 +54,7 @@ def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None
     for name, limits in (("epochs", epochs), ("value_range", value_range)):
         if limits is not None and None not in limits and not limits[0] < limits[1]:
             raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
-    histories = {_label(run_dir, run_dirs): read_history(Path(run_dir) / "history.csv") for run_dir in run_dirs}
+    histories = {run_label(run_dir, run_dirs): read_history(Path(run_dir) / "history.csv") for run_dir in run_dirs}
     metrics = [metric] if metric else list(METRICS)
     figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
@@ -187,7 +187,7 @@ def _smoothed(values, window):
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
-def _label(run_dir, run_dirs):
+def run_label(run_dir, run_dirs):
     """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
     parts = Path(run_dir).resolve().parts
     others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]

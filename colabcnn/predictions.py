@@ -16,7 +16,7 @@ from colabcnn.errors import Error
 from colabcnn.evaluation import check_data_name, network_with_weights, open_checkpoint
 from colabcnn.experiments import IMAGE_SIZE, NUM_CLASSES
 from colabcnn.history import best_epoch
-from colabcnn.plots import COLOURS, Picture, _label, png_of
+from colabcnn.plots import COLOURS, Picture, png_of, run_label
 
 BATCH_SIZE = 250
 COLUMNS, ROWS = 5, 5
@@ -168,7 +168,7 @@ def _best(run_dir):
     """Return a heading, `(RunFolder, run)` and the network with the weights of the run's best epoch."""
     folder, checkpoint = open_checkpoint(run_dir)
     run = checkpoint.metadata["run"]
-    heading = f"{_label(folder.path, [folder.path])}, epoch {best_epoch(checkpoint.metadata['history'])}"
+    heading = f"{run_label(folder.path, [folder.path])}, epoch {best_epoch(checkpoint.metadata['history'])}"
     return heading, (folder, run), network_with_weights(run, checkpoint.arrays["best"])
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from colabcnn.errors import Error
-from colabcnn.plots import _label
+from colabcnn.plots import run_label
 
 _SET_ASIDE = re.compile(r"set-aside-\d+")
 
@@ -36,7 +36,7 @@ def list_runs(*run_dirs):
             )
         for run in runs:
             found.setdefault(run.resolve(), run)
-    return {_label(run, found): run for run in found.values()}
+    return {run_label(run, found): run for run in found.values()}
 
 
 def _runs_in(folder):
