@@ -38,6 +38,7 @@ _MODULE_OF = {
     "plot_augmentation": "gallery",
     "find_runs": "summary",
     "plot_shipped": "summary",
+    "shipped_results": "summary",
     "summarize": "summary",
     "welcome": "colab",
     "folder_on_drive": "colab",

@@ -25,9 +25,7 @@ def welcome(tag=None):
     versions = devices.versions()
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     if tag and tag != f"v{versions['colabcnn']}":
-        print(
-            f"This notebook was made for colabcnn {tag}; a run goes on as the same one with the version it began with."
-        )
+        print(f"This notebook was made for colabcnn {tag}; its runs go on best with that version: install it.")
     print(f"Device: {devices.device_name()}")
     if devices.is_cpu():
         print("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
@@ -70,7 +68,8 @@ def mounted_drive():
 
     A plain folder at that place is not Drive: it is what a lost mount leaves behind.
     """
-    return DRIVE_MOUNT / "MyDrive" if DRIVE_MOUNT.is_mount() else None
+    # Python 3.11's `Path.is_mount` and `Path.is_dir` raise at a mount that is dead.
+    return DRIVE_MOUNT / "MyDrive" if os.path.ismount(DRIVE_MOUNT) else None
 
 
 def seconds_since_start():
@@ -101,7 +100,7 @@ def _drive_in_words():
         return f"Drive is mounted, {shutil.disk_usage(drive).free / 1e9:.1f} GB are free there; {needed}."
     if not in_colab():
         return "Google Drive is not mounted: runs stay in the folder runs, and in DRIVE_FOLDER if that is elsewhere."
-    left = [path.name for path in DRIVE_MOUNT.iterdir()] if DRIVE_MOUNT.is_dir() else []
+    left = [path.name for path in DRIVE_MOUNT.iterdir()] if os.path.isdir(DRIVE_MOUNT) else []
     why = f" {DRIVE_MOUNT} holds {', '.join(left[:3])}, which bars the mount: move it away." if left else ""
     return (
         f"GOOGLE DRIVE IS NOT MOUNTED.{why} What is trained now is lost when this session ends, and an earlier run on "

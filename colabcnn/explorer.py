@@ -17,7 +17,8 @@ from colabcnn.views import View, article_views, value_limits
 
 # Changes of one control within this time are one step for Back, such as a drag.
 GESTURE_SECONDS = 1.0
-# A redraw waits this long: what a fast drag has queued up in the kernel is taken in first, and one picture is drawn.
+# A redraw waits this long, or as long as the last one took: what a fast drag has queued up in the kernel meanwhile is
+# taken in first, and one picture is drawn.
 REDRAW_SECONDS = 0.02
 INCHES = 9.0, 4.6
 
@@ -52,11 +53,13 @@ class Explorer(widgets.VBox):
         self._before = []
         self._changed = None, float("-inf")
         self._redraw = None
+        self._draw_seconds = 0.0
         self.draws = 0
         self.histories = _read(run_dirs)
         self.controls = Controls(self)
         super().__init__(self.controls.rows)
-        self._show()
+        self.controls.sync()
+        self._draw()  # At once: after Run all, the kernel comes to a timer only when all other cells are done.
 
     @property
     def view(self):
@@ -172,12 +175,14 @@ class Explorer(widgets.VBox):
             self._draw()
             return
         if self._redraw is None:
-            self._redraw = loop.call_later(REDRAW_SECONDS, self._draw)
+            self._redraw = loop.call_later(max(REDRAW_SECONDS, self._draw_seconds), self._draw)
 
     def _draw(self):
         self._redraw = None
         self.draws += 1
+        began = time.monotonic()
         self.controls.image.value = png_of(self._figure(), quick=True)
+        self._draw_seconds = time.monotonic() - began
         self.controls.caption.value = html.escape(self._in_words())
 
     def _figure(self, legend=False):

@@ -15,6 +15,9 @@ VIEWS = {
     "around the best": ("Around the best", "The epochs around the best one, with a line at 0.9"),
 }
 
+# ipywidgets 7 takes a description for HTML, and sets what stands between dollars as a formula.
+_NO_MARKUP = str.maketrans("<>&$", "‹›＆＄")  # noqa: RUF001
+
 
 class Controls:
     """The widgets of an `Explorer`.
@@ -125,7 +128,7 @@ class Controls:
             self._runs_row.children = items
         for label, box in self.runs.items():
             box.value = label in self._explorer.labels
-            box.description = f"{label}: {best_in_words(histories[label])}"
+            box.description = f"{label.translate(_NO_MARKUP)}: {best_in_words(histories[label])}"
 
 
 def _set_range(slider, limits, span):

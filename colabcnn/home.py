@@ -24,9 +24,9 @@ from pathlib import Path
 HOME, TAG = "{home}", "{tag}"
 with suppress(Exception):  # Not in Colab, or refused: what that means is said below.
     importlib.import_module("google.colab.drive").mount("/content/drive")
-places = [Path(place).resolve() for place in ("..", ".", "/content/drive/MyDrive/colabcnn")]
+places = [Path(place).resolve() for place in ("..", ".", "colabcnn", "/content/drive/MyDrive/colabcnn")]
 sys.path[:0] = [str(place) for place in places if (place / "colabcnn/__init__.py").exists()][:1]
-if not importlib.util.find_spec("colabcnn"):
+if not getattr(importlib.util.find_spec("colabcnn"), "origin", None):
     assert "{placeholder}" not in HOME, "Put the project on Drive as MyDrive/colabcnn, or: python -m colabcnn home URL"
     %pip install --quiet --no-deps git+{{HOME}}@{{TAG}}
 importlib.import_module("colabcnn").welcome(TAG)"""
@@ -35,9 +35,11 @@ importlib.import_module("colabcnn").welcome(TAG)"""
 def _version():
     """Return the version: of the checkout that this file lies in, else of the installed package."""
     try:
-        return project()["version"]
-    except OSError:
-        return metadata.version("colabcnn")
+        told = project()
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        told = {}
+    # Beside an installed package any other project's file may lie.
+    return told["version"] if told.get("name") == "colabcnn" else metadata.version("colabcnn")
 
 
 def project(root=ROOT):

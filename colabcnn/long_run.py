@@ -17,7 +17,8 @@ class LongRunGuard(keras.callbacks.Callback):
     """Measure the first steps, and raise `Error` where what is left of the run would take more than `LIMIT_HOURS`.
 
     The message says what would fit. The time from one step's end to the next one's is counted, so the first step,
-    which holds the compilation, is not.
+    which holds the compilation, is not, nor is an epoch's last one. (So epochs of
+    one or two steps are not measured.)
 
     Args:
         run: what `run.json` holds.
@@ -43,6 +44,8 @@ class LongRunGuard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._decided:
             return
+        if batch + 1 == self.params["steps"]:
+            return  # It may be of fewer images.
         float(logs["loss"])  # JAX returns before it has computed; reading a result waits for it.
         now = time.monotonic()
         if self._step_ended is not None:

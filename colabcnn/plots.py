@@ -94,12 +94,12 @@ def draw_curves(axes, histories, view, colours=None):
                 best = best_epoch(history), max(history["val_accuracy"])
                 axes.plot(*best, "*", color=colour, markersize=11, label=f"{label}: best")
                 marked.append((best[1], best[0], colour))
-    if marked:
-        _name_best(axes, *max(marked))
     if view.line is not None:
         axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
     axes.set_xlim(*view.epochs)
     axes.set_ylim(*view.value_range)
+    if marked:
+        _name_best(axes, *max(marked))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(view.metric)
@@ -176,9 +176,14 @@ def _draw_curve(axes, epochs, values, smoothing, style):
 
 
 def _name_best(axes, value, epoch, colour):
+    """Write the best epoch's values beside its star, on the side where the axes have room."""
+    (first, last), (low, high) = axes.get_xlim(), axes.get_ylim()
+    across, up = (epoch - first) / (last - first), (value - low) / (high - low)
+    place = {"textcoords": "offset points", "xytext": (0, 9 if up < 0.9 else -16), "annotation_clip": True}
+    place["ha"] = "left" if across < 0.15 else "right" if across > 0.85 else "center"
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    place = {"textcoords": "offset points", "xytext": (0, 9), "ha": "center", "annotation_clip": True, "clip_on": True}
-    axes.annotate(f"{value:.4f}, epoch {epoch}", (epoch, value), fontsize=8, color=colour, bbox=box, zorder=4, **place)
+    told = f"{value:.4f}, epoch {epoch}"
+    axes.annotate(told, (epoch, value), fontsize=8, color=colour, bbox=box, zorder=4, clip_on=True, **place)
 
 
 def _smoothed(values, window):

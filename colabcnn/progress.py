@@ -68,6 +68,8 @@ class ProgressLine:
             png: bytes of a PNG file.
         """
         if self._notebook:
+            if "line" not in self._outputs:
+                self._show("line", {"text/plain": ""})
             self._show("picture", {"image/png": base64.b64encode(png).decode(), "text/plain": "the curves so far"})
 
     def _show(self, name, data):

@@ -25,7 +25,7 @@ def list_runs(*run_dirs):
         Error: no folder was given, one is not there, or one holds no run.
     """
     if not run_dirs:
-        raise Error("no run was given; expected one folder of a run, or of runs, or more.")
+        raise Error("there is no run to show; train one first, or give the folder of a run or of runs.")
     found = {}
     for run_dir in map(Path, run_dirs):
         runs = _runs_in(run_dir)

@@ -4,6 +4,7 @@ import json
 import statistics
 from pathlib import Path
 
+from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.errors import Error
 from colabcnn.experiments import ABLATIONS, find_experiment
 from colabcnn.history import best_epoch, read_history
@@ -25,14 +26,14 @@ def summarize(*folders):
 
     Args:
         folders: folders of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`; one that is missing
-            counts as empty. Of a run that several hold, the first one's counts.
+            counts as empty. Of a run that several hold, the first one's counts, beside the one that this project ships.
 
     Returns:
         A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `seconds an epoch` is the
         median without each session's first epoch, which holds the compilation.
 
     Raises:
-        Error: a run's files cannot be read.
+        Error: a run's history cannot be read.
     """
     runs = _runs_by_name(folders)
     rows = [COLUMNS, ("---",) * len(COLUMNS)]
@@ -43,18 +44,21 @@ def summarize(*folders):
     return Table("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
-def find_runs(*folders, name=None):
+def find_runs(*folders, name=None, trained=False):
     """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
 
     Args:
         folders: as for `summarize`; the shipped runs come last.
         name: of one experiment; None takes all.
+        trained: leave out runs without a checkpoint, which can be looked at but not asked for a prediction.
 
     Returns:
         A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
     """
     runs = _runs_by_name([*folders, shipped_results()])
-    return [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
+    found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
+    found = [run_dir for run_dir in found if not trained or checkpoint_files(run_dir / "checkpoints")]
+    return sorted(found, key=_is_shipped)
 
 
 def plot_shipped(name):
@@ -86,13 +90,18 @@ def shipped_results():
 def _runs_by_name(folders):
     """Return a dict from an experiment's name to its runs' folders, by name and seed."""
     found = {}
-    for folder in folders:
+    for folder in filter(None, folders):
         for path in Path(folder).glob("*/seed-*/history.csv"):
-            found.setdefault(path.parts[-3:-1], path.parent)
+            name, seed = path.parts[-3:-1]
+            found.setdefault((name, len(seed), seed, _is_shipped(path)), path.parent)
     runs = {}
-    for name, seed in sorted(found, key=lambda key: (key[0], len(key[1]), key[1])):
-        runs.setdefault(name, []).append(found[name, seed])
+    for key in sorted(found):
+        runs.setdefault(key[0], []).append(found[key])
     return runs
+
+
+def _is_shipped(path):
+    return shipped_results().resolve() in path.resolve().parents
 
 
 def save_figures(results, folder):
@@ -131,6 +140,8 @@ def save_figures(results, folder):
 
 def _measured(run_dir):
     history, run = read_history(run_dir / "history.csv"), _read_run(run_dir)
+    if run is None:
+        return "its run.json cannot be read", "", "", "", ""
     accuracies, best = history["val_accuracy"], best_epoch(history)
     if not accuracies:
         return "no epoch is done yet", "", "", "", ""
@@ -156,7 +167,7 @@ def _read_run(run_dir):
         run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
         return {key: run[key] for key in ("starts", "epochs", "precision", "seed")}
     except (OSError, ValueError, KeyError, TypeError):
-        raise Error(f"{run_dir / 'run.json'} cannot be read; expected what the run wrote beside its history.") from None
+        return None  # As where Drive has brought one of the two files.
 
 
 def _in_view(run_dir, view):

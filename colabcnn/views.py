@@ -67,7 +67,8 @@ def value_limits(histories, metric):
     """
     values = [value for history in histories.values() for name in (metric, f"val_{metric}") for value in history[name]]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return math.floor(low * 20) / 20, 1.0 if metric == "accuracy" else math.ceil(high * 20 + 1e-9) / 20
+    low = min(math.floor(low * 20) / 20, high - 0.05)
+    return low, 1.0 if metric == "accuracy" else math.ceil(high * 20 + 1e-9) / 20
 
 
 def best_in_words(history):

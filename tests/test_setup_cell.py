@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from colabcnn.home import project, setup_cell
-from colabcnn.summary import shipped_results
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = f"v{project()['version']}"
+CARRIED = ["history.csv", "run.json"]
 NOBODYS = project()["urls"]["Homepage"]
 RUN = "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\n"
 RUN += "done = InteractiveShell.instance().run_cell(sys.stdin.read())\nsys.exit(not done.success)"
@@ -36,7 +36,12 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home") / "colabcnn"
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "clone", "-q", "--no-local", ROOT, folder], check=True)
-    subprocess.run([*git, "tag", "-f", TAG], cwd=folder, check=True, capture_output=True)
+    measured = folder / "results" / "06_final" / "seed-7"
+    measured.mkdir(parents=True)
+    for name in CARRIED:
+        (measured / name).write_text("")
+    for arguments in (("add", "--all"), ("commit", "-q", "-m", "a measured run"), ("tag", "-f", TAG)):
+        subprocess.run([*git, *arguments], cwd=folder, check=True, capture_output=True)
     return f"file://{folder}"
 
 
@@ -91,6 +96,16 @@ def test_where_drive_is_refused_it_goes_on_and_says_so_loudly(python, tmp_path, 
     assert "an earlier run on Drive is not seen" in done.stdout
 
 
+def test_folder_of_the_same_name_is_not_taken_for_the_library(python, tmp_path):
+    (tmp_path / "colabcnn").mkdir()
+    done = run_cell(python, tmp_path, NOBODYS)
+    assert "Put the project on Drive" in done.stdout
+    for name in ("colabcnn", "pyproject.toml"):
+        (tmp_path / "colabcnn" / name).symlink_to(ROOT / name)
+    done = run_cell(python, tmp_path, NOBODYS)
+    assert done.returncode == 0, done.stdout
+
+
 def test_backend_that_is_set_is_kept(python, tmp_path):
     (tmp_path / "colabcnn").symlink_to(ROOT / "colabcnn")
     done = run_cell(python, tmp_path, NOBODYS, KERAS_BACKEND="jax")
@@ -103,5 +118,5 @@ def test_library_is_installed_from_the_home_at_the_tag_with_its_measured_runs(py
     assert f"colabcnn {TAG[1:]}" in done.stdout
     installed = Path(has_library(python, tmp_path)).parent
     assert python.parent.parent in installed.parents
-    carried = sorted(path.relative_to(installed / "results") for path in installed.glob("results/*/*/history.csv"))
-    assert carried == sorted(path.relative_to(shipped_results()) for path in shipped_results().glob("*/*/history.csv"))
+    carried = sorted(path.name for path in installed.glob("results/06_final/seed-7/*"))
+    assert carried == CARRIED

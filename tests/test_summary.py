@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, Error, run
-from colabcnn.history import read_history
+from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run, summary
+from colabcnn.history import empty_history, read_history, write_history
 from colabcnn.summary import save_figures, summarize
+from test_history import history_of
+
+pytestmark = pytest.mark.versions
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +77,118 @@ def test_folder_without_runs_is_told(tmp_path, run_cli):
     refused = run_cli("summary", tmp_path / "nowhere")
     assert refused.returncode == 2
     assert "is not there" in refused.stderr
+
+
+@pytest.fixture
+def put_run(results):
+    """Put a run of a name and seed into a folder, with these validation accuracies."""
+    run_json = (results / "06_final" / "seed-0" / "run.json").read_text()
+
+    def put_run(folder, name, *accuracies, seed=0):
+        run_dir = folder / name / f"seed-{seed}"
+        run_dir.mkdir(parents=True)
+        write_history(run_dir / "history.csv", history_of(*accuracies) if accuracies else empty_history())
+        (run_dir / "run.json").write_text(json.dumps({**json.loads(run_json), "seed": seed, "epochs": 3}))
+        return run_dir
+
+    return put_run
+
+
+@pytest.fixture
+def folders(tmp_path, put_run, monkeypatch):
+    """What a session, Drive and the project hold: `06_final/seed-0` lies in all three."""
+    here, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
+    monkeypatch.setattr(summary, "shipped_results", lambda: shipped)
+    put_run(here, "06_final", 0.25, 0.5)
+    put_run(here, "my_variant", 0.75)
+    put_run(drive, "06_final", 0.125)
+    put_run(drive, "06_final", 0.375, 0.25, seed=10)
+    put_run(drive, "06_final", 0.625, seed=2)
+    put_run(shipped, "06_final", 0.875, 0.75, 0.9375)
+    put_run(shipped, "01_descending_kernels", 0.6875)
+    return here, drive, shipped
+
+
+def cells_of(table, name):
+    """Return the rows of an experiment without the article's word: last epoch, best, epochs."""
+    lines = (line[2:-2].split(" | ") for line in table.splitlines()[2:])
+    return [cells[2:5] for cells in lines if cells[0] == f"`{name}`"]
+
+
+def test_of_a_run_in_several_folders_the_first_ones_counts(folders):
+    here, drive, _ = folders
+    others = [["0.6250", "0.6250 (epoch 1)", "1 of 3"], ["0.2500", "0.3750 (epoch 1)", "2 of 3"]]
+    assert cells_of(summarize(here, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
+    assert cells_of(summarize(drive, here), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
+
+
+def test_missing_folder_counts_as_empty(folders, tmp_path):
+    here = folders[0]
+    assert summarize(tmp_path / "nowhere", here) == summarize(str(here))
+    assert summarize(tmp_path / "nowhere").count("not yet measured") == len(ABLATIONS)
+
+
+def test_variants_of_ones_own_stand_below_the_articles_and_without_its_word(folders):
+    table = summarize(*folders)
+    names = list(dict.fromkeys(line.split(" | ")[0] for line in table.splitlines()[2:]))
+    assert names == [f"| `{name}`" for name in (*ABLATIONS, "my_variant")]
+    assert "| `my_variant` |  | 0.7500 | 0.7500 (epoch 1) | 1 of 3 |" in table
+    assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_shipped_run_stands_beside_ones_own_of_the_same_seed(folders):
+    here, _, shipped = folders
+    told = [last for last, *_ in cells_of(summarize(here, shipped), "06_final")]
+    assert told == ["0.5000", "0.9375"]
+
+
+def test_run_without_epochs_or_with_a_broken_file_has_a_row(tmp_path, put_run):
+    put_run(tmp_path, "06_final")
+    (put_run(tmp_path, "06_final", 0.5, seed=1) / "run.json").write_text("{")
+    told = [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
+    assert cells_of(summarize(tmp_path), "06_final") == told
+
+
+def test_notebook_shows_the_table_as_one(results):
+    table = summarize(results)
+    assert table._repr_markdown_() == str(table)
+    assert table._repr_markdown_().startswith("| experiment | the article reports |")
+
+
+def test_runs_are_found_and_behind_them_those_that_come_with_the_project(folders, tmp_path):
+    here, drive, shipped = folders
+    of_final = [here / "06_final" / "seed-0", drive / "06_final" / "seed-2", drive / "06_final" / "seed-10"]
+    shipped_final = shipped / "06_final" / "seed-0"
+    all_shipped = [shipped / "01_descending_kernels" / "seed-0", shipped_final]
+    assert find_runs(here, drive) == [*of_final, here / "my_variant" / "seed-0", *all_shipped]
+    assert find_runs(here, str(drive), name="06_final") == [*of_final, shipped_final]
+    assert find_runs(tmp_path / "nowhere", "", None) == all_shipped
+    assert find_runs(here, name="02_augmentation") == []
+
+
+def test_runs_that_can_be_asked_for_a_prediction_are_those_with_a_checkpoint(folders, results):
+    trained = find_runs(results, folders[0], trained=True)
+    assert trained == [results / "02_augmentation" / "seed-0", results / "06_final" / "seed-0"]
+
+
+def test_shipped_run_is_drawn_with_what_it_was_measured_on(folders, capsys):
+    figure = plot_shipped("06_final")
+    device = summarize(folders[2]).splitlines()[-1].split(" | ")[-1][:-2]
+    told = f"3 of 3 epochs on {device}; 0 s an epoch; best 0.9375 (epoch 3), last 0.9375"
+    assert figure.get_suptitle() == told
+    curves = {line.get_label(): line for line in figure.axes[1].lines}
+    assert curves["06_final/seed-0: validation"].get_ydata().tolist() == [0.875, 0.75, 0.9375]
+    assert plot_shipped(ABLATIONS["01_descending_kernels"]).axes
+    assert capsys.readouterr().out == ""
+
+
+def test_run_that_is_not_shipped_is_told(folders, capsys):
+    assert plot_shipped("02_augmentation") is None
+    assert capsys.readouterr().out == "No measured run of 02_augmentation comes with the project yet.\n"
+    with pytest.raises(Error, match="07_none"):
+        plot_shipped("07_none")
+
+
+def test_what_is_shipped_is_found_in_a_checkout():
+    assert summary.shipped_results().name == "results"
+    assert summary.shipped_results().is_dir()

@@ -1,0 +1,117 @@
+"""The first cell says what the runtime is, and a run is never delivered where Drive only seems to be."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import colabcnn
+from colabcnn import colab, folder_on_drive, welcome
+
+pytestmark = pytest.mark.versions
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """No Colab runtime, and Drive's mount point a folder that is not there."""
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    monkeypatch.setattr(colab, "DRIVE_MOUNT", tmp_path / "drive")
+
+
+@pytest.fixture
+def in_colab(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
+
+
+@pytest.fixture
+def drive(request, monkeypatch):
+    """Drive's mount point with a real mount on it."""
+    pytest.importorskip("mfusepy", reason="mfusepy is not installed: a real mount needs it")
+    mount = request.getfixturevalue("mount")
+    (mount.files / "MyDrive").mkdir()
+    monkeypatch.setattr(colab, "DRIVE_MOUNT", mount.path)
+    return mount
+
+
+def told(capsys, tag=None):
+    capsys.readouterr()
+    welcome(tag)
+    return capsys.readouterr().out
+
+
+def test_library_versions_device_and_missing_gpu_are_told(capsys):
+    import keras
+
+    first, device, *others = told(capsys).splitlines()
+    assert f"colabcnn {colabcnn.__version__}, keras {keras.__version__}, numpy " in first
+    assert device.startswith("Device: ")
+    assert device.endswith(" cores")
+    assert others[0].startswith("THERE IS NO GPU. In Colab: Runtime, Change runtime type")
+
+
+def test_outside_colab_nothing_is_said_of_runtimes(capsys):
+    lines = told(capsys).splitlines()
+    assert len(lines) == 4
+    assert lines[3].startswith("Google Drive is not mounted: runs stay in the folder runs")
+
+
+def test_notebook_of_another_version_is_told(capsys):
+    assert "was made for" not in told(capsys, f"v{colabcnn.__version__}")
+    assert "This notebook was made for colabcnn v0.0.9;" in told(capsys, "v0.0.9")
+
+
+def test_in_colab_without_drive_it_is_said_loudly_with_the_runtimes_age(capsys, in_colab):
+    output = told(capsys)
+    assert f"This runtime is {colab.seconds_since_start() / 3600:.1f} hours old." in output
+    assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. What is trained now is lost")
+
+
+def test_files_that_bar_the_mount_are_named(capsys, in_colab):
+    colab.DRIVE_MOUNT.mkdir()
+    assert "GOOGLE DRIVE IS NOT MOUNTED. What is trained" in told(capsys)
+    (colab.DRIVE_MOUNT / "MyDrive").mkdir()
+    assert f"{colab.DRIVE_MOUNT} holds MyDrive, which bars the mount: move it away." in told(capsys)
+
+
+def test_mounted_drive_is_told_with_its_room(capsys, in_colab, drive):
+    free = shutil.disk_usage(drive.path / "MyDrive").free
+    output = told(capsys)
+    assert f"Drive is mounted, {free / 1e9:.1f} GB are free there; a run keeps 0.2 GB there, CIFAR-10 0.17 GB" in output
+    assert "NOT MOUNTED" not in output
+
+
+def test_dead_mount_is_told_as_not_mounted(capsys, in_colab, drive):
+    drive.kill()
+    assert "GOOGLE DRIVE IS NOT MOUNTED." in told(capsys)
+
+
+def test_folder_that_is_not_on_drive_is_taken_as_it_is(capsys, tmp_path):
+    assert folder_on_drive(tmp_path / "runs", "06_final", 3) == tmp_path / "runs" / "06_final" / "seed-3"
+    assert folder_on_drive("runs", "mine", 0) == Path("runs/mine/seed-0")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("folder", [None, ""])
+def test_no_folder_delivers_nothing(capsys, folder):
+    assert folder_on_drive(folder, "06_final", 0) is None
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_mount_nothing_is_delivered_to_drive_and_it_is_said_loudly(capsys, in_colab):
+    folder = str(colab.DRIVE_MOUNT / "MyDrive" / "colabcnn")
+    assert folder_on_drive(folder, "06_final", 0) is None
+    assert capsys.readouterr().out.startswith("GOOGLE DRIVE IS NOT MOUNTED.")
+    (colab.DRIVE_MOUNT / "MyDrive").mkdir(parents=True)
+    assert folder_on_drive(folder, "06_final", 0) is None
+    assert "bars the mount" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["mounted", "dead"])
+def test_run_is_delivered_to_a_mount_and_to_a_dead_one_since_the_run_says_what_to_do(capsys, in_colab, drive, state):
+    if state == "dead":
+        drive.kill()
+    folder = drive.path / "MyDrive" / "colabcnn"
+    assert folder_on_drive(str(folder), "06_final", 0) == folder / "06_final" / "seed-0"
+    assert capsys.readouterr().out == ""
+    drive.unmount()
+    assert folder_on_drive(str(folder), "06_final", 0) is None
