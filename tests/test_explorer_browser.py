@@ -1,5 +1,6 @@
 """The explorer in a real browser, by mouse and keyboard: the classic Notebook or JupyterLab, whichever is installed."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -22,7 +23,9 @@ if not shutil.which("chromium"):
 
 pytestmark = pytest.mark.versions
 
-CLASSIC = int(metadata.version("notebook").split(".")[0]) < 7 if shutil.which("jupyter-notebook") else False
+CLASSIC = bool(importlib.util.find_spec("notebook")) and metadata.version("notebook").startswith("6.")
+if not CLASSIC and not importlib.util.find_spec("jupyterlab"):
+    pytest.skip("JupyterLab is not installed: pip install jupyterlab", allow_module_level=True)
 HANDLE = ".ui-slider-handle, .noUi-handle"  # jQuery's and the one that took its place.
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,11 +54,12 @@ def server(runs, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    application, settings = ("notebook", "NotebookApp") if CLASSIC else ("lab", "ServerApp")
-    command = [sys.executable, "-m", "jupyter", application, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
+    application, settings = ("notebook", "NotebookApp") if CLASSIC else ("jupyterlab", "ServerApp")
+    command = [sys.executable, "-m", application, "--no-browser", f"--port={port}", "--ip=127.0.0.1"]
     command += ["--allow-root", f"--{settings}.token=", f"--{settings}.password=", f"--notebook-dir={folder}"]
     command += [] if CLASSIC else ["--LabApp.news_url=", "--LabApp.check_for_updates_class="]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # The kernel is this Python, too.
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
