@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TAG = f"v{project()['version']}"
 CARRIED = ["history.csv", "run.json"]
 NOBODYS = project()["urls"]["Homepage"]
+# Nothing of this process leads to the library.
+KEPT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 RUN = "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\n"
 RUN += "done = InteractiveShell.instance().run_cell(sys.stdin.read())\nsys.exit(not done.success)"
 
@@ -47,12 +49,11 @@ def home(tmp_path_factory):
 
 def run_cell(python, folder, home, **environment):
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PIP_NO_BUILD_ISOLATION": "1", **environment}
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
         [python, "-c", RUN],
         input=setup_cell(home, TAG),
         cwd=folder,
-        env=kept | environment,
+        env=KEPT | environment,
         capture_output=True,
         text=True,
     )
@@ -62,7 +63,7 @@ def has_library(python, folder):
     code = (
         "import importlib.util as util; print(util.find_spec('colabcnn').origin if util.find_spec('colabcnn') else '')"
     )
-    return subprocess.run([python, "-c", code], cwd=folder, capture_output=True, text=True).stdout.strip()
+    return subprocess.run([python, "-c", code], cwd=folder, env=KEPT, capture_output=True, text=True).stdout.strip()
 
 
 def test_without_a_home_nothing_is_installed_and_it_says_what_to_do(python, tmp_path):
