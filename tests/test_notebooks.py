@@ -128,4 +128,5 @@ def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path)
     outputs = execute(project, "09_compare_runs", tmp_path)
     assert WIDGET in kinds(outputs["explore"])
     assert outputs["mistakes"] == []
-    assert str(outputs["table"]).count("not yet measured") == 5
+    table = "".join(outputs["table"][0]["data"]["text/markdown"])
+    assert table.count("not yet measured") == 5
