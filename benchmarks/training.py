@@ -1,8 +1,8 @@
-"""`train` on 06_final against a bare `Model.fit`: python benchmarks/training.py [folder] [--precision P]
+"""`train` on 06_final against a bare `Model.fit`: python benchmarks/training.py [FOLDER] [--precision P]
 
 Ours is an epoch as `train` runs it: images gathered from the resident set and augmented in the step, dropout reseeded,
 validation, history, picture and checkpoint. The bare one is `Model.fit` of the same network on float images in memory,
-with the same batches and the same validation, without augmentation and without any callback. folder holds the official
+with the same batches and the same validation, without augmentation and without any callback. FOLDER holds the official
 CIFAR-10 files; without it the images are drawn by code. KERAS_BACKEND chooses the backend.
 """
 

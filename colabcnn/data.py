@@ -97,6 +97,16 @@ def load_data(data, *, size=None, test_size=None):
     return load_cifar10(None if data == "cifar10" else data)
 
 
+def load_split(data, *, train_size=None, val_size=None, holdout=0):
+    """Load what a run's `data` names and split it; of the synthetic images no more are drawn than that takes.
+
+    Args, Returns and Raises as `load_data` and `split_data` have them.
+    """
+    needed = train_size + holdout if train_size else None
+    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
+    return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
+
+
 def data_name(data):
     """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
     return "synthetic" if data == "synthetic" else "cifar10"

@@ -182,7 +182,9 @@ class Explorer(widgets.VBox):
         self.draws += 1
         began = time.monotonic()
         self.controls.image.value = png_of(self._figure(), quick=True)
-        self._draw_seconds = time.monotonic() - began
+        # A drag whose next change waited for this picture is still one.
+        self._changed = self._changed[0], time.monotonic()
+        self._draw_seconds = self._changed[1] - began
         self.controls.caption.value = html.escape(self._in_words())
 
     def _figure(self, legend=False):

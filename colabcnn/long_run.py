@@ -17,8 +17,7 @@ class LongRunGuard(keras.callbacks.Callback):
     """Measure the first steps, and raise `Error` where what is left of the run would take more than `LIMIT_HOURS`.
 
     The message says what would fit. The time from one step's end to the next one's is counted, so the first step,
-    which holds the compilation, is not, nor is an epoch's last one. (So epochs of
-    one or two steps are not measured.)
+    which holds the compilation, is not, nor is an epoch's last one. (So epochs of one or two steps are not measured.)
 
     Args:
         run: what `run.json` holds.
@@ -30,7 +29,7 @@ class LongRunGuard(keras.callbacks.Callback):
         super().__init__()
         self._run = run
         self._batch_size = batch_size
-        self._hours = hours or LIMIT_HOURS
+        self._hours = min(hours or LIMIT_HOURS, LIMIT_HOURS)
         self._first_epoch = None
         self._step_ended = None
         self._steps = 0

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from colabcnn.data import CLASS_NAMES, load_data, split_data
+from colabcnn.data import CLASS_NAMES, load_split
 from colabcnn.errors import Error
 from colabcnn.evaluation import check_data_name, network_with_weights, open_checkpoint
 from colabcnn.experiments import IMAGE_SIZE, NUM_CLASSES
@@ -153,9 +153,8 @@ def _validated(run_dir, data):
     """Return `(heading, images, labels, probabilities)` of what the run validates on, by its best weights."""
     heading, (folder, run), network = _best(run_dir)
     check_data_name(folder, run, data)
-    size, test_size = run["train_size"] + run["holdout"], run["val_size"]
-    train, test = load_data(data or run["data"], size=size, test_size=test_size)
-    split = split_data(train, test, **{name: run[name] for name in ("train_size", "val_size", "holdout")})
+    sizes = {name: run[name] for name in ("train_size", "val_size", "holdout")}
+    split = load_split(data or run["data"], **sizes)
     if (found := split.digest()) != run["data_sha256"]:
         raise Error(
             f"{run['data']} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "

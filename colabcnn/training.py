@@ -8,7 +8,7 @@ from pathlib import Path
 
 from colabcnn import devices
 from colabcnn.colab import seconds_since_start
-from colabcnn.data import data_name, load_data, split_data
+from colabcnn.data import data_name, load_split
 from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import network_with_weights
@@ -150,7 +150,7 @@ def run(
                 delivery.finish(FINISH_SECONDS, run=fingerprint(saved.run))
             return result
         precision = devices.auto_precision() if precision == "auto" else precision
-        split = _load(data, train_size, val_size, holdout)
+        split = load_split(data, train_size=train_size, val_size=val_size, holdout=holdout)
         run = {
             **given,
             "data_sha256": split.digest(),
@@ -209,12 +209,6 @@ def _finish(folder, checkpoint, epochs, reason=None):
 
 def _older(path, than):
     return not path.exists() or path.stat().st_mtime < than.stat().st_mtime
-
-
-def _load(data, train_size, val_size, holdout):
-    needed = train_size + holdout if train_size else None
-    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
-    return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
 
 
 def _check_counts(least, **values):

@@ -1,0 +1,172 @@
+"""The verbs of the command line: each takes the parsed options and returns the exit code.
+
+What is slow to import is imported by the verb that needs it.
+"""
+
+import json
+import os
+import sys
+import time
+
+from colabcnn.errors import Error
+from colabcnn.experiments import ABLATIONS
+
+DONE, BAD_INPUT, STOPPED = 0, 2, 3
+
+DEMO_FOLDER = "colabcnn-demo"
+DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1500, 200, 5, 16
+
+
+def demo(options):
+    """Train the final network on images drawn by code."""
+    from dataclasses import replace
+
+    from colabcnn.training import run
+
+    began = time.monotonic()
+    experiment = replace(ABLATIONS["06_final"], name="demo", batch_size=DEMO_BATCH_SIZE)
+    result = run(
+        experiment,
+        options.run_dir,
+        data="synthetic",
+        train_size=DEMO_TRAIN_SIZE,
+        val_size=DEMO_VAL_SIZE,
+        epochs=DEMO_EPOCHS,
+    )
+    _report(result)
+    print(f"This took {time.monotonic() - began:.0f} s. The same command again trains nothing.")
+    print("Next: python -m colabcnn list")
+    return DONE
+
+
+def list_experiments(options):
+    """Print the experiments and what the article reports for each."""
+    print(f"{'name':<24}{'kernels':<11}{'dropout':<9}{'augmentation':<15}the article reports")
+    for name, experiment in ABLATIONS.items():
+        kernels = ", ".join(str(size) for size in experiment.kernel_sizes)
+        augmentation = experiment.augmentation
+        kind = "none" if augmentation is None else "with channel" if augmentation.channel_shift_range else "yes"
+        print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{experiment.reported.in_words()}")
+    print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
+    return DONE
+
+
+def train(options):
+    """Train an experiment, or go on with its run."""
+    from colabcnn.training import run
+
+    result = run(
+        options.name,
+        options.run_dir,
+        data=options.data,
+        epochs=options.epochs,
+        train_size=options.train_size,
+        val_size=options.val_size,
+        seed=options.seed,
+        hours=options.hours,
+        precision=options.precision,
+        holdout=options.holdout,
+        checkpoint_minutes=options.checkpoint_minutes,
+        drive_folder=options.drive_folder,
+        drive_minutes=options.drive_minutes,
+        start_over=options.start_over,
+        allow_long=True,  # Whoever types a command sees its progress line, and can stop it.
+        quiet=options.quiet,
+    )
+    if not options.quiet:
+        _report(result)
+    return DONE if result.complete else STOPPED
+
+
+def _report(result):
+    from colabcnn.history import best_epoch
+
+    accuracies, best = result.history["val_accuracy"], best_epoch(result.history)
+    print(
+        f"{result.run_dir}: {result.reason}. Validation accuracy {accuracies[-1]:.4f} in the last epoch, "
+        f"{accuracies[best - 1]:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
+    )
+    if not result.complete:
+        print("The same command goes on with this run.")
+
+
+def status(options):
+    """Print how a run stands."""
+    from colabcnn.run_folder import status
+
+    if options.verify:
+        return _verify(options)
+    told = status(options.run_dir)
+    if options.json:
+        print(json.dumps(told))
+        return DONE
+    best = (
+        "none yet" if told["best_epoch"] is None else f"{told['best_val_accuracy']:.4f} in epoch {told['best_epoch']}"
+    )
+    print(f"{told['experiment']}, seed {told['seed']}: epoch {told['epoch']} of {told['epochs']}", end="")
+    print(", complete" if told["complete"] else ", not complete", end="")
+    print(f"; best validation accuracy {best}; weights {told['weights_sha256']}")
+    return DONE
+
+
+def _verify(options):
+    from colabcnn.run_folder import verify
+
+    checkpoints, restored = verify(options.run_dir)
+    if options.json:
+        print(json.dumps({"checkpoints": checkpoints, "restored": restored}))
+    else:
+        for told in checkpoints:
+            print(f"epoch {told['epoch']}: {told['name']} verifies" if told["fault"] is None else told["fault"])
+        print(f"A resume goes on from {restored}." if restored else "No checkpoint verifies: nothing can be resumed.")
+    return DONE if restored else BAD_INPUT
+
+
+def evaluate(options):
+    """Measure a run on the test set."""
+    from colabcnn.evaluation import evaluate
+
+    measured = evaluate(options.run_dir, data=options.data, progress=True)
+    for name in ("last_epoch", "best_epoch"):
+        one = measured[name]
+        print(
+            f"{name.replace('_', ' ')} ({one['epoch']}): accuracy {one['accuracy']:.4f}, loss {one['loss']:.4f} "
+            f"on the {measured['test_size']} test images"
+        )
+    return DONE
+
+
+def home(options):
+    """Write this copy's address and version into its notebooks, badges and README."""
+    from colabcnn.home import stamp
+
+    address, tag, changed = stamp(options.url)
+    for path in changed:
+        print(path)
+    print(f"Home is {address}; the notebooks install {tag} from there: push that tag.")
+    return DONE
+
+
+def plot(options):
+    """Draw the curves of runs into a file."""
+    from colabcnn.plots import plot_curves, save_figure
+
+    figure = plot_curves(
+        *options.run_dirs, metric=options.metric, epochs=options.epochs, value_range=options.range, line=options.line
+    )
+    save_figure(figure, options.output)
+    print(options.output)
+    return DONE
+
+
+def summary(options):
+    """Print the article's table beside what was measured."""
+    from colabcnn.summary import save_figures, summarize
+
+    if not os.path.isdir(options.results):
+        raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")
+    print(summarize(options.results))
+    if options.figures:
+        for path in save_figures(options.results, options.figures):
+            print(path, file=sys.stderr)
+    return DONE
