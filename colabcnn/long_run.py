@@ -29,7 +29,7 @@ class LongRunGuard(keras.callbacks.Callback):
         super().__init__()
         self._run = run
         self._batch_size = batch_size
-        self._hours = min(hours or LIMIT_HOURS, LIMIT_HOURS)
+        self._hours = hours or LIMIT_HOURS
         self._first_epoch = None
         self._step_ended = None
         self._steps = 0
@@ -63,12 +63,13 @@ class LongRunGuard(keras.callbacks.Callback):
         total_hours = left * epoch_seconds / 3600
         if total_hours <= LIMIT_HOURS:
             return
-        epochs = self._first_epoch + int(self._hours * 3600 / epoch_seconds)
+        hours = self._hours if self._hours < total_hours else LIMIT_HOURS
+        epochs = self._first_epoch + int(hours * 3600 / epoch_seconds)
         fitting = [f"EPOCHS = {epochs}"] if epochs > self._first_epoch else []
-        size = int(images * self._hours / total_hours - run["val_size"] * VALIDATION_SHARE) // 100 * 100
+        size = int(images * hours / total_hours - run["val_size"] * VALIDATION_SHARE) // 100 * 100
         if self._first_epoch == 0 and size >= self._batch_size:
             fitting.append(f"TRAIN_SIZE = {size}")
-        advice = f"{' or '.join(fitting)} would fit into {self._hours:g} hours; " if fitting else ""
+        advice = f"{' or '.join(fitting)} would fit into {hours:g} hours; " if fitting else ""
         raise Error(
             f"there is no GPU, and at {epoch_seconds:.0f} s an epoch the {left} epochs left would take "
             f"{total_hours:.0f} hours. In Colab choose a GPU under Runtime, Change runtime type. Without one, {advice}"

@@ -41,8 +41,8 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
             float(logs["loss"])
             ended.append(time.monotonic())
 
-    options = {**long_options, "train_size": 2000, "val_size": 1500}
-    hours, ended = hours_of(refusal(small_experiment, tmp_path, **options)) / 2, []
+    options = {**long_options, "train_size": 2000, "val_size": 150}
+    hours, ended = hours_of(refusal(small_experiment, tmp_path, **options)) / 4, []  # Half and twice the speed apart.
     message = refusal(small_experiment, tmp_path, hours=hours, callbacks=[Steps()], **options)
     assert 4 <= len(ended) < 125
     assert "\n" not in message
@@ -50,13 +50,13 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
     assert f"would fit into {hours:g} hours" in message
     assert "ALLOW_LONG = True (allow_long=True)" in message
     step_seconds = (ended[-1] - ended[0]) / (len(ended) - 1)
-    total_hours = TOO_MANY * step_seconds * (2000 + 1500 / 3) / 16 / 3600
+    total_hours = TOO_MANY * step_seconds * (2000 + 150 / 3) / 16 / 3600
     assert hours_of(message) == pytest.approx(total_hours, rel=0.05)
     epochs, train_size = number(r"EPOCHS = (\d+)", message), number(r"TRAIN_SIZE = (\d+)", message)
     assert hours_of(message) * epochs / TOO_MANY == pytest.approx(hours, rel=0.01)
-    image_hours = hours_of(message) / (2000 + 1500 / 3)
-    assert image_hours * (train_size + 1500 / 3) < 1.01 * hours
-    assert image_hours * (train_size + 100 + 1500 / 3) > 0.99 * hours
+    image_hours = hours_of(message) / (2000 + 150 / 3)
+    assert image_hours * (train_size + 150 / 3) < 1.01 * hours
+    assert image_hours * (train_size + 100 + 150 / 3) > 0.99 * hours
 
 
 def test_without_hours_it_is_forty(tmp_path, small_experiment, long_options):
@@ -86,7 +86,7 @@ def test_folders_can_be_used_with_another_size_since_nothing_had_come_of_it(tmp_
 
 def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment, long_options):
     first = refusal(small_experiment, tmp_path, **long_options)
-    options = {**long_options, "hours": hours_of(first) / 2}
+    options = {**long_options, "hours": hours_of(first) / 3}
     assert "TRAIN_SIZE = " in refusal(small_experiment, tmp_path, **options)
     assert run(small_experiment, tmp_path, **{**options, "epochs": 1}).complete
     message = refusal(small_experiment, tmp_path, **options)
@@ -94,6 +94,12 @@ def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment
     assert f"the {TOO_MANY - 1} epochs left" in message
     assert number(r"EPOCHS = (\d+)", message) > 1
     assert status(tmp_path)["epoch"] == 1
+
+
+def test_hours_that_would_do_are_not_named_beside_a_refusal(tmp_path, small_experiment, long_options):
+    message = refusal(small_experiment, tmp_path, hours=1e9, **long_options)
+    assert "would fit into 40 hours" in message
+    assert number(r"EPOCHS = (\d+)", message) < TOO_MANY
 
 
 def test_allow_long_trains_on(tmp_path, small_experiment, long_options):

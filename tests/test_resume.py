@@ -134,17 +134,17 @@ def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, sma
 
 
 def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
-    from colabcnn import training
+    from colabcnn import data
 
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    split_data = training.split_data
+    split_data = data.split_data
 
     def with_one_pixel_altered(*arguments, **options):
         split = split_data(*arguments, **options)
         split.train_images[0, 0, 0, 0] ^= 1
         return split
 
-    monkeypatch.setattr(training, "split_data", with_one_pixel_altered)
+    monkeypatch.setattr(data, "split_data", with_one_pixel_altered)
     with pytest.raises(Error, match="data_sha256"):
         run(small_experiment, tmp_path, **small_options)
 
