@@ -48,6 +48,8 @@ _MODULE_OF = {
     "plot_confusion": "predictions",
     "plot_mistakes": "predictions",
     "predict": "predictions",
+    "export": "sharing",
+    "fetch": "sharing",
 }
 
 __all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]

@@ -148,6 +148,18 @@ def _parser():
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
+    export = _verb(subparsers, "export", verbs.export, "pack a run into one file, to be handed on")
+    export.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    export.add_argument("-o", "--output", required=True, metavar="FILE.zip", help="the file, or a folder for it")
+    export.add_argument("--checkpoint", action="store_true", help="with what is needed to go on training")
+
+    fetch = _verb(subparsers, "fetch", verbs.fetch, "bring a run that somebody exported, and check it")
+    fetch.add_argument("source", metavar="URL_OR_ID", help="a URL, or a link to a file on Google Drive, or its id")
+    fetch.add_argument("--sha256", metavar="HEX", help="the archive's, as its sender told it")
+    fetch.add_argument(
+        "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
+    )
+
     home = _verb(
         subparsers, "home", verbs.home, "write this copy's address and version into its notebooks, badges and README"
     )

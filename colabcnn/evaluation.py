@@ -1,16 +1,19 @@
 """A run's weights as a plain model, and the one measurement on the test set."""
 
 import json
+import tempfile
+from pathlib import Path
 
+import keras
 import numpy as np
 
 from colabcnn.data import data_name, load_data
 from colabcnn.errors import Error
 from colabcnn.experiments import Experiment
-from colabcnn.history import best_epoch
+from colabcnn.history import best_epoch, read_history
 from colabcnn.model import build_model
 from colabcnn.run_folder import open_run
-from colabcnn.storage import write_atomically
+from colabcnn.storage import copy_atomically, write_atomically
 
 
 def load_model(run_dir):
@@ -24,10 +27,9 @@ def load_model(run_dir):
         probabilities; `model.save("mine.keras")` writes a file that plain Keras opens.
 
     Raises:
-        Error: there is no run in that folder, or no checkpoint of it.
+        Error: there is no run in that folder, or neither a checkpoint nor a `model.keras` of it.
     """
-    checkpoint = open_checkpoint(run_dir)[1]
-    return network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"])
+    return open_best(run_dir)[3]
 
 
 def evaluate(run_dir, *, data=None, progress=False):
@@ -70,6 +72,45 @@ def evaluate(run_dir, *, data=None, progress=False):
         measured[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured
+
+
+def open_best(run_dir):
+    """Return `(RunFolder, run, epoch, network)`: what `run.json` describes, and its best epoch's network.
+
+    The newest checkpoint has its weights; of a run that was handed on without one, `model.keras`, which is opened in
+    Keras's safe mode, since it may be a stranger's, and gives its weights to this library's own network.
+
+    Raises:
+        Error: there is no run in that folder, or nothing of these can be used.
+    """
+    folder, saved = open_run(run_dir)
+    if saved.checkpoint or not folder.model_keras.exists():
+        folder, checkpoint = open_checkpoint(run_dir)
+        run, history, weights = checkpoint.metadata["run"], checkpoint.metadata["history"], checkpoint.arrays["best"]
+        return folder, run, best_epoch(history), network_with_weights(run, weights)
+    epoch = best_epoch(read_history(folder.history_csv))
+    try:
+        weights = keras.saving.load_model(folder.model_keras, compile=False, safe_mode=True).get_weights()
+        return folder, saved.run, epoch, network_with_weights(saved.run, weights)
+    except Exception as error:  # Of a file that is damaged or hostile Keras raises nearly anything.
+        reason = " ".join(str(error).split())[:300]
+        raise Error(f"{folder.model_keras} is not this run's network ({reason}); bring the run again.") from None
+
+
+def write_model(folder, checkpoint):
+    """Write `model.keras`, the best epoch's weights, if there is none or the checkpoints are newer.
+
+    Args:
+        folder: `RunFolder`.
+        checkpoint: its newest `Checkpoint`.
+    """
+    path = folder.model_keras
+    if path.exists() and path.stat().st_mtime >= folder.checkpoints.stat().st_mtime:
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        saved = Path(elsewhere) / path.name
+        network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"]).save(saved)
+        copy_atomically(saved, path)
 
 
 def network_with_weights(run, weights, precision="float32"):

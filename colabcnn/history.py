@@ -22,11 +22,16 @@ def best_epoch(history):
 
 def write_history(path, history):
     """Write all rows, each number so that reading gives the same float again."""
+    write_atomically(path, history_text(history))
+
+
+def history_text(history):
+    """Return what `history.csv` holds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(zip(*(history[column] for column in COLUMNS), strict=True))
-    write_atomically(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_history(path):

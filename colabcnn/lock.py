@@ -18,12 +18,13 @@ class Lock:
 
     Args:
         folder: an existing folder; a file named `lock` is made in it.
+        doing: what is being done in it, for the message.
 
     Raises:
         Error: another run holds it.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, doing="trained in"):
         self._descriptor = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
             return
@@ -34,7 +35,7 @@ class Lock:
                 holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
                 self.release()
                 raise Error(
-                    f"{folder} is being trained in by process {holder or '(unknown)'}; wait for it, end it, or choose "
+                    f"{folder} is being {doing} by process {holder or '(unknown)'}; wait for it, end it, or choose "
                     "another folder."
                 ) from None
             # A file system without locks, such as some network ones: nothing refuses a second run there.

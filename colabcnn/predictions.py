@@ -13,9 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colabcnn.data import CLASS_NAMES, load_split
 from colabcnn.errors import Error
-from colabcnn.evaluation import check_data_name, network_with_weights, open_checkpoint
+from colabcnn.evaluation import check_data_name, open_best
 from colabcnn.experiments import IMAGE_SIZE, NUM_CLASSES
-from colabcnn.history import best_epoch
 from colabcnn.plots import COLOURS, Picture, png_of, run_label
 
 BATCH_SIZE = 250
@@ -165,10 +164,8 @@ def _validated(run_dir, data):
 
 def _best(run_dir):
     """Return a heading, `(RunFolder, run)` and the network with the weights of the run's best epoch."""
-    folder, checkpoint = open_checkpoint(run_dir)
-    run = checkpoint.metadata["run"]
-    heading = f"{run_label(folder.path, [folder.path])}, epoch {best_epoch(checkpoint.metadata['history'])}"
-    return heading, (folder, run), network_with_weights(run, checkpoint.arrays["best"])
+    folder, run, epoch, network = open_best(run_dir)
+    return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, run), network
 
 
 def _probabilities(network, images):

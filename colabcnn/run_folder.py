@@ -8,7 +8,7 @@ from pathlib import Path
 from colabcnn.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.errors import Error
-from colabcnn.history import best_epoch
+from colabcnn.history import best_epoch, empty_history, read_history
 from colabcnn.storage import remove_partials, write_atomically
 
 # What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
@@ -84,7 +84,7 @@ class RunFolder:
         """Return what `run.json` holds, or None where there is none that can be read."""
         try:
             run = json.loads(self.run_json.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, RecursionError, ValueError):
             return None
         needed = (*FINGERPRINT, "epochs", "starts")
         return run if isinstance(run, dict) and all(field in run for field in needed) else None
@@ -156,7 +156,7 @@ def open_run(run_dir):
 
 
 def status(run_dir):
-    """Tell how a run stands, by its newest checkpoint that verifies.
+    """Tell how a run stands, by its newest checkpoint that verifies; of one handed on without, by its history.
 
     Args:
         run_dir: the run's folder.
@@ -164,7 +164,7 @@ def status(run_dir):
     Returns:
         A dict of `experiment` (name), `seed`, `epoch` (how many are done), `epochs` (how many are wanted),
         `best_val_accuracy` (fraction) and `best_epoch` (from 1; both None before the first checkpoint), `complete`,
-        and `weights_sha256` (hex, over the bytes of the network's weights in order; None likewise).
+        and `weights_sha256` (hex, over the bytes of the network's weights in order; None without a checkpoint).
 
     Raises:
         Error: there is no run in that folder, or it has checkpoints of which none verifies.
@@ -173,16 +173,22 @@ def status(run_dir):
     checkpoint = saved.checkpoint
     if checkpoint is None and checkpoint_files(folder.checkpoints):
         raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.passed_over.values())}")
-    history = checkpoint.metadata["history"] if checkpoint else None
-    best = best_epoch(history) if history else None
+    run, history = saved.run, empty_history()
+    complete = False
+    if checkpoint:
+        run, history, complete = (checkpoint.metadata[key] for key in ("run", "history", "complete"))
+    elif folder.model_keras.exists():
+        history = read_history(folder.history_csv)
+        complete = len(history["epoch"]) >= run["epochs"]
+    best = best_epoch(history)
     return {
-        "experiment": saved.run["experiment"]["name"],
-        "seed": saved.run["seed"],
-        "epoch": saved.epoch,
-        "epochs": checkpoint.metadata["run"]["epochs"] if checkpoint else saved.run["epochs"],
+        "experiment": run["experiment"]["name"],
+        "seed": run["seed"],
+        "epoch": len(history["epoch"]),
+        "epochs": run["epochs"],
         "best_val_accuracy": history["val_accuracy"][best - 1] if best else None,
         "best_epoch": best,
-        "complete": bool(checkpoint and checkpoint.metadata["complete"]),
+        "complete": complete,
         "weights_sha256": checkpoint.weights_sha256() if checkpoint else None,
     }
 

@@ -1,5 +1,6 @@
 """The article's table beside what was measured, from the folders of runs, and the pictures that go with it."""
 
+import html
 import json
 import statistics
 from pathlib import Path
@@ -41,7 +42,12 @@ def summarize(*folders):
         told = (f"`{name}`", ABLATIONS[name].reported.in_words() if name in ABLATIONS else "")
         measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
         rows += [(*told, *cells) for cells in measured or [("not yet measured", "", "", "", "")]]
-    return Table("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return Table("\n".join(f"| {' | '.join(map(_as_text, row))} |" for row in rows))
+
+
+def _as_text(cell):
+    """Return a cell that stays one: a run that somebody handed on may name its device as it likes."""
+    return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
 
 
 def find_runs(*folders, name=None, trained=False):
@@ -50,15 +56,18 @@ def find_runs(*folders, name=None, trained=False):
     Args:
         folders: as for `summarize`; the shipped runs come last.
         name: of one experiment; None takes all.
-        trained: leave out runs without a checkpoint, which can be looked at but not asked for a prediction.
+        trained: leave out runs without weights, which can be looked at but not asked for a prediction.
 
     Returns:
         A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
     """
     runs = _runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
-    found = [run_dir for run_dir in found if not trained or checkpoint_files(run_dir / "checkpoints")]
-    return sorted(found, key=_is_shipped)
+    return sorted(filter(_has_weights, found) if trained else found, key=_is_shipped)
+
+
+def _has_weights(run_dir):
+    return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
 
 
 def plot_shipped(name):

@@ -1,7 +1,6 @@
 """`run`: begin a run, go on with it, or return what it became; always the same call."""
 
 import contextlib
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.data import data_name, load_split
 from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
-from colabcnn.evaluation import network_with_weights
+from colabcnn.evaluation import write_model
 from colabcnn.experiments import find_experiment
 from colabcnn.history import write_history
 from colabcnn.interruption import Interruption
@@ -23,7 +22,7 @@ from colabcnn.progress import ProgressLine
 from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive, without_unbegun
 from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
 from colabcnn.session import train_session
-from colabcnn.storage import DISK_ERRORS, copy_atomically
+from colabcnn.storage import DISK_ERRORS
 
 
 @dataclass(frozen=True)
@@ -199,16 +198,9 @@ def _finish(folder, checkpoint, epochs, reason=None):
     write_history(folder.history_csv, history)
     if not folder.curves_png.exists():
         save_curves(folder.path, folder.curves_png)
-    if complete and _older(folder.model_keras, folder.checkpoints):
-        with tempfile.TemporaryDirectory() as elsewhere:
-            saved = Path(elsewhere) / "model.keras"
-            network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["best"]).save(saved)
-            copy_atomically(saved, folder.model_keras)
+    if complete:
+        write_model(folder, checkpoint)
     return Result(folder.path, history, complete, reason)
-
-
-def _older(path, than):
-    return not path.exists() or path.stat().st_mtime < than.stat().st_mtime
 
 
 def _check_counts(least, **values):

@@ -86,7 +86,9 @@ def _report(result):
         f"{result.run_dir}: {result.reason}. Validation accuracy {accuracies[-1]:.4f} in the last epoch, "
         f"{accuracies[best - 1]:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
     )
-    if not result.complete:
+    if result.complete:
+        print(f"To hand it on: python -m colabcnn export {result.run_dir} -o FILE.zip")
+    else:
         print("The same command goes on with this run.")
 
 
@@ -133,6 +135,23 @@ def evaluate(options):
             f"{name.replace('_', ' ')} ({one['epoch']}): accuracy {one['accuracy']:.4f}, loss {one['loss']:.4f} "
             f"on the {measured['test_size']} test images"
         )
+    return DONE
+
+
+def export(options):
+    """Pack a run into one file."""
+    from colabcnn.sharing import export
+
+    export(options.run_dir, options.output, options.checkpoint)
+    return DONE
+
+
+def fetch(options):
+    """Bring a run that somebody exported."""
+    from colabcnn.sharing import fetch
+
+    run_dir = fetch(options.source, options.sha256, options.folder)
+    print(f"Look at it: python -m colabcnn plot {run_dir} -o FILE.png")
     return DONE
 
 

@@ -177,3 +177,21 @@ def mount(tmp_path):
     yield mount
     mount.faults()
     mount.unmount()
+
+
+@pytest.fixture
+def mount_tmpfs(tmp_path):
+    """Mount a small file system of the test's own."""
+    mounted = []
+
+    def mount_tmpfs(options):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]).returncode:
+            pytest.skip("mounting a tmpfs needs root")
+        mounted.append(folder)
+        return folder
+
+    yield mount_tmpfs
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)

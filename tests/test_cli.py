@@ -1,7 +1,6 @@
 """The command line answers in one line, and never with a traceback."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -153,24 +152,6 @@ def test_another_experiment_in_the_folder_is_refused_and_nothing_lost(trained, r
     refused(run_cli("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels")
     (folder / "lock").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-@pytest.fixture
-def mount_tmpfs(tmp_path):
-    """Mount a small file system of the test's own."""
-    mounted = []
-
-    def mount_tmpfs(options):
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]).returncode:
-            pytest.skip("mounting a tmpfs needs root")
-        mounted.append(folder)
-        return folder
-
-    yield mount_tmpfs
-    for folder in mounted:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_read_only_folder_is_refused(run_cli, mount_tmpfs):
