@@ -196,10 +196,10 @@ def _checked_run(folder):
 
 def _say_what_came(run_dir, found, given, say):
     history = read_history(run_dir / "history.csv")
-    best = best_epoch(history)
+    best, count = best_epoch(history), len(history["epoch"])
     say(
-        f"{run_dir}: {len(history['epoch'])} epochs, best validation accuracy {history['val_accuracy'][best - 1]:.4f} "
-        f"(epoch {best})."
+        f"{run_dir}: {count} epoch{'s' if count > 1 else ''}, best validation accuracy "
+        f"{history['val_accuracy'][best - 1]:.4f} (epoch {best})."
     )
     if given:
         say("Its SHA-256 is the one that you gave.")
