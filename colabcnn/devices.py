@@ -2,13 +2,34 @@
 
 import os
 import platform
+import re
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import keras
 
 from colabcnn.errors import Error
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training steps are brought to the device.
+
+    Args:
+        steps_per_call: steps that one call of a compiled function makes.
+        xla: whether XLA compiles it. JAX knows nothing else.
+    """
+
+    steps_per_call: int
+    xla: bool
+
+
+PLAIN = Execution(steps_per_call=1, xla=False)
+"""What works wherever Keras does."""
 
 
 def backend():
@@ -56,20 +77,31 @@ def is_cpu():
 def auto_precision():
     """Return the precision that suits the device.
 
-    float32 on a CPU; mixed_bfloat16 on a TPU and on a GPU with bfloat16 (compute capability 8.0, Ampere, and newer);
-    mixed_float16 on an older GPU, such as the T4.
+    mixed_bfloat16 on a TPU, on a GPU with bfloat16 (compute capability 8.0, Ampere, and newer), and under TensorFlow on
+    a CPU with instructions for it; mixed_float16 on an older GPU, such as the T4; float32 on other CPUs.
     """
     if is_cpu():
-        return "float32"
+        return "mixed_bfloat16" if backend() == "tensorflow" and _cpu_has_bfloat16() else "float32"
     if backend() == "jax":
         import jax
 
         capability = getattr(jax.devices()[0], "compute_capability", None)
         return "mixed_float16" if capability and float(capability) < 8.0 else "mixed_bfloat16"
-    import tensorflow as tf
+    return "mixed_bfloat16" if _tensorflow_capability() >= (8, 0) else "mixed_float16"
 
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    return "mixed_bfloat16" if details.get("compute_capability", (0, 0)) >= (8, 0) else "mixed_float16"
+
+def auto_execution():
+    """Return the `Execution` that suits the device.
+
+    On a CPU a call costs nothing beside a step, XLA takes TensorFlow three times as long, and Ctrl-C is looked for
+    between two calls: one step a call. On a TPU and on a GPU that computes a step faster than it is launched (compute
+    capability 8.0 and newer): several.
+    """
+    if backend() == "jax":
+        return Execution(1 if is_cpu() else 64, xla=True)
+    if is_cpu():
+        return PLAIN
+    return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
 
 
 def versions():
@@ -90,6 +122,21 @@ def commit():
         return None
 
 
+def _tensorflow_capability():
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return details.get("compute_capability", (0, 0))
+
+
+def _cpu_has_bfloat16():
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return flags is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[1].split())
+
+
 def _version(package):
     if package == "tensorflow":
         import tensorflow  # The CPU build carries the same module under another name.
@@ -104,7 +151,7 @@ def _version(package):
 
 def _processor_name():
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

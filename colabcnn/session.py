@@ -1,6 +1,7 @@
 """One start of a run: from its newest checkpoint to the end of its epochs or of its hours."""
 
 import datetime
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,10 +12,8 @@ from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
 from colabcnn.recorder import Recorder
 from colabcnn.run_folder import fingerprint, read_saved
-from colabcnn.trainer import PlanEpoch, TrainingModel
+from colabcnn.trainer import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, try_out
 from colabcnn.variables import assign_arrays
-
-VALIDATION_BATCH_SIZE = 250
 
 
 def train_session(
@@ -71,13 +70,15 @@ def train_session(
         f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
     )
     _say_what_changed(before, start, run["precision"], progress)
-    model = compiled_model(experiment, split, seed=run["seed"], precision=run["precision"])
+    plan = PlanEpoch(experiment, run["seed"], run["train_size"])
+    model, execution = _model_that_runs(experiment, split, run, plan, progress)
+    start |= {"steps_per_call": execution.steps_per_call, "xla": execution.xla}
+    folder.write_run(run)
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
     if checkpoint:
         assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
         assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
     write_history(folder.history_csv, history)
-    plan = PlanEpoch(experiment, run["seed"], run["train_size"])
     recorder = Recorder(
         folder,
         run,
@@ -94,14 +95,9 @@ def train_session(
         delivery.begin(fingerprint(run))
     try:
         model.fit(
-            np.arange(run["train_size"]),
-            batch_size=experiment.batch_size,
-            validation_data=(np.arange(run["val_size"]),),
-            validation_batch_size=VALIDATION_BATCH_SIZE,
+            **fit_options(model, run),
             epochs=run["epochs"],
             initial_epoch=done,
-            shuffle=False,  # The plan is the order.
-            verbose=0,
             callbacks=[plan, *callbacks, recorder],
         )
         if interruption.at is not None and not recorder.complete:
@@ -126,17 +122,64 @@ def train_session(
             progress.say(f"Stopped. {_where_it_stands(folder)}")
 
 
-def compiled_model(experiment, split, *, seed, precision):
+def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAIN):
     """Return the `TrainingModel`, compiled, with all of its state in place."""
     network = build_model(experiment, seed=seed, precision=precision)
     optimizer = keras.optimizers.Adam(experiment.learning_rate)
     if precision == "mixed_float16":
         # Keras does this by itself under a global float16 policy only.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model = TrainingModel(network, split)
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    steps = execution.steps_per_call
+    model = TrainingModel(network, split, batch_size=experiment.batch_size, steps_per_call=steps)
+    on_jax = devices.backend() == "jax"
+    model.compile(
+        optimizer,
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=1 if on_jax else steps,
+        jit_compile=on_jax or execution.xla,
+    )
     model.build_state()
     return model
+
+
+def fit_options(model, run):
+    """Return what `fit` of a `TrainingModel` is given for a run, as `run.json` describes it."""
+    # Under JAX the model makes the steps of a call itself, and Keras sees one.
+    steps = model.steps_per_call if devices.backend() == "jax" else 1
+    return {
+        "x": np.arange(run["train_size"]),
+        "batch_size": model.batch_size * steps,
+        "validation_data": (np.arange(run["val_size"]),),
+        "validation_batch_size": VALIDATION_BATCH_SIZE * steps,
+        "shuffle": False,  # The plan is the order.
+        "verbose": 0,
+    }
+
+
+def _model_that_runs(experiment, split, run, plan, progress):
+    """Return `(model, Execution)`: as suits the device, or plainly where the device cannot do that.
+
+    A GPU may refuse what was compiled, or lack the memory for it, in ways that nobody has seen. A run matters more than
+    its speed.
+    """
+    execution = devices.auto_execution()
+    model_of = {"seed": run["seed"], "precision": run["precision"]}
+    model = compiled_model(experiment, split, **model_of, execution=execution)
+    if execution.steps_per_call == 1 and (devices.is_cpu() or devices.backend() == "jax"):
+        return model, execution
+    try:
+        try_out(model, {**fit_options(model, run), "callbacks": [plan]})
+        return model, execution
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        progress.say(
+            f"{execution.steps_per_call} steps a call{', compiled by XLA,' if execution.xla else ''} failed on this "
+            f"device ({reason}); training goes on with one plain step a call."
+        )
+    del model
+    execution = replace(devices.PLAIN, xla=devices.backend() == "jax")
+    return compiled_model(experiment, split, **model_of, execution=execution), execution
 
 
 def _say_what_changed(before, now, precision, progress):

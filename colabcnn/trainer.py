@@ -8,6 +8,9 @@ from colabcnn.augmentation import augment
 from colabcnn.epoch_plan import plan_epoch
 from colabcnn.experiments import IMAGE_SIZE
 from colabcnn.model import reseed_dropout
+from colabcnn.variables import assign_arrays, read_arrays
+
+VALIDATION_BATCH_SIZE = 250
 
 
 class TrainingModel(keras.Model):
@@ -23,11 +26,16 @@ class TrainingModel(keras.Model):
     Args:
         network: as `build_model` makes it.
         split: `Split`; the images go to the device here, as uint8.
+        batch_size: images a step.
+        steps_per_call: steps that one call makes. Under TensorFlow that is Keras's `steps_per_execution`; under JAX
+            `fit` is given so many batches as one, and they are told apart here.
     """
 
-    def __init__(self, network, split):
+    def __init__(self, network, split, *, batch_size, steps_per_call=1):
         super().__init__(name="training")
         self.network = network
+        self.batch_size = batch_size
+        self.steps_per_call = steps_per_call
         self.resident = _Resident(split)
 
     def call(self, images, training=False):
@@ -50,6 +58,39 @@ class TrainingModel(keras.Model):
     # closes over is compiled into it, 150 MB of constants. TensorFlow captures it, and a step receives `(data,)`.
 
     def train_step(self, *args):
+        return self._steps(self._train_step, args, self.batch_size)
+
+    def test_step(self, *args):
+        return self._steps(self._test_step, args, VALIDATION_BATCH_SIZE)
+
+    def _steps(self, step, args, batch_size):
+        """Make one step, or under JAX one for each batch of the positions that came, in a loop on the device.
+
+        Keras's own `steps_per_execution` is a loop in Python there: each step is launched by itself.
+        """
+        if keras.backend.backend() != "jax" or self.steps_per_call == 1:
+            return step(*args)
+        import jax
+
+        state, (resident, batch) = args
+        positions = keras.utils.unpack_x_y_sample_weight(batch)[0]
+        full, rest = divmod(len(positions), batch_size)
+
+        def step_at(index, state):
+            part = jax.lax.dynamic_slice(positions, (index * batch_size,), (batch_size,))
+            return step(state, (resident, (part,)))
+
+        logs = None
+        if full:
+            # What a step logs is carried along: callbacks read it.
+            shapes = jax.eval_shape(step_at, 0, state)[0]
+            logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), shapes)
+            logs, state = jax.lax.fori_loop(0, full, lambda index, carried: step_at(index, carried[1]), (logs, state))
+        if rest:
+            logs, state = step(state, (resident, (positions[full * batch_size :],)))
+        return logs, state
+
+    def _train_step(self, *args):
         *state, data = args
         positions, (images, labels, plan) = self._unpack(data, self.resident.train)
         transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
@@ -58,7 +99,7 @@ class TrainingModel(keras.Model):
         images = augment(images, **transforms) if transforms else ops.cast(images, "float32")
         return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
-    def test_step(self, *args):
+    def _test_step(self, *args):
         *state, data = args
         rows, (images, labels) = self._unpack(data, self.resident.validation)
         images = ops.cast(ops.take(images, rows, axis=0), "float32")
@@ -82,6 +123,28 @@ class TrainingModel(keras.Model):
     def _unpack(self, data, resident):
         arrays, batch = data if keras.backend.backend() == "jax" else (resident(), data)
         return keras.utils.unpack_x_y_sample_weight(batch)[0], arrays
+
+
+def try_out(model, fit_options):
+    """Make one call of training and one of validation, so that they are compiled, and put everything back.
+
+    Args:
+        model: `TrainingModel`, compiled, with its state in place and a plan laid out.
+        fit_options: of `fit`; `x` and `validation_data` are cut to one call.
+
+    Raises:
+        Exception: the device's own, whatever it cannot do. The model must not be used any more.
+    """
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    before = read_arrays(variables)
+    steps = model.steps_per_call if keras.backend.backend() == "tensorflow" else 1
+    positions, (validation,) = fit_options["x"], fit_options["validation_data"]
+    one_call = {
+        "x": positions[: fit_options["batch_size"] * steps],
+        "validation_data": (validation[: fit_options["validation_batch_size"] * steps],),
+    }
+    model.fit(**{**fit_options, **one_call}, epochs=1)
+    assign_arrays(variables, before, "variables")
 
 
 class _Resident:

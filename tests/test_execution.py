@@ -1,0 +1,144 @@
+"""How a step is brought to the device changes its speed and nothing else, and what a device cannot do costs no run."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import devices, run
+from colabcnn.checkpoint import newest_checkpoint
+from colabcnn.data import load_split
+from colabcnn.devices import Execution
+from colabcnn.history import read_history
+from colabcnn.session import compiled_model, fit_options
+from colabcnn.trainer import PlanEpoch, TrainingModel
+from runs import differences
+
+pytestmark = pytest.mark.versions
+
+# 7 steps an epoch, the last one of 4 images: some in one call, with a rest; all in one.
+STEPS = (3, 100)
+
+
+class StopAfterFirst(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 0
+
+
+@pytest.fixture
+def execute(monkeypatch):
+    def execute(steps_per_call, xla=False):
+        monkeypatch.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla))
+
+    return execute
+
+
+def weights_of(run_dir):
+    return newest_checkpoint(run_dir / "checkpoints")[0].arrays["model"]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_experiment, small_options, execute, steps):
+    run(small_experiment, tmp_path / "single", **small_options)
+    execute(steps)
+    result = run(small_experiment, tmp_path / "several", **small_options)
+    assert json.loads((tmp_path / "several" / "run.json").read_text())["starts"][0]["steps_per_call"] == steps
+    single = read_history(tmp_path / "single" / "history.csv")
+    for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(result.history[column], single[column], rtol=1e-3, atol=1e-3)
+    for one, other in zip(weights_of(tmp_path / "single"), weights_of(tmp_path / "several"), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
+    tmp_path, small_experiment, small_options, execute, steps
+):
+    execute(steps)
+    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
+    run(small_experiment, tmp_path / "resumed", **small_options)
+    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+
+
+def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_options, execute, monkeypatch):
+    execute(3)
+    run(small_experiment, tmp_path / "tried", **small_options)
+    monkeypatch.setattr("colabcnn.session.try_out", lambda *arguments: None)
+    run(small_experiment, tmp_path / "untried", **small_options)
+    assert differences(tmp_path / "tried", tmp_path / "untried") == []
+
+
+def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
+    tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
+):
+    run(small_experiment, tmp_path / "plain", **small_options)
+    make = TrainingModel.make_train_function
+
+    def refused(self, force=False):
+        make(self, force)
+        if self.steps_per_call > 1:
+            self.train_function = lambda *arguments: 1 / 0
+
+    monkeypatch.setattr(TrainingModel, "make_train_function", refused)
+    execute(3)
+    run(small_experiment, tmp_path / "refused", **{**small_options, "quiet": False})
+    output = capsys.readouterr().out
+    (line,) = [line for line in output.splitlines() if "failed on this device" in line]
+    assert "3 steps a call" in line
+    assert "division by zero" in line
+    assert json.loads((tmp_path / "refused" / "run.json").read_text())["starts"][0]["steps_per_call"] == 1
+    assert differences(tmp_path / "refused", tmp_path / "plain") == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA")
+def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_options, execute, capsys):
+    execute(3, xla=True)
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "quiet": False})
+    assert "failed on this device" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["xla"] is True
+    assert np.isfinite(result.history["loss"]).all()
+
+
+def test_cpu_takes_one_step_a_call():
+    assert devices.auto_execution() == Execution(1, xla=keras.backend.backend() == "jax")
+
+
+@pytest.mark.parametrize(
+    ("flags", "under_tensorflow"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "mixed_bfloat16"),
+        ("fpu avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("fpu avx2 avx512f avx512_bf16x", "float32"),
+    ],
+)
+def test_cpu_with_bfloat16_instructions_takes_it_under_tensorflow(tmp_path, monkeypatch, flags, under_tensorflow):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    expected = under_tensorflow if keras.backend.backend() == "tensorflow" else "float32"
+    assert devices.auto_precision() == expected
+
+
+def test_cpu_that_tells_nothing_takes_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
+    assert devices.auto_precision() == "float32"
+
+
+def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_experiment):
+    split = load_split("synthetic", train_size=96, val_size=20)
+    model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16")
+    optimizer = model.optimizer
+    optimizer.dynamic_scale.assign(2.0**40)
+    before = [np.array(weight) for weight in model.network.trainable_weights]
+    plan = PlanEpoch(small_experiment, 0, 96)
+    options = {**fit_options(model, {"train_size": 96, "val_size": 20}), "callbacks": [plan]}
+    model.fit(**options, epochs=1)
+    assert float(optimizer.dynamic_scale) == 2.0**34  # Halved at each of six steps.
+    assert int(optimizer.inner_optimizer.iterations) == 0
+    for weight, old in zip(model.network.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(np.array(weight), old)
+    history = model.fit(**options, initial_epoch=1, epochs=8).history
+    assert int(optimizer.inner_optimizer.iterations) > 12
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < history["loss"][0]
