@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,9 +72,15 @@ def load_cifar10(folder=None):
         raise Error(f"{folder} is not a folder; expected the official {FOLDER_NAME} files in it.")
     images = np.empty((60000, 32, 32, 3), dtype=np.uint8)
     labels = np.empty(60000, dtype=np.int64)
-    for index, name in enumerate((*TRAIN_FILES, "test_batch")):
+
+    def read(index, name):
         part = slice(index * 10000, (index + 1) * 10000)
-        images[part], labels[part] = _read_batch(folder / name)
+        planes, labels[part] = _read_batch(folder / name)
+        for channel in range(3):  # Plane by plane: a third of the time of a transposed copy.
+            images[part, ..., channel] = planes[:, channel]
+
+    with ThreadPoolExecutor() as threads:  # Reading, digesting and copying run side by side.
+        list(threads.map(read, range(6), (*TRAIN_FILES, "test_batch")))
     return (images[:50000], labels[:50000]), (images[50000:], labels[50000:])
 
 
@@ -157,7 +164,10 @@ def _stratified(labels, per_class):
 
 
 def _read_batch(path):
-    """Return one official file's images and labels; the files are pickles, so the MD5 comes before the opening."""
+    """Return one official file's images, `(10000, 3, 32, 32) uint8`, and labels.
+
+    The files are pickles, so the MD5 comes before the opening.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -166,7 +176,7 @@ def _read_batch(path):
         ) from None
     _check_md5(path.name, content, f"delete {path.parent} and fetch CIFAR-10 again.")
     batch = pickle.loads(content, encoding="bytes")
-    return batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), batch[b"labels"]
+    return batch[b"data"].reshape(-1, 3, 32, 32), batch[b"labels"]
 
 
 def _check_md5(name, content, advice):

@@ -66,7 +66,7 @@ def test_damaged_file_is_refused_before_it_is_unpickled(official_copy, damage, m
     monkeypatch.setattr(pickle, "loads", lambda content, **options: opened.append(1) or loads(content, **options))
     with pytest.raises(Error, match=r"data_batch_3 is not the official CIFAR-10 file: .* expected 54ebc095"):
         load_cifar10(official_copy)
-    assert len(opened) == 2
+    assert len(opened) == 5  # The others may be, at the same time.
 
 
 class Hostile:
@@ -150,7 +150,9 @@ def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, h
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
     second = load_cifar10()
     assert np.array_equal(first[0][0], second[0][0])
-    assert files_in(home) == sorted(f"datasets/cifar-10-batches-py-target/cifar-10-batches-py/{n}" for n in FILE_MD5)
+    assert files_in(home / "datasets") == sorted(
+        f"/cifar-10-batches-py-target/cifar-10-batches-py/{n}" for n in FILE_MD5
+    )
 
 
 def test_download_is_kept_on_drive_and_taken_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
