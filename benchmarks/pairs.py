@@ -6,7 +6,7 @@ import time
 
 
 def compare(name, first, name_of_second, second, *, images, pairs=7):
-    """Run `first` and `second` in turn, print every pair, and return the median ratio of their throughputs.
+    """Run `first` and `second` in turn, print every pair, and compare their throughputs.
 
     Args:
         name: what `first` is.
@@ -15,6 +15,9 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
         second: callable, likewise.
         images: how many images one call works through.
         pairs: how many pairs count.
+
+    Returns:
+        A dict of `ratio` (the median), `ratios`, and `first` and `second`, the median speeds.
     """
     for function in (first, second):
         function()
@@ -33,8 +36,9 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
         ratios.append(seconds[1] / seconds[0])
         print(f"  pair {pair + 1}: {speeds[0][-1]:.1f} / {speeds[1][-1]:.1f} = {ratios[-1]:.3f}", flush=True)
     ratio = statistics.median(ratios)
-    print(f"  medians: {statistics.median(speeds[0]):.1f} / {statistics.median(speeds[1]):.1f}; ratio {ratio:.3f}")
-    return ratio
+    first, second = map(statistics.median, speeds)
+    print(f"  medians: {first:.1f} / {second:.1f}; ratio {ratio:.3f}")
+    return {"ratio": ratio, "ratios": ratios, "first": first, "second": second}
 
 
 def describe():

@@ -104,6 +104,20 @@ def auto_execution():
     return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
 
 
+def keep_compilations():
+    """Under JAX, keep what XLA compiles in the user's cache folder, unless JAX was told where: the next start takes it.
+
+    Compiling takes a minute on a CPU or a GPU, and the same program comes at every start.
+    """
+    if backend() != "jax":
+        return
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
+
+
 def versions():
     """Return the versions that can change a run's last bits, by package name."""
     packages = ("colabcnn", "keras", "numpy", *(("jax", "jaxlib") if backend() == "jax" else ("tensorflow",)))

@@ -115,6 +115,7 @@ def run(
     if precision != "auto" and precision not in PRECISIONS:
         raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
     given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout, "data": data_name(data)}
+    devices.keep_compilations()
     progress = ProgressLine(quiet)
     folder = run_folder(run_dir)
     folder.create()

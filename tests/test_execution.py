@@ -1,5 +1,6 @@
 """How a step is brought to the device changes its speed and nothing else, and what a device cannot do costs no run."""
 
+import importlib.util
 import json
 
 import keras
@@ -142,3 +143,16 @@ def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_
     assert int(optimizer.inner_optimizer.iterations) > 12
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.parametrize("own", [False, True])
+def test_jax_keeps_what_it_compiled_for_the_next_start(tmp_path, run_cli, own):
+    environment = {"KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own") if own else ""
+    size = ("--data", "synthetic", "--train-size", "20", "--val-size", "20", "--epochs", "1", "--quiet")
+    done = run_cli("train", "06_final", "--run-dir", tmp_path / "run", *size, env=environment)
+    assert done.returncode == 0, done.stderr
+    kept = tmp_path / "own" if own else tmp_path / "cache" / "colabcnn" / "jax"
+    assert any(kept.iterdir())
+    assert own != (tmp_path / "cache").exists()
