@@ -125,6 +125,9 @@ def _parser():
     train.add_argument(
         "--start-over", action="store_true", help="set the run that is there aside, into set-aside-<n>, and begin anew"
     )
+    train.add_argument(
+        "--profile", metavar="DIR", help="write a trace of ten steps there, for TensorBoard, under JAX for Perfetto too"
+    )
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     status = _verb(subparsers, "status", verbs.status, "how a run stands, by its newest checkpoint")

@@ -113,7 +113,7 @@ def keep_compilations():
         return
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if not jax.config.jax_compilation_cache_dir:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
 

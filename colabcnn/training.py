@@ -18,6 +18,7 @@ from colabcnn.lock import Lock
 from colabcnn.long_run import LongRunGuard
 from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
+from colabcnn.profiling import ProfileSteps
 from colabcnn.progress import ProgressLine
 from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive, without_unbegun
 from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
@@ -61,6 +62,7 @@ def run(
     start_over=False,
     allow_long=False,
     callbacks=(),
+    profile=None,
     quiet=False,
 ):
     """Train an experiment in a folder; called again on the same folder, go on with the same run.
@@ -92,6 +94,8 @@ def run(
         allow_long: train even where, on a CPU, more than 40 hours are left; otherwise that stops after the first steps,
             with what would fit.
         callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network.
+        profile: a folder for a trace of ten calls of the compiled step, which TensorBoard opens, under JAX Perfetto
+            too; None takes none.
         quiet: print nothing.
 
     Returns:
@@ -165,6 +169,12 @@ def run(
             check_same_run(folder, saved.run, run)
         set_aside_unusable(folder, saved, progress.say)
         deadline = began + hours * 3600 if hours else None
+        if not allow_long and devices.is_cpu():
+            callbacks = (*callbacks, LongRunGuard(run, experiment.batch_size, hours))
+        if profile is not None:
+            profiler = ProfileSteps(profile, progress.say)
+            stack.callback(profiler.close)
+            callbacks = (*callbacks, profiler)
         try:
             reason = train_session(
                 folder,
@@ -175,7 +185,7 @@ def run(
                 deadline=deadline,
                 checkpoint_minutes=checkpoint_minutes,
                 delivery=delivery,
-                callbacks=callbacks if allow_long else (*callbacks, *_guards(run, experiment, hours)),
+                callbacks=callbacks,
                 interruption=interruption,
                 progress=progress,
             )
@@ -184,10 +194,6 @@ def run(
             if delivery and delivery.begun:
                 left = FINISH_SECONDS if deadline is None else min(FINISH_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
-
-
-def _guards(run, experiment, hours):
-    return [LongRunGuard(run, experiment.batch_size, hours)] if devices.is_cpu() else []
 
 
 def _finish(folder, checkpoint, epochs, reason=None):

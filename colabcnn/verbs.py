@@ -70,6 +70,7 @@ def train(options):
         drive_folder=options.drive_folder,
         drive_minutes=options.drive_minutes,
         start_over=options.start_over,
+        profile=options.profile,
         allow_long=True,  # Whoever types a command sees its progress line, and can stop it.
         quiet=options.quiet,
     )

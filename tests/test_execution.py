@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -147,12 +150,17 @@ def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 @pytest.mark.parametrize("own", [False, True])
-def test_jax_keeps_what_it_compiled_for_the_next_start(tmp_path, run_cli, own):
-    environment = {"KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+def test_jax_keeps_what_it_compiled_for_the_next_start(tmp_path, own):
+    code = """
+from dataclasses import replace
+from colabcnn import ABLATIONS, run
+small = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8))
+run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=True)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own") if own else ""
-    size = ("--data", "synthetic", "--train-size", "20", "--val-size", "20", "--epochs", "1", "--quiet")
-    done = run_cli("train", "06_final", "--run-dir", tmp_path / "run", *size, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kept = tmp_path / "own" if own else tmp_path / "cache" / "colabcnn" / "jax"
     assert any(kept.iterdir())
-    assert own != (tmp_path / "cache").exists()
+    assert own != (tmp_path / "cache" / "colabcnn").exists()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, evaluate, load_model, run, status
+from colabcnn import Error, devices, evaluate, load_model, run, status
 from colabcnn.checkpoint import newest_checkpoint
 from colabcnn.history import COLUMNS, read_history
 
@@ -43,7 +43,7 @@ def test_folder_holds_what_the_readme_says(finished):
     assert names == {"run.json", "history.csv", "checkpoints", "curves.png", "model.keras"}
     recorded = json.loads((folder / "run.json").read_text())
     assert (recorded["seed"], recorded["train_size"], recorded["val_size"]) == (0, 100, 40)
-    assert recorded["precision"] == "float32"
+    assert recorded["precision"] == devices.auto_precision()
     (start,) = recorded["starts"]
     assert (start["first_epoch"], start["last_epoch"], start["ended"]) == (1, 3, "all 3 epochs are done")
     assert start["versions"]["keras"] == keras.__version__
