@@ -5,6 +5,7 @@ there, and no archive can unpack to more than it is. Whoever reads one believes 
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -14,7 +15,6 @@ import zipfile
 
 from colabcnn.checkpoint_files import is_checkpoint_name
 from colabcnn.errors import Error
-from colabcnn.storage import write_atomically
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -33,19 +33,11 @@ _BLOCK = 1 << 20
 _NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
 
 
-def write_archive(path, files):
-    """Write an archive, whole or not at all.
+def pack(files):
+    """Return an archive, an `io.BytesIO`.
 
     Args:
-        path: the file; its folder exists.
-        files: dict from a name in the archive to the file's bytes.
-
-    Returns:
-        `(sha256, size)` of the archive: hex, bytes. The same files give the same ones.
-
-    Raises:
-        Error: it would not be opened again.
-        OSError: the disk's own.
+        files: dict from a name in the archive to the file's bytes; the same files give the same archive.
     """
     digests = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)} for name, content in files.items()
@@ -57,11 +49,7 @@ def write_archive(path, files):
             entry = zipfile.ZipInfo(name)  # Dated 1980, so that the bytes tell nothing of when.
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             archive.writestr(entry, content)
-    for _ in _verified(memory):
-        pass
-    content = memory.getbuffer()
-    write_atomically(path, content)
-    return hashlib.sha256(content).hexdigest(), len(content)
+    return memory
 
 
 def unpack(file, folder):
@@ -163,7 +151,7 @@ def _entries(file, told):
     end = file.read()
     locator, end = end[:-_END_BYTES], end[-_END_BYTES:]
     if not start.startswith(b"PK\x03\x04"):
-        raise Error(f"{told} is no archive of a run, but {_kind(start)}.")
+        raise Error(f"{told} is no zip, but {_kind(start)}.")
     if not end.startswith(_END) or len(end) < _END_BYTES:
         raise Error(f"{told} is cut: its {size:,} bytes do not end as a zip does. Bring it again.")
     directory_bytes, directory_at = struct.unpack("<LL", end[12:20])
@@ -190,7 +178,7 @@ def _kind(start):
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<")):
         return "a web page: the link leads to a page about the file, or to a sign-in. Give the link of the file itself"
-    return "something else: give the link of a file that `python -m colabcnn export` wrote" if start else "empty"
+    return "something else; expected a file that `python -m colabcnn export` wrote" if start else "empty"
 
 
 def _shown(name):
@@ -205,3 +193,7 @@ def _readable(told):
         yield
     except _NO_ZIP as error:
         raise Error(f"{told} is cut or altered: {_shown(str(error))}.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # A place before the file's beginning or past all ends.
+            raise
+        raise Error(f"{told} is altered: its directory leads out of it.") from None

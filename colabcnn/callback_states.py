@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from colabcnn.errors import Error
 from colabcnn.variables import as_arrays
 
 _STATES = {
@@ -42,7 +43,17 @@ def restore_states(callbacks, states, arrays, goes_on):
 
     Returns:
         The names of the classes of stock callbacks for which nothing was saved: they begin anew.
+
+    Raises:
+        Error: the states are not what `save_states` returns; a checkpoint may be a stranger's.
     """
+    try:
+        return _restore_states(callbacks, states, arrays, goes_on)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
+
+
+def _restore_states(callbacks, states, arrays, goes_on):
     waiting, without = list(states), []
     for callback in callbacks:
         if kind := _stock_class(callback):
@@ -51,8 +62,9 @@ def restore_states(callbacks, states, arrays, goes_on):
                 without.append(kind.__name__)
                 continue
             waiting.remove(state)
-            for field, value in state["values"].items():
-                setattr(callback, field, _decode(value, arrays))
+            # These fields and no others, such as the path that ModelCheckpoint writes to.
+            for field in _STATES[kind]:
+                setattr(callback, field, _decode(state["values"][field], arrays))
             if goes_on and kind is keras.callbacks.EarlyStopping:
                 callback.stopped_epoch = 0  # It ended the run before that is extended now.
     return without

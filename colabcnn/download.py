@@ -1,6 +1,7 @@
 """Bring a file from a URL or from Google Drive, through gdown."""
 
 import hashlib
+import inspect
 import re
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,7 @@ from colabcnn.storage import DISK_ERRORS
 _DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 _DRIVE_ID = re.compile(r"[-\w]{20,100}", re.ASCII)
 _DRIVE_PATH = re.compile(r"/file/(?:u/\d+/)?d/([-\w]+)", re.ASCII)
+TIMEOUT_SECONDS = 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,7 +29,10 @@ def source_and_digest(source, sha256=None):
     if not isinstance(source, str):
         raise Error(f"the source is {source!r}; expected a URL or the id of a file on Google Drive, a str.")
     source, _, fragment = source.strip().partition("#")
-    told = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
+    kind, _, told = fragment.partition("=")
+    if fragment and kind.lower() != "sha256":
+        raise Error(f"the link ends in {'#' + fragment!r}; expected #sha256= and the digest, or nothing.")
+    told = told if fragment else None
     for digest in (sha256, told):
         if digest is not None and not (isinstance(digest, str) and _SHA256.fullmatch(digest.strip().lower())):
             raise Error(f"sha256 is {digest!r}; expected 64 hexadecimal digits, as `export` prints them.")
@@ -78,7 +83,9 @@ def download(source, file, *, quiet=False):
     where = {"url": source} if "://" in source else {"id": source}
     try:
         # No cookies: nothing is left in the user's home, and nothing that lies there decides what is brought.
-        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)
+        gdown.download(
+            output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where, **_timeout()
+        )
     except Error:
         raise
     except Exception as error:  # gdown's, requests', and what either stumbles over.
@@ -89,6 +96,13 @@ def download(source, file, *, quiet=False):
         raise Error(f"{source} could not be downloaded: {_reason(error)}") from None
     file.flush()
     return writer.sha256.hexdigest()
+
+
+def _timeout():
+    """Return gdown's option for a server that falls silent, which gdown 5 does not have: there Ctrl-C ends the wait."""
+    import gdown
+
+    return {"timeout": TIMEOUT_SECONDS} if "timeout" in inspect.signature(gdown.download).parameters else {}
 
 
 def _reason(error):

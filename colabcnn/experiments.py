@@ -1,5 +1,6 @@
 """The article's six experiments, each made from an earlier one by what the article changed."""
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 
@@ -7,6 +8,9 @@ from colabcnn.errors import Error
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
+_NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Experiment:
     A variant of your own is `dataclasses.replace(ABLATIONS["06_final"], name="my_variant", dropout=0.3)`.
 
     Args:
-        name: what the run is called: a file name without a slash; a variant takes a name of its own.
+        name: what the run is called, and its folder: letters, digits and " _.,+=-", 100 at most and no such sign first;
+            a variant takes a name of its own.
         kernel_sizes: the kernel of each convolution in a set, in order; no padding, so each takes `kernel - 1` pixels.
         filters: the number of filters in each set.
         dropout: rate at the end of each set, fraction in [0, 1); 0 leaves the layer out.
@@ -99,8 +104,10 @@ class Experiment:
     reported: Reported = Reported()
 
     def __post_init__(self):
-        if not isinstance(self.name, str) or not self.name or "/" in self.name or self.name.startswith("."):
-            raise Error(f"name is {self.name!r}; expected a file name, such as 'my_variant'.")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or len(self.name.encode()) > 200:
+            raise Error(
+                f"name is {self.name!r:.200}; expected up to 100 letters, digits and ' _.,+=-', such as 'my_variant'."
+            )
         for field in ("kernel_sizes", "filters"):
             value = getattr(self, field)
             if not isinstance(value, (tuple, list)) or not value or not all(_is_count(v) for v in value):
@@ -130,6 +137,17 @@ class Experiment:
         """Return what a resumed run must match, as JSON types: all fields but `epochs` and `reported`."""
         settings = {key: value for key, value in asdict(self).items() if key not in ("epochs", "reported")}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+    def parameter_count(self):
+        """Return the number of the network's parameters, BatchNorm's moving statistics included, as Keras counts."""
+        count, channels, size = 0, 3, IMAGE_SIZE
+        for number, filters in enumerate(self.filters):
+            for kernel_size in self.kernel_sizes:
+                count += (channels * kernel_size**2 + 1) * filters + 4 * filters
+                channels, size = filters, size - kernel_size + 1
+            if number == 0 and len(self.filters) > 1:
+                size //= 2
+        return count + (channels * size**2 + 1) * NUM_CLASSES
 
     @classmethod
     def from_settings(cls, settings):

@@ -53,7 +53,7 @@ def read_history(path):
                     ) from None
                 for column, value in zip(COLUMNS, values, strict=True):
                     history[column].append(value)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise Error(f"{path} cannot be read ({reason}); expected the folder of a run with a history.") from None
     return history

@@ -7,8 +7,6 @@ import numpy as np
 
 from colabcnn.experiments import IMAGE_SIZE, NUM_CLASSES
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
 
 def build_model(experiment, *, seed=0, precision="float32"):
     """Build an experiment's network.

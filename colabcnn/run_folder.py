@@ -11,6 +11,8 @@ from colabcnn.errors import Error
 from colabcnn.history import best_epoch, empty_history, read_history
 from colabcnn.storage import remove_partials, write_atomically
 
+# Beside a run that was handed on: its archive's digest, its files' digests, and where it came from.
+FETCHED = "fetched.json"
 # What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
 FINGERPRINT = ("experiment", "seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
 

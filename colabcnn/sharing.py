@@ -1,84 +1,94 @@
 """Hand a run on as one file, and take one that somebody else handed on."""
 
+import hashlib
 import json
-import math
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from colabcnn.archive import CHECKPOINTS, unpack, write_archive
+from colabcnn.archive import CHECKPOINTS, pack, unpack
 from colabcnn.checkpoint_files import read_verified
 from colabcnn.download import download, source_and_digest
 from colabcnn.errors import Error
-from colabcnn.experiments import Experiment
 from colabcnn.history import best_epoch, history_text, read_history
 from colabcnn.lock import Lock
-from colabcnn.run_folder import RunFolder, open_run
-from colabcnn.storage import DISK_ERRORS, write_atomically
+from colabcnn.run_checks import check_run
+from colabcnn.run_folder import FETCHED, RunFolder, open_run, run_folder
+from colabcnn.storage import set_aside, write_atomically
 
-# Beside a run that was fetched: its archive's digest, and where that came from.
-RECORD = "fetched.json"
 _UNPACKING = ".unpacking-"
-_NAME = re.compile(r"\w[\w.+-]{0,99}")
-_MAX_SEED = 2**63
 
 
 def export(run_dir, path=None, checkpoint=False, *, quiet=False):
-    """Pack a run into one file, to be handed on.
+    """Pack a run into one file, to be handed on; nothing in the run's folder changes.
 
     Args:
         run_dir: the run's folder; of a run that still goes, the newest checkpoint's state.
         path: the file, `*.zip`, or a folder for `<name>-seed-<seed>.zip`, made if missing; None takes the run's folder.
-        checkpoint: pack also the newest checkpoint, with which training can go on (four times the size).
+        checkpoint: pack also the newest checkpoint, with which training can go on (five times the size).
         quiet: do not say how to share it.
 
     Returns:
-        The archive's SHA-256, hex. The same run gives the same bytes.
+        The archive's SHA-256, hex. The same run gives the same bytes with the same versions of Keras and Matplotlib.
 
     Raises:
         Error: there is no run in that folder, or no checkpoint of it; nothing can be written at `path`.
     """
     folder, saved = open_run(run_dir)
-    path = Path(folder.path if path is None else path).expanduser()
-    if path.suffix != ".zip":
+    path = folder.path if path is None else run_folder(path).path
+    if path.suffix.lower() != ".zip":
         path = path / f"{saved.run['experiment']['name']}-seed-{saved.run['seed']}.zip"
-    files = {}
-    if checkpoint and saved.checkpoint is None:
-        raise Error(f"{folder.path} has no checkpoint to go on from; export it without.")
-    if checkpoint:
-        files[CHECKPOINTS + saved.checkpoint.name] = read_verified(folder.checkpoints / saved.checkpoint.name)
-    if saved.checkpoint:
-        from colabcnn.evaluation import write_model
-
-        write_model(folder, saved.checkpoint)
-        history = saved.checkpoint.metadata["history"]
-    elif folder.model_keras.exists():
-        history = read_history(folder.history_csv)
-    else:
-        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
-    if not folder.curves_png.exists():
-        from colabcnn.plots import save_curves
-
-        save_curves(folder.path, folder.curves_png)
-    files |= {
-        "run.json": (json.dumps(saved.run, indent=1) + "\n").encode(),
-        "history.csv": history_text(history).encode(),
-        "curves.png": folder.curves_png.read_bytes(),
-        "model.keras": folder.model_keras.read_bytes(),
-    }
+    packed = pack(_files_of(folder, saved, checkpoint))
+    # What could not be fetched again is not handed on.
+    with tempfile.TemporaryDirectory() as elsewhere:
+        unpack(packed, Path(elsewhere))
+        check_run(RunFolder(Path(elsewhere)))
+    content = packed.getbuffer()
+    sha256 = hashlib.sha256(content).hexdigest()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sha256, size = write_archive(path, files)
+        # The same file stays the same file: its link and its digest may have been sent already.
+        if not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
     except OSError as error:
         raise Error(f"{path} cannot be written ({error.strerror}); make room, or choose another file.") from None
     if not quiet:
         print(
-            f"{path}, {size / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, to Google Drive for one, let "
-            f"everyone with the link see it, and send link and digest. They call colabcnn.fetch('LINK#sha256={sha256}')"
+            f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, to Google Drive for one, "
+            "let everyone with the link see it, and send link and digest. "
+            f"They call colabcnn.fetch('LINK#sha256={sha256}')"
         )
     return sha256
+
+
+def _files_of(folder, saved, checkpoint):
+    """Return the files that an archive of a run, a `Saved`, holds: a dict from name to bytes."""
+    files = {}
+    if saved.checkpoint:
+        from colabcnn.evaluation import model_bytes
+
+        history = saved.checkpoint.metadata["history"]
+        files["model.keras"] = model_bytes(saved.checkpoint.metadata["run"], saved.checkpoint.arrays["best"])
+    elif folder.model_keras.exists():
+        history = read_history(folder.history_csv)
+        files["model.keras"] = folder.model_keras.read_bytes()
+    else:
+        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
+    if checkpoint:
+        if saved.checkpoint is None:
+            raise Error(f"{folder.path} has no checkpoint to go on from; export it without.")
+        name = saved.checkpoint.name
+        files[CHECKPOINTS + name] = read_verified(folder.checkpoints / name)
+    if folder.curves_png.exists():
+        files["curves.png"] = folder.curves_png.read_bytes()
+    else:
+        from colabcnn.plots import plot_curves, png_of
+
+        files["curves.png"] = png_of(plot_curves(folder.path))
+    files["history.csv"] = history_text(history).encode()
+    files["run.json"] = (json.dumps(saved.run, indent=1) + "\n").encode()
+    return files
 
 
 def fetch(source, sha256=None, folder="fetched", *, quiet=False):
@@ -102,11 +112,12 @@ def fetch(source, sha256=None, folder="fetched", *, quiet=False):
             Nothing of it stays.
     """
     source, sha256 = source_and_digest(source, sha256)
-    folder = Path(folder).expanduser()
+    folder = run_folder(folder).path
     say = (lambda text: None) if quiet else print
     if run_dir := _fetched_before(folder, source, sha256):
-        say(f"{run_dir} is there already; nothing was downloaded.")
+        say(f"{run_dir} is there already; nothing was downloaded. To bring it anew, move that folder away.")
         return run_dir
+    say(f"Bringing {source} ...")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with Lock(folder, doing="fetched into"):
@@ -120,28 +131,45 @@ def fetch(source, sha256=None, folder="fetched", *, quiet=False):
                 run_dir = _unpacked(file, folder, source, found)
     except Error as error:
         raise Error(f"{error} Nothing of it was kept.") from None
-    except OSError as error:
-        if error.errno not in DISK_ERRORS and not isinstance(error, (FileExistsError, NotADirectoryError)):
-            raise
-        raise Error(f"{folder}: {error.strerror}. Nothing was kept; make room, or choose another folder.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Error(f"{folder}: {reason}. Nothing was kept; make room, or choose another folder.") from None
     _say_what_came(run_dir, found, sha256, say)
     return run_dir
 
 
 def _fetched_before(folder, source, sha256):
-    """Return the folder of the run with this digest, or without one, of the run from there; None where none is."""
-    for path in sorted(folder.glob(f"*/seed-*/{RECORD}")):
+    """Return the folder of the run with this digest, or without one, of the newest run from there; or None.
+
+    Only if it is whole, or was trained on since.
+    """
+    found = []
+    for path in folder.glob(f"*/seed-*/{FETCHED}"):
         record = _read_record(path)
-        if record and (record["sha256"] == sha256 if sha256 else source in record["sources"]):
-            return path.parent
-    return None
+        wanted = record and (record["sha256"] == sha256 if sha256 else source in record["sources"])
+        if wanted and _is_whole_or_trained_on(path.parent, record):
+            found.append((path.stat().st_mtime, path.parent))
+    return max(found)[1] if found else None
 
 
 def _read_record(path):
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {"sha256": record["sha256"], "sources": list(record["sources"])}
+        return {"sha256": record["sha256"], "sources": list(record["sources"]), "files": dict(record["files"])}
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_whole_or_trained_on(run_dir, record):
+    digests = {name: _sha256_of(run_dir / name) for name in record["files"]}
+    differing = {name for name, sha256 in record["files"].items() if digests[name] != sha256}
+    return not differing or ("run.json" in differing and digests["run.json"] is not None)
+
+
+def _sha256_of(path):
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
         return None
 
 
@@ -150,48 +178,27 @@ def _unpacked(file, folder, source, sha256):
     unpacked = Path(tempfile.mkdtemp(prefix=_UNPACKING, dir=folder))
     try:
         unpack(file, unpacked)
-        run = _checked_run(RunFolder(unpacked))
+        run = check_run(RunFolder(unpacked))
         target = folder / run["experiment"]["name"] / f"seed-{run['seed']}-{sha256[:8]}"
-        record = _read_record(target / RECORD) or {"sha256": sha256, "sources": []}
-        record["sources"].append(source)
-        if not (target / RECORD).exists():
-            write_atomically(unpacked / RECORD, json.dumps(record) + "\n")
-            target.parent.mkdir(exist_ok=True)
-            unpacked.chmod(0o755)
-            try:
-                os.rename(unpacked, target)
-            except OSError:
-                raise Error(f"{target} is in the way; move it.") from None
-        else:  # The same archive, from another place.
-            write_atomically(target / RECORD, json.dumps(record) + "\n")
+        there = _read_record(target / FETCHED)
+        if target.exists() and (there is None or there["sha256"] != sha256):
+            raise Error(f"{target} holds something else; move it away.")
+        if there and _is_whole_or_trained_on(target, there):  # The same archive, from another place.
+            there["sources"].append(source)
+            write_atomically(target / FETCHED, json.dumps(there) + "\n")
+            return target
+        files = [path for path in unpacked.rglob("*") if path.is_file()]
+        digests = {str(path.relative_to(unpacked)): _sha256_of(path) for path in files}
+        record = {"sha256": sha256, "sources": [source], "files": digests}
+        write_atomically(unpacked / FETCHED, json.dumps(record) + "\n")
+        unpacked.chmod(0o755)
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            set_aside(target.parent, [target])
+        os.rename(unpacked, target)
         return target
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-
-
-def _checked_run(folder):
-    """Return what a stranger's `run.json` holds, after seeing that it and the history are what this library writes."""
-    try:
-        run = folder.read_run()
-        experiment = Experiment.from_settings(run["experiment"])
-        seed, epochs, counts = run["seed"], run["epochs"], (run["train_size"], run["val_size"], run["holdout"])
-        devices = [(start["device"], start["first_epoch"], start["time"]) for start in run["starts"]]
-    except (Error, AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        raise Error("the archive's run.json does not describe a run of this version; update colabcnn.") from None
-    if not (
-        _NAME.fullmatch(experiment.name)
-        and all(type(count) is int and 0 <= count < _MAX_SEED for count in (seed, epochs, *counts))
-        and all((type(d), type(first), type(t)) == (str, int, str) for d, first, t in devices)
-        and all(isinstance(run[field], str) for field in ("data", "data_sha256", "precision"))
-    ):
-        raise Error("the archive's run.json does not describe a run; it was not made by `export`.")
-    history = read_history(folder.history_csv)
-    numbers = [value for column in history.values() for value in column]
-    if history["epoch"] != list(range(1, len(history["epoch"]) + 1)) or not all(map(math.isfinite, numbers)):
-        raise Error("the archive's history.csv is not that of a run: its epochs are not counted from 1, or not finite.")
-    if not numbers:
-        raise Error("the archive's history.csv has no epoch.")
-    return run
 
 
 def _say_what_came(run_dir, found, given, say):

@@ -10,6 +10,7 @@ from colabcnn.errors import Error
 from colabcnn.experiments import ABLATIONS, find_experiment
 from colabcnn.history import best_epoch, read_history
 from colabcnn.plots import COLOURS, Picture, plot_curves, save_figure
+from colabcnn.run_folder import FETCHED
 from colabcnn.views import article_views
 
 COLUMNS = ("experiment", "the article reports", "last epoch", "best", "epochs", "seconds an epoch", "on")
@@ -63,7 +64,8 @@ def find_runs(*folders, name=None, trained=False):
     """
     runs = _runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
-    return sorted(filter(_has_weights, found) if trained else found, key=_is_shipped)
+    found = filter(_has_weights, found) if trained else found
+    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / FETCHED).exists()))
 
 
 def _has_weights(run_dir):
@@ -102,10 +104,11 @@ def _runs_by_name(folders):
     for folder in filter(None, folders):
         for path in Path(folder).glob("*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
-            found.setdefault((name, len(seed), seed, _is_shipped(path)), path.parent)
+            fetched = (path.parent / FETCHED).exists()  # Behind one's own.
+            found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
     runs = {}
     for key in sorted(found):
-        runs.setdefault(key[0], []).append(found[key])
+        runs.setdefault(key[1], []).append(found[key])
     return runs
 
 
@@ -155,12 +158,13 @@ def _measured(run_dir):
     if not accuracies:
         return "no epoch is done yet", "", "", "", ""
     devices = list(dict.fromkeys(start["device"] for start in run["starts"]))
+    fetched = ", handed on by somebody" if (run_dir / FETCHED).exists() else ""
     return (
         f"{accuracies[-1]:.4f}",
         f"{accuracies[best - 1]:.4f} (epoch {best})",
         f"{len(accuracies)} of {run['epochs']}",
         f"{statistics.median(_undisturbed(history, run)):.0f}",
-        f"{'; '.join(devices)}, {run['precision']}, seed {run['seed']}",
+        f"{'; '.join(devices)}, {run['precision']}, seed {run['seed']}{fetched}",
     )
 
 

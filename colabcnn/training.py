@@ -11,17 +11,16 @@ from colabcnn.data import data_name, load_split
 from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import write_model
-from colabcnn.experiments import find_experiment
+from colabcnn.experiments import PRECISIONS, find_experiment
 from colabcnn.history import write_history
 from colabcnn.interruption import Interruption
 from colabcnn.lock import Lock
 from colabcnn.long_run import LongRunGuard
-from colabcnn.model import PRECISIONS
 from colabcnn.plots import save_curves
 from colabcnn.profiling import ProfileSteps
 from colabcnn.progress import ProgressLine
 from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive, without_unbegun
-from colabcnn.run_folder import check_same_run, fingerprint, read_saved, run_folder
+from colabcnn.run_folder import FETCHED, check_same_run, fingerprint, read_saved, run_folder
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS
 
@@ -137,6 +136,11 @@ def run(
         if start_over:
             set_run_aside(folder, delivery, progress.say)
         saved = read_saved(folder)
+        if (folder.path / FETCHED).exists() and saved.checkpoint is None:
+            raise Error(
+                f"{folder.path} was handed on without its checkpoint: there is nothing to go on from. Ask for one "
+                "exported with --checkpoint, or give another folder."
+            )
         given |= {"train_size": train_size, "val_size": val_size, "precision": precision}
         left_open = {"train_size": None, "val_size": None, "precision": "auto"}
         known = [field for field, value in given.items() if value != left_open.get(field, ...)]

@@ -5,6 +5,7 @@ What is slow to import is imported by the verb that needs it.
 
 import json
 import os
+import shlex
 import sys
 import time
 
@@ -88,7 +89,7 @@ def _report(result):
         f"{accuracies[best - 1]:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
     )
     if result.complete:
-        print(f"To hand it on: python -m colabcnn export {result.run_dir} -o FILE.zip")
+        print(f"To hand it on: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.zip")
     else:
         print("The same command goes on with this run.")
 

@@ -108,3 +108,10 @@ def test_variant_needs_a_name_of_its_own():
     assert find_experiment(mine) is mine
     with pytest.raises(Error, match="06_final"):
         find_experiment("six")
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_parameters_are_counted_without_building_the_network(name):
+    from colabcnn import build_model
+
+    assert ABLATIONS[name].parameter_count() == build_model(ABLATIONS[name]).count_params()

@@ -112,11 +112,11 @@ def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
         ({"val_size": 30}, "val_size is 40, now given 30"),
         ({"holdout": 20}, "holdout is 0, now given 20"),
         ({"data": "cifar10"}, "data is 'synthetic', now given 'cifar10'"),
-        ({"precision": "mixed_bfloat16"}, "precision is 'float32', now given 'mixed_bfloat16'"),
+        ({"precision": "mixed_float16"}, "precision is 'float32', now given 'mixed_float16'"),
     ],
 )
 def test_fault_25_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
-    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "precision": "float32"})
     before = (tmp_path / "history.csv").read_bytes()
     with pytest.raises(Error, match=message):
         run(small_experiment, tmp_path, **{**small_options, **change})

@@ -14,12 +14,14 @@ import warnings
 import zipfile
 from dataclasses import replace
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import colabcnn
 from colabcnn import ABLATIONS, Error, download, export, fetch, find_runs, load_model, predict, run, status
+from colabcnn.checkpoint import newest_checkpoint, write_checkpoint
 from file_server import QUOTA, SIGN_IN, FileServer
 from runs import differences
 
@@ -202,11 +204,16 @@ def test_same_archive_from_another_place_is_the_same_run(archive, tmp_path, serv
     assert server.requests == []
 
 
-@pytest.mark.parametrize("where", ["beside", "behind"])
+def test_two_digests_that_differ_are_refused(tmp_path):
+    refused(tmp_path / "fetched", f"{DRIVE_ID}#sha256=" + "0" * 64, "another SHA-256", sha256="1" * 64)
+
+
+@pytest.mark.parametrize("where", ["beside", "behind", "in capitals"])
 def test_fault_30_wrong_digest_is_refused_before_anything_is_unpacked(archive, tmp_path, offered, monkeypatch, where):
     monkeypatch.setattr("colabcnn.sharing.unpack", lambda *arguments: pytest.fail("it was unpacked"))
     url, digest = offered(archive), "0" * 64
-    source, options = (url, {"sha256": digest}) if where == "beside" else (f"{url}#sha256={digest}", {})
+    key = "SHA256" if where == "in capitals" else "sha256"
+    source, options = (url, {"sha256": digest}) if where == "beside" else (f"{url}#{key}={digest}", {})
     refused(tmp_path / "fetched", source, hashlib.sha256(archive).hexdigest(), "expected 0000", **options)
 
 
@@ -226,6 +233,8 @@ def test_right_digest_is_said_to_be_the_given_one(archive, tmp_path, offered, ca
         (7, "expected a URL"),
         ("https://drive.google.com/drive/folders/1AbCdEfGhIjKlMnOpQrStUvWxYz012345", "no link to a file"),
         (f"{DRIVE_ID}#sha256=12", "64 hexadecimal digits"),
+        (f"{DRIVE_ID}#sha256:" + "0" * 64, "expected #sha256="),
+        (f"{DRIVE_ID}#digest=" + "0" * 64, "expected #sha256="),
     ],
 )
 def test_source_that_is_none_is_refused(tmp_path, source, words):
@@ -348,6 +357,35 @@ def with_overlap(archive):
     return bytes(content)
 
 
+def with_far_offset(archive):
+    """Say in the directory that a file begins behind the archive's end."""
+    content = bytearray(archive)
+    struct.pack_into("<L", content, directory_of(archive)[2] + 42, 0xFFFFFFFE)
+    return bytes(content)
+
+
+def with_flag(archive, flag):
+    content = bytearray(archive)
+    content[directory_of(archive)[2] + 8] |= flag
+    return bytes(content)
+
+
+def altered_experiment(archive, **fields):
+    return altered_run(archive, experiment={**json.loads(files_of(archive)["run.json"])["experiment"], **fields})
+
+
+def started_on(archive, **fields):
+    (start,) = json.loads(files_of(archive)["run.json"])["starts"]
+    return altered_run(archive, starts=[{**start, **fields}])
+
+
+def with_history(archive, *values):
+    """Replace the history by one row, in which a value gives way to another, by one of a value, or by none."""
+    header = files_of(archive)["history.csv"].splitlines()[0] + b"\n"
+    row = b"1,2.5,0.5,2.5,0.5,0.001,1.0\n".replace(*values) if len(values) == 2 else b"".join(values)
+    return zipped([*{**files_of(archive), "history.csv": header + row}.items()])
+
+
 def altered_run(archive, **fields):
     files = files_of(archive)
     files["run.json"] = json.dumps({**json.loads(files["run.json"]), **fields}).encode()
@@ -392,7 +430,7 @@ HOSTILE = {
     "sizes that lie": (with_lying_sizes, "more than its own"),
     "files in one place": (with_overlap, "cut or altered"),
     "60,000 files": (lambda a: zipped([(f"{n}", b"") for n in range(60_000)]), "more files than a run has"),
-    "something before it": (lambda a: b"#!/bin/sh\n" + a, "no archive of a run"),
+    "something before it": (lambda a: b"#!/bin/sh\n" + a, "no zip"),
     "something behind it": (lambda a: a + b"x", "cut"),
     "nothing": (lambda a: b"", "empty"),
     "cut": (lambda a: a[:-1000], "is cut"),
@@ -405,10 +443,32 @@ HOSTILE = {
     "manifest that is long": (lambda a: zipped([*files_of(a).items()], manifest=b" " * (1 << 20)), "too long"),
     "manifest of a later format": (lambda a: zipped([], manifest=b'{"format": 2, "files": {}}'), "update colabcnn"),
     "file missing": (lambda a: zipped([*files_of(a).items()][:-1]), "holds no"),
-    "run of another kind": (lambda a: altered_run(a, experiment={"layers": 10}), "does not describe a run"),
+    "directory that leads out": (with_far_offset, ""),
+    "run of another kind": (lambda a: altered_run(a, experiment={"layers": 10}), "unknown to this version"),
+    "run that is no 06": (lambda a: renamed(a, "06_final"), "still carries the name"),
+    "network that is larger than its weights": (lambda a: altered_experiment(a, filters=[9000, 9000, 8]), "run.json"),
+    "network without end": (lambda a: altered_experiment(a, kernel_sizes=[1] * 200_000), "run.json"),
+    "more images than there are": (lambda a: altered_run(a, val_size=10**7), "run.json"),
+    "negative size": (lambda a: altered_run(a, train_size=-1), "run.json"),
+    "size that is true": (lambda a: altered_run(a, epochs=True), "run.json"),
+    "data elsewhere": (lambda a: altered_run(a, data="/etc"), "run.json"),
+    "precision that is none": (lambda a: altered_run(a, precision="float8"), "run.json"),
+    "digest that is none": (lambda a: altered_run(a, data_sha256="x"), "run.json"),
+    "device that calls home": (lambda a: started_on(a, device="![T4](https://evil.example/a.png)"), "run.json"),
+    "device that owns the terminal": (lambda a: started_on(a, device="\x1b]0;owned\x07"), "run.json"),
+    "time that is none": (lambda a: started_on(a, time=7), "run.json"),
+    "first epoch that is none": (lambda a: started_on(a, first_epoch="1"), "run.json"),
+    "accuracy past 1": (lambda a: with_history(a, b"0.5", b"1.5"), "accuracies from 0 to 1"),
+    "loss without end": (lambda a: with_history(a, b"2.5", b"inf"), "finite"),
+    "epochs that begin at 2": (lambda a: with_history(a, b"1,2.5", b"2,2.5"), "counted from 1"),
+    "history of no epoch": (lambda a: with_history(a), "counted from 1"),
+    "field without end": (lambda a: with_history(a, b"1" * 200_000), "history.csv"),
+    "run.json without end": (lambda a: altered_run(a, more="x" * (5 << 20)), "too long"),
+    "encrypted": (lambda a: with_flag(a, 1), "encrypted"),
+    "empty model": (lambda a: with_model(a, b""), "model.keras is no zip, but empty"),
     "run without a seed": (lambda a: altered_run(a, seed="../../0"), "does not describe a run"),
-    "name that leaves the folder": (lambda a: renamed(a, ".."), "does not describe a run"),
-    "name with a break": (lambda a: renamed(a, "a\nb"), "does not describe a run"),
+    "name that leaves the folder": (lambda a: renamed(a, ".."), "name is"),
+    "name with a break": (lambda a: renamed(a, "a\nb"), "name is"),
     "history that is none": (lambda a: zipped([*{**files_of(a), "history.csv": b"\xff"}.items()]), "history.csv"),
 }
 
@@ -435,19 +495,183 @@ def test_hostile_archive_takes_little_memory(archive, tmp_path, offered, kind):
         tracemalloc.stop()
 
 
+def stranger(archive, tmp_path, offered, model):
+    """Fetch a run whose model.keras is that file."""
+    return fetch(offered(with_model(archive, model)), folder=tmp_path / "fetched", quiet=True)
+
+
 def test_model_of_a_stranger_runs_no_code(archive, tmp_path, offered):
     marker = tmp_path / "ran"
     code = f"lambda x: __import__('pathlib').Path({str(marker)!r}).touch() or x"
-    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Lambda(eval(code))])
+    layers = [keras.Input((32, 32, 3)), keras.layers.Lambda(eval(code)), keras.layers.Conv2D(200, 9)]
+    model = keras.Sequential(layers)
     assert marker.exists()
     model.save(tmp_path / "model.keras")
     marker.unlink()
-    brought = fetch(
-        offered(with_model(archive, (tmp_path / "model.keras").read_bytes())), folder=tmp_path / "fetched", quiet=True
-    )
+    brought = stranger(archive, tmp_path, offered, (tmp_path / "model.keras").read_bytes())
     with pytest.raises(Error, match=r"model\.keras is not this run's network"):
         predict(brought, PICTURE)
     assert not marker.exists()
+
+
+def rewritten(model, change):
+    """Return a model.keras whose weights, an open `h5py.File`, were changed."""
+    with zipfile.ZipFile(io.BytesIO(model)) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    weights = io.BytesIO(files["model.weights.h5"])
+    with h5py.File(weights, "r+") as opened:
+        names = []
+        opened.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        change(opened, names[0])
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as opened:
+        for name, content in {**files, "model.weights.h5": weights.getvalue()}.items():
+            opened.writestr(name, content)
+    return memory.getvalue()
+
+
+def with_bomb(weights, name):
+    del weights[name]
+    weights.create_dataset(name, (10**6, 10**6), "f4", chunks=(1000, 1000), compression="gzip")
+
+
+def with_link(weights, name):
+    del weights[name]
+    weights[name] = h5py.ExternalLink("/tmp/elsewhere.h5", "/x")
+
+
+def with_elsewhere(weights, name):
+    shape = weights[name].shape
+    del weights[name]
+    weights.create_dataset(name, shape, "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize("change", [with_bomb, with_link, with_elsewhere])
+def test_weights_of_a_stranger_are_plain_arrays_that_lie_in_the_file(archive, tmp_path, offered, change):
+    brought = stranger(archive, tmp_path, offered, rewritten(files_of(archive)["model.keras"], change))
+    with pytest.raises(Error, match=r"is not this run's network \(it holds"):
+        predict(brought, PICTURE)
+
+
+def with_checkpoint(trained, tmp_path, alter):
+    """Return an archive with a checkpoint whose metadata and arrays `alter` has changed."""
+    export(trained, tmp_path / "whole.zip", checkpoint=True, quiet=True)
+    files = files_of((tmp_path / "whole.zip").read_bytes())
+    (name,) = [name for name in files if name.startswith("checkpoints/")]
+    checkpoint, _ = newest_checkpoint(trained / "checkpoints")
+    metadata, arrays = json.loads(json.dumps(checkpoint.metadata)), dict(checkpoint.arrays)
+    alter(metadata, arrays)
+    written = write_checkpoint(tmp_path / "altered", replace(checkpoint, metadata=metadata, arrays=arrays))
+    del files[name]
+    return zipped([*files.items(), (f"checkpoints/{written.name}", written.read_bytes())])
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda metadata, arrays: metadata.update(run={}),
+        lambda metadata, arrays: metadata["run"].update(seed=5),
+        lambda metadata, arrays: metadata["history"].update(val_accuracy=["0.9", "0.9"]),
+        lambda metadata, arrays: metadata["history"].update(val_accuracy=[0.99, 0.99]),
+        lambda metadata, arrays: arrays.pop("best"),
+        lambda metadata, arrays: metadata.update(callbacks={}),
+        lambda metadata, arrays: metadata.update(reason="\x1b[31m"),
+        lambda metadata, arrays: metadata.pop("complete"),
+    ],
+)
+def test_checkpoint_that_does_not_agree_with_the_run_is_refused(trained, tmp_path, offered, alter):
+    content = with_checkpoint(trained, tmp_path, alter)
+    refused(tmp_path / "here" / "fetched", offered(content), "does not agree")
+
+
+def test_callbacks_of_a_strangers_checkpoint_change_no_path_of_ones_own(trained, tmp_path, offered):
+    victim = tmp_path / "thesis.weights.h5"
+    victim.write_text("mine")
+
+    def alter(metadata, arrays):
+        values = {"filepath": str(victim), "best": None, "_batches_seen_since_last_saving": 0, "_last_batch_seen": 0}
+        metadata["callbacks"] = [{"class": "ModelCheckpoint", "values": values}]
+
+    brought = fetch(offered(with_checkpoint(trained, tmp_path, alter)), folder=tmp_path / "fetched", quiet=True)
+    mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
+    run(EXPERIMENT, brought, epochs=3, callbacks=[mine], **OPTIONS)
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "mine.weights.h5").exists()
+
+
+def test_another_archive_never_stands_for_the_one_with_the_digest(archive, tmp_path, offered):
+    """Eight digits name the folder, and eight digits can be had by trying."""
+    brought = fetch(offered(archive), folder=tmp_path, quiet=True)
+    record = json.loads((brought / "fetched.json").read_text())
+    (brought / "fetched.json").write_text(json.dumps({**record, "sha256": record["sha256"][:8] + "0" * 56}))
+    with pytest.raises(Error, match="holds something else"):
+        fetch(offered(archive), hashlib.sha256(archive).hexdigest(), tmp_path, quiet=True)
+
+
+def test_damaged_fetched_run_is_brought_again_and_the_damaged_one_kept(archive, tmp_path, offered):
+    url = offered(archive)
+    brought = fetch(url, folder=tmp_path, quiet=True)
+    (brought / "model.keras").write_bytes(b"cut")
+    with pytest.raises(Error, match="bring the run again"):
+        predict(brought, PICTURE)
+    assert fetch(url, folder=tmp_path, quiet=True) == brought
+    assert predict(brought, PICTURE)
+    assert (brought.parent / "set-aside-1" / brought.name / "model.keras").read_bytes() == b"cut"
+
+
+def test_newer_file_behind_a_link_is_brought_by_its_digest_and_is_then_the_links(trained, archive, tmp_path, offered):
+    url = offered(archive)
+    fetch(url, folder=tmp_path / "fetched", quiet=True)
+    digest = export(trained, tmp_path / "newer.zip", checkpoint=True, quiet=True)
+    assert offered((tmp_path / "newer.zip").read_bytes()) == url
+    newer = fetch(url, digest, tmp_path / "fetched", quiet=True)
+    assert fetch(url, folder=tmp_path / "fetched", quiet=True) == newer
+
+
+def test_run_handed_on_without_its_checkpoint_says_so(archive, tmp_path, offered):
+    brought = fetch(offered(archive), folder=tmp_path, quiet=True)
+    with pytest.raises(Error, match="handed on without its checkpoint"):
+        run(EXPERIMENT, brought, epochs=3, **OPTIONS)
+    with pytest.raises(Error, match="handed on without its checkpoint"):
+        colabcnn.evaluate(brought)
+    assert (brought / "history.csv").exists()
+
+
+def test_fetched_runs_stand_behind_ones_own_and_are_marked(trained, archive, tmp_path, offered):
+    own = tmp_path / "own" / "small" / "seed-7"
+    shutil.copytree(trained, own)
+    brought = fetch(offered(archive), folder=tmp_path / "fetched", quiet=True)
+    assert find_runs(tmp_path / "fetched", tmp_path / "own", name="small") == [own, brought]
+    table = colabcnn.summarize(tmp_path / "fetched", tmp_path / "own").splitlines()
+    assert ["handed on" in row for row in table if "`small`" in row] == [False, True]
+
+
+def test_table_takes_no_markup_from_a_run(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "small" / "seed-0")
+    recorded = json.loads((copy / "run.json").read_text())
+    recorded["starts"][0]["device"] = "<img src=x> | a\nb"
+    (copy / "run.json").write_text(json.dumps(recorded))
+    (row,) = [line for line in colabcnn.summarize(tmp_path).splitlines() if "`small`" in line]
+    assert "&lt;img src=x&gt; \\| a b" in row
+
+
+def test_export_in_a_later_session_leaves_the_shared_file_alone(trained, tmp_path):
+    export(trained, tmp_path / "run.zip", quiet=True)
+    before = (tmp_path / "run.zip").stat()
+    copy = shutil.copytree(trained, tmp_path / "later")
+    (copy / "model.keras").unlink()
+    export(copy, tmp_path / "run.zip", quiet=True)
+    assert (tmp_path / "run.zip").stat().st_ino == before.st_ino
+    assert not (copy / "model.keras").exists()
+
+
+def test_names_that_can_be_trained_can_be_handed_on(tmp_path, offered):
+    run(replace(EXPERIMENT, name="my variant, 2"), tmp_path / "run", epochs=1, **OPTIONS)
+    export(tmp_path / "run", tmp_path / "run.zip", quiet=True)
+    assert fetch(offered((tmp_path / "run.zip").read_bytes()), folder=tmp_path / "f", quiet=True).is_dir()
+    for name in ("a/b", "..", "a`b", "a|b", "a\nb", "x" * 101, "\U00020000" * 60):
+        with pytest.raises(Error, match="name is"):
+            replace(EXPERIMENT, name=name)
 
 
 def test_what_a_kill_left_is_removed(archive, tmp_path, offered):
@@ -467,7 +691,7 @@ def test_command_line_exports_and_fetches(trained, tmp_path, run_cli, server):
     server.files["/run.zip"] = content
     arguments = ("fetch", f"{server.address}/run.zip", "--folder", tmp_path / "fetched", "--sha256")
     wrong = run_cli(*arguments, "0" * 64)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.returncode == 2
     assert [line for line in wrong.stderr.splitlines() if line.startswith("colabcnn: ")]
     brought = run_cli(*arguments, digest)
     assert brought.returncode == 0, brought.stderr

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run, summary
+from colabcnn import ABLATIONS, Error, devices, find_runs, plot_shipped, run, summary
 from colabcnn.history import empty_history, read_history, write_history
 from colabcnn.summary import save_figures, summarize
 from test_history import history_of
@@ -38,7 +38,7 @@ def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
     assert last == f"{history['val_accuracy'][-1]:.4f}"
     assert best.startswith(f"{max(history['val_accuracy']):.4f} (epoch ")
     assert epochs == "3 of 3"
-    assert device.endswith("float32, seed 0")
+    assert device.endswith(f"{devices.auto_precision()}, seed 0")
 
 
 def test_experiment_without_a_run_says_so(results):

@@ -1,0 +1,98 @@
+"""What a run that somebody else handed on must be like, before anything of it is believed or shown."""
+
+import math
+import re
+
+from colabcnn.checkpoint import read_checkpoint
+from colabcnn.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.errors import Error
+from colabcnn.experiments import PRECISIONS, Experiment, find_experiment
+from colabcnn.history import COLUMNS, read_history
+from colabcnn.run_folder import fingerprint
+
+# CIFAR-10 has 60,000 images; of drawn ones a million can be asked for.
+_MAX_TRAIN_SIZE, _MAX_VAL_SIZE, _MAX_LAYERS = 1_000_000, 60_000, 100
+# Devices and times stand in tables and on terminals: nothing that Markdown or a terminal would act upon.
+_PLAIN = re.compile(r"[\w .,;:()/@+-]{1,200}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_run(folder):
+    """See that a folder holds what this library writes, each part agreeing with the others.
+
+    Args:
+        folder: `RunFolder` with `run.json`, `history.csv`, `model.keras` and, if there, one checkpoint.
+
+    Returns:
+        What `run.json` holds.
+
+    Raises:
+        Error: says which file is not what it should be.
+    """
+    run = folder.read_run()
+    try:
+        _check_settings(run, folder.model_keras.stat().st_size)
+    except Error as error:
+        raise Error(f"the archive's run.json: {error}") from None
+    except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError, OverflowError):
+        raise Error("the archive's run.json does not describe a run; it was not made by `export`.") from None
+    history = read_history(folder.history_csv)
+    _check_history(history)
+    for path in checkpoint_files(folder.checkpoints):
+        _check_checkpoint(path, run, history, folder.model_keras.stat().st_size)
+    return run
+
+
+def _check_settings(run, model_bytes):
+    experiment = find_experiment(Experiment.from_settings(run["experiment"]))
+    assert len(experiment.filters) * len(experiment.kernel_sizes) <= _MAX_LAYERS
+    # Its weights lie in model.keras as they are: a network that is larger than that is none that was trained.
+    assert 4 * experiment.parameter_count() <= model_bytes
+    for field, most in (("seed", 2**63 - 1), ("epochs", 2**63 - 1), ("train_size", _MAX_TRAIN_SIZE)):
+        assert _is_count(run[field], most)
+    assert _is_count(run["val_size"], _MAX_VAL_SIZE)
+    assert _is_count(run["holdout"], _MAX_VAL_SIZE)
+    assert run["data"] in ("cifar10", "synthetic")
+    assert run["precision"] in PRECISIONS
+    assert _SHA256.fullmatch(run["data_sha256"])
+    for start in run["starts"]:
+        assert _PLAIN.fullmatch(start["device"])
+        assert _PLAIN.fullmatch(start["time"])
+        assert _is_count(start["first_epoch"], 2**63 - 1)
+
+
+def _is_count(value, most):
+    return type(value) is int and 0 <= value <= most
+
+
+def _check_history(history):
+    numbers = [value for column in history.values() for value in column]
+    if not numbers or history["epoch"] != list(range(1, len(history["epoch"]) + 1)):
+        raise Error("the archive's history.csv is not that of a run: expected epochs counted from 1.")
+    accuracies = history["accuracy"] + history["val_accuracy"]
+    if not all(map(math.isfinite, numbers)) or not all(0 <= value <= 1 for value in accuracies):
+        raise Error("the archive's history.csv is not that of a run: expected finite numbers, accuracies from 0 to 1.")
+
+
+def _check_checkpoint(path, run, history, model_bytes):
+    try:
+        checkpoint = read_checkpoint(path)
+        _check_settings(checkpoint.metadata["run"], model_bytes)
+        metadata, groups = checkpoint.metadata, {"model", "optimizer", "best"}
+        agrees = (
+            checkpoint.epoch == epoch_of(path) == len(history["epoch"])
+            and fingerprint(metadata["run"]) == fingerprint(run)
+            and metadata["history"] == {column: history[column] for column in COLUMNS}
+            and groups <= set(checkpoint.arrays) <= groups | {"callbacks"}
+            and isinstance(metadata["complete"], bool)
+            and _is_text(metadata["reason"])
+            and isinstance(metadata["callbacks"], list)
+        )
+    except (AssertionError, AttributeError, Error, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+        agrees = False
+    if not agrees:
+        raise Error(f"the archive's {path.name} does not agree with its run.json and history.csv; it is altered.")
+
+
+def _is_text(value):
+    return isinstance(value, str) and value.isprintable() and len(value) <= 1000
