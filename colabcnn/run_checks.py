@@ -34,7 +34,7 @@ def check_run(folder):
         _check_settings(run, folder.model_keras.stat().st_size)
     except Error as error:
         raise Error(f"the archive's run.json: {error}") from None
-    except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError, OverflowError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, OverflowError):
         raise Error("the archive's run.json does not describe a run; it was not made by `export`.") from None
     history = read_history(folder.history_csv)
     _check_history(history)
@@ -45,20 +45,21 @@ def check_run(folder):
 
 def _check_settings(run, model_bytes):
     experiment = find_experiment(Experiment.from_settings(run["experiment"]))
-    assert len(experiment.filters) * len(experiment.kernel_sizes) <= _MAX_LAYERS
-    # Its weights lie in model.keras as they are: a network that is larger than that is none that was trained.
-    assert 4 * experiment.parameter_count() <= model_bytes
-    for field, most in (("seed", 2**63 - 1), ("epochs", 2**63 - 1), ("train_size", _MAX_TRAIN_SIZE)):
-        assert _is_count(run[field], most)
-    assert _is_count(run["val_size"], _MAX_VAL_SIZE)
-    assert _is_count(run["holdout"], _MAX_VAL_SIZE)
-    assert run["data"] in ("cifar10", "synthetic")
-    assert run["precision"] in PRECISIONS
-    assert _SHA256.fullmatch(run["data_sha256"])
-    for start in run["starts"]:
-        assert _PLAIN.fullmatch(start["device"])
-        assert _PLAIN.fullmatch(start["time"])
-        assert _is_count(start["first_epoch"], 2**63 - 1)
+    limits = {"seed": 2**63 - 1, "epochs": 2**63 - 1, "train_size": _MAX_TRAIN_SIZE}
+    limits |= {"val_size": _MAX_VAL_SIZE, "holdout": _MAX_VAL_SIZE}
+    agrees = (
+        len(experiment.filters) * len(experiment.kernel_sizes) <= _MAX_LAYERS
+        # Its weights lie in model.keras as they are: a network that is larger than that is none that was trained.
+        and 4 * experiment.parameter_count() <= model_bytes
+        and all(_is_count(run[field], most) for field, most in limits.items())
+        and run["data"] in ("cifar10", "synthetic")
+        and run["precision"] in PRECISIONS
+        and _SHA256.fullmatch(run["data_sha256"])
+        and all(_PLAIN.fullmatch(start["device"]) and _PLAIN.fullmatch(start["time"]) for start in run["starts"])
+        and all(_is_count(start["first_epoch"], limits["epochs"]) for start in run["starts"])
+    )
+    if not agrees:
+        raise ValueError
 
 
 def _is_count(value, most):
@@ -88,7 +89,7 @@ def _check_checkpoint(path, run, history, model_bytes):
             and _is_text(metadata["reason"])
             and isinstance(metadata["callbacks"], list)
         )
-    except (AssertionError, AttributeError, Error, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+    except (AttributeError, Error, KeyError, OverflowError, RecursionError, TypeError, ValueError):
         agrees = False
     if not agrees:
         raise Error(f"the archive's {path.name} does not agree with its run.json and history.csv; it is altered.")

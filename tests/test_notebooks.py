@@ -9,6 +9,7 @@ import pytest
 
 import colabcnn
 from colabcnn.history import read_history, write_history
+from file_server import FileServer
 from notebook_runs import NAMES, ROOT, execute, make_project, read, sources
 from test_history import history_of
 
@@ -130,3 +131,23 @@ def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path)
     assert outputs["mistakes"] == []
     table = "".join(outputs["table"][0]["data"]["text/markdown"])
     assert table.count("not yet measured") == 5
+
+
+@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+def test_comparison_shows_what_others_have_handed_on(tmp_path, small_experiment, small_options):
+    (tmp_path / "project").mkdir()
+    project = make_project(tmp_path / "project")
+    colabcnn.run(small_experiment, tmp_path / "theirs", **{**small_options, "epochs": 1})
+    digest = colabcnn.export(tmp_path / "theirs", tmp_path / "run.zip", quiet=True)
+    server = FileServer(tmp_path)
+    try:
+        server.files["/run.zip"] = (tmp_path / "run.zip").read_bytes()
+        link = f"{server.address}/run.zip#sha256={digest}"
+        outputs = execute(project, "09_compare_runs", tmp_path, LINKS=link)
+    finally:
+        server.close()
+    assert "Its SHA-256 is the one that you gave." in str(outputs["fetch"])
+    (row,) = [line for line in "".join(outputs["table"][0]["data"]["text/markdown"]).splitlines() if "`small`" in line]
+    assert "handed on by somebody" in row
+    assert WIDGET in kinds(outputs["explore"])
+    assert "image/png" in kinds(outputs["confusion"])
