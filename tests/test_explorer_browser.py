@@ -89,7 +89,9 @@ def page(server):
         if CLASSIC:
             page.goto(f"{server}/notebooks/explore.ipynb")
             kernel = "window.Jupyter?.notebook?.kernel"
-            page.wait_for_function(f"{kernel}?.widget_manager && {kernel}.is_connected()")
+            page.wait_for_function(
+                f"{kernel}?.widget_manager && {kernel}.is_connected() && Jupyter.notebook._fully_loaded"
+            )
             page.evaluate("Jupyter.notebook.execute_all_cells()")
         else:
             page.goto(f"{server}/lab/tree/explore.ipynb?reset")
