@@ -112,10 +112,12 @@ def keep_compilations():
     if backend() != "jax":
         return
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     if not jax.config.jax_compilation_cache_dir:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
+        compilation_cache.reset_cache()  # With the first thing that it compiled, JAX decided that it has none.
 
 
 def versions():
