@@ -175,8 +175,7 @@ def _entries(file, told):
 
 
 def _kind(start):
-    text = start.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<")):
+    if start.lstrip().startswith(b"<"):
         return "a web page: the link leads to a page about the file, or to a sign-in. Give the link of the file itself"
     return "something else; expected a file that `python -m colabcnn export` wrote" if start else "empty"
 

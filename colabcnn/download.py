@@ -80,12 +80,12 @@ def download(source, file, *, quiet=False):
     import gdown
 
     writer = _Writer(file)
-    where = {"url": source} if "://" in source else {"id": source}
+    where = {"url" if "://" in source else "id": source}
+    if "timeout" in inspect.signature(gdown.download).parameters:  # Not in gdown 5: there Ctrl-C ends the wait.
+        where["timeout"] = TIMEOUT_SECONDS
     try:
         # No cookies: nothing is left in the user's home, and nothing that lies there decides what is brought.
-        gdown.download(
-            output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where, **_timeout()
-        )
+        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)
     except Error:
         raise
     except Exception as error:  # gdown's, requests', and what either stumbles over.
@@ -96,13 +96,6 @@ def download(source, file, *, quiet=False):
         raise Error(f"{source} could not be downloaded: {_reason(error)}") from None
     file.flush()
     return writer.sha256.hexdigest()
-
-
-def _timeout():
-    """Return gdown's option for a server that falls silent, which gdown 5 does not have: there Ctrl-C ends the wait."""
-    import gdown
-
-    return {"timeout": TIMEOUT_SECONDS} if "timeout" in inspect.signature(gdown.download).parameters else {}
 
 
 def _reason(error):

@@ -87,7 +87,7 @@ def open_best(run_dir):
     """
     folder, saved = open_run(run_dir)
     if saved.checkpoint or not folder.model_keras.exists():
-        folder, checkpoint = open_checkpoint(run_dir)
+        checkpoint = _usable(folder, saved)
         run, history = checkpoint.metadata["run"], checkpoint.metadata["history"]
         return folder, run, best_epoch(history), network_with_weights(run, checkpoint.arrays["best"])
     epoch = best_epoch(read_history(folder.history_csv))
@@ -177,12 +177,17 @@ def open_checkpoint(run_dir):
         Error: there is no run in that folder, or no checkpoint of it.
     """
     folder, saved = open_run(run_dir)
+    return folder, _usable(folder, saved)
+
+
+def _usable(folder, saved):
+    """Return a run's newest checkpoint, or say why there is none."""
     if saved.checkpoint is None:
         if folder.model_keras.exists() and not saved.passed_over:
             raise Error(f"{folder.path} was handed on without its checkpoint; ask for one exported with --checkpoint.")
         detail = " ".join(saved.passed_over.values()) or "none was taken yet."
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Train the run on, and try again.")
-    return folder, saved.checkpoint
+    return saved.checkpoint
 
 
 def check_data_name(folder, run, data):

@@ -83,8 +83,8 @@ def run(
         seed: int from 0; weights, order, augmentation and dropout are functions of it.
         hours: end in order, with a checkpoint that is delivered, before so many hours from now are used up (in Colab:
             from the start of the runtime), but not before one epoch is done; None sets no limit.
-        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": what suits the device (float32 on a CPU). A
-            run keeps the precision that it began with.
+        precision: "float32", "mixed_float16", "mixed_bfloat16", or "auto": what suits the device (16 bit where that is
+            faster). A run keeps the precision that it began with.
         holdout: 0 validates on the test set, as the article does; N on N training images, which are not trained on.
         checkpoint_minutes: at least so many minutes between two checkpoints; 0 takes one at every epoch. The end of a
             run, and of its hours, always takes one, and so does every epoch of more than 15 seconds.
