@@ -153,7 +153,7 @@ def fetch(options):
     from colabcnn.sharing import fetch
 
     run_dir = fetch(options.source, options.sha256, options.folder)
-    print(f"Look at it: python -m colabcnn plot {run_dir} -o FILE.png")
+    print(f"Look at it: python -m colabcnn plot {shlex.quote(str(run_dir))} -o FILE.png")
     return DONE
 
 
