@@ -68,13 +68,13 @@ def split_of(options, *, images=None, val_size=VAL_SIZE):
 
 
 def our_epoch(split, precision, folder, experiment=None):
-    """Return a function that trains one more epoch as `run` does."""
+    """Return a function that trains one more epoch as `run` does, and returns its seconds."""
     import keras
 
     from colabcnn import ABLATIONS, devices
     from colabcnn.session import compiled_model, fit_options
     from colabcnn.trainer import PlanEpoch
-    from recording import quiet_recorder
+    from recording import Clock, quiet_recorder
 
     class StopAfterOne(keras.callbacks.Callback):
         """Stands behind the recorder, which so takes no epoch for the last one."""
@@ -88,6 +88,7 @@ def our_epoch(split, precision, folder, experiment=None):
     model = compiled_model(experiment, split, seed=0, precision=precision, execution=devices.auto_execution())
     plan = PlanEpoch(experiment, 0, sizes["train_size"])
     recorder = quiet_recorder(Path(folder), experiment, checkpoint_minutes=1)
+    clock = Clock()
 
     def epoch(callbacks=()):
         done = len(recorder.history["epoch"])
@@ -96,8 +97,9 @@ def our_epoch(split, precision, folder, experiment=None):
             **fit_options(model, sizes),
             initial_epoch=done,
             epochs=done + 700,
-            callbacks=[plan, recorder, StopAfterOne(), *callbacks],
+            callbacks=[plan, recorder, StopAfterOne(), *callbacks, clock],
         )
+        return clock.seconds
 
     return epoch
 
@@ -192,6 +194,23 @@ def peak_memory(side):
     return measurement
 
 
+def endings(options):
+    """Return the longest time from the end of an epoch to that of its `fit`, of five epochs, ours and (c)'s."""
+    import peers
+
+    split = split_of(options)
+    measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, epoch in (("ours", our_epoch(split, "auto", folder)), ("theirs", peers.keras_fit(split))):
+            waited = []
+            for _ in range(5):
+                began = time.perf_counter()
+                seconds = epoch()
+                waited.append(time.perf_counter() - began - seconds)
+            measured[name] = round(max(waited), 2)
+    return {"ends": measured}
+
+
 def start_up(options):
     """Return the seconds from `run` to the end of the first step, in three processes one after the other."""
     code = """
@@ -231,11 +250,7 @@ def by_size(options):
         with tempfile.TemporaryDirectory() as folder:
             epoch = our_epoch(split, "auto", folder, experiment)
             epoch()
-            seconds = []
-            for _ in range(3):
-                began = time.perf_counter()
-                epoch()
-                seconds.append(time.perf_counter() - began)
+            seconds = [epoch() for _ in range(3)]
         measured[f"{batch_size} of {images}"] = round(images / sorted(seconds)[1], 1)
     return {"speeds": measured}
 
@@ -300,6 +315,7 @@ COMPARISONS = {
     "augment against ImageDataGenerator, tf.function with XLA": augmentation(by_tensorflow(True)),
     "memory, ours": peak_memory("ours"),
     "memory, (c) in float32": peak_memory("float32"),
+    "endings": endings,
     "start-up": start_up,
     "start-up under JAX": start_up,
     "sizes": by_size,
@@ -347,6 +363,9 @@ def table(rows, options):
                 f"- **{name.capitalize().replace('jax', 'JAX')}**, from `run` to the end of the first step: {cold} s, "
                 f"then {' and '.join(map(str, warm))} s in new processes."
             )
+    if "ends" in rows["endings"]:
+        ours, theirs = rows["endings"]["ends"].values()
+        lines.append(f"- **The end of `fit`** after its last epoch, the longest of five: {ours} s; (c) {theirs} s.")
     if "speeds" in rows["sizes"]:
         speeds = "; ".join(f"{name} images: {value}" for name, value in rows["sizes"]["speeds"].items())
         lines.append(f"- **Images a second by batch**: {speeds}.")

@@ -12,6 +12,7 @@ import numpy as np
 from colabcnn.data import data_name, load_data
 from colabcnn.errors import Error
 from colabcnn.experiments import Experiment
+from colabcnn.feeding import in_batches
 from colabcnn.history import best_epoch, read_history
 from colabcnn.model import build_model
 from colabcnn.run_folder import open_run
@@ -69,8 +70,8 @@ def evaluate(run_dir, *, data=None, progress=False):
     ):
         network = network_with_weights(run, weights, precision=run["precision"])
         network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        scaled = images.astype(np.float32) / 255
-        loss, accuracy = network.evaluate(scaled, labels, batch_size=250, verbose="auto" if progress else 0)
+        batches = in_batches(images.astype(np.float32) / 255, labels, batch_size=250)
+        loss, accuracy = network.evaluate(**batches, verbose="auto" if progress else 0)
         measured[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured

@@ -8,6 +8,7 @@ import numpy as np
 
 from colabcnn import devices
 from colabcnn.errors import Error, Interrupted
+from colabcnn.feeding import in_batches
 from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
 from colabcnn.recorder import Recorder
@@ -143,15 +144,21 @@ def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAI
     return model
 
 
-def fit_options(model, run):
-    """Return what `fit` of a `TrainingModel` is given for a run, as `run.json` describes it."""
+def fit_options(model, sizes):
+    """Return what `fit` of a `TrainingModel` is given.
+
+    Args:
+        model: `TrainingModel`.
+        sizes: dict with `train_size` and `val_size`, such as `run.json`'s.
+    """
     # Under JAX the model makes the steps of a call itself, and Keras sees one.
     steps = model.steps_per_call if devices.backend() == "jax" else 1
+    validation = in_batches(np.arange(sizes["val_size"]), batch_size=VALIDATION_BATCH_SIZE * steps)
     return {
-        "x": np.arange(run["train_size"]),
-        "batch_size": model.batch_size * steps,
-        "validation_data": (np.arange(run["val_size"]),),
-        "validation_batch_size": VALIDATION_BATCH_SIZE * steps,
+        **in_batches(np.arange(sizes["train_size"]), batch_size=model.batch_size * steps),
+        # Arrays come as a tuple, a dataset as it is.
+        "validation_data": (validation["x"],) if "batch_size" in validation else validation["x"],
+        "validation_batch_size": validation.get("batch_size"),
         "shuffle": False,  # The plan is the order.
         "verbose": 0,
     }
@@ -169,7 +176,7 @@ def _model_that_runs(experiment, split, run, plan, progress):
     if execution.steps_per_call == 1 and (devices.is_cpu() or devices.backend() == "jax"):
         return model, execution
     try:
-        try_out(model, {**fit_options(model, run), "callbacks": [plan]})
+        try_out(model, {**fit_options(model, _one_call(model, run)), "callbacks": [plan]})
         return model, execution
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -180,6 +187,15 @@ def _model_that_runs(experiment, split, run, plan, progress):
     del model
     execution = replace(devices.PLAIN, xla=devices.backend() == "jax")
     return compiled_model(experiment, split, **model_of, execution=execution), execution
+
+
+def _one_call(model, sizes):
+    """Return the sizes that one call of training and one of validation take, of those given."""
+    steps = model.steps_per_call
+    return {
+        "train_size": min(sizes["train_size"], model.batch_size * steps),
+        "val_size": min(sizes["val_size"], VALIDATION_BATCH_SIZE * steps),
+    }
 
 
 def _say_what_changed(before, now, precision, progress):

@@ -17,9 +17,9 @@ class TrainingModel(keras.Model):
     """A network together with the images that it is trained on and validated on, and the epoch's plan.
 
     The network is its one child; images and plan are no variables of it, so counting, saving and digesting `network`
-    sees the network alone. Its `fit` takes `numpy.arange(train_size)` in order: the positions in the epoch's plan,
-    which `PlanEpoch` lays out before each epoch. Its `evaluate` and `validation_data` take the positions of the
-    validation images. Positions and not batches of the plan, because `fit` feeds an array without running Python for
+    sees the network alone. Its `fit` takes the positions in the epoch's plan, 0 to `train_size - 1` in order;
+    `PlanEpoch` lays that out before each epoch. Its `evaluate` and `validation_data` take the positions of the
+    validation images. Positions and not batches of the plan, because `fit` feeds them without running Python for
     each step: TensorFlow 2.21 sets `M_TRIM_THRESHOLD` for the whole process when data comes from a Python generator,
     and the page faults that follow took a third of a CPU's time.
 
@@ -130,20 +130,14 @@ def try_out(model, fit_options):
 
     Args:
         model: `TrainingModel`, compiled, with its state in place and a plan laid out.
-        fit_options: of `fit`; `x` and `validation_data` are cut to one call.
+        fit_options: of `fit`, for so many images as one call takes.
 
     Raises:
         Exception: the device's own, whatever it cannot do. The model must not be used any more.
     """
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = read_arrays(variables)
-    steps = model.steps_per_call if keras.backend.backend() == "tensorflow" else 1
-    positions, (validation,) = fit_options["x"], fit_options["validation_data"]
-    one_call = {
-        "x": positions[: fit_options["batch_size"] * steps],
-        "validation_data": (validation[: fit_options["validation_batch_size"] * steps],),
-    }
-    model.fit(**{**fit_options, **one_call}, epochs=1)
+    model.fit(**fit_options, epochs=1)
     assign_arrays(variables, before, "variables")
 
 

@@ -165,3 +165,13 @@ run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=
     kept = tmp_path / "own" if own else tmp_path / "cache" / "colabcnn" / "jax"
     assert any(kept.iterdir())
     assert own != (tmp_path / "cache" / "colabcnn").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset is TensorFlow's")
+def test_end_of_a_run_waits_for_no_thread_of_tensorflow(small_experiment):
+    model = compiled_model(
+        small_experiment, load_split("synthetic", train_size=20, val_size=20), seed=0, precision="float32"
+    )
+    options = fit_options(model, {"train_size": 20, "val_size": 20})
+    for data in (options["x"], options["validation_data"]):
+        assert data.options().autotune.enabled is False
