@@ -1,7 +1,7 @@
 """One start of a run: from its newest checkpoint to the end of its epochs or of its hours."""
 
 import datetime
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ def train_session(
     _say_what_changed(before, start, run["precision"], progress)
     plan = PlanEpoch(experiment, run["seed"], run["train_size"])
     model, execution = _model_that_runs(experiment, split, run, plan, progress)
-    start |= {"steps_per_call": execution.steps_per_call, "xla": execution.xla}
+    start |= asdict(execution)
     folder.write_run(run)
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
     if checkpoint:
@@ -131,7 +131,13 @@ def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAI
         # Keras does this by itself under a global float16 policy only.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     steps = execution.steps_per_call
-    model = TrainingModel(network, split, batch_size=experiment.batch_size, steps_per_call=steps)
+    model = TrainingModel(
+        network,
+        split,
+        batch_size=experiment.batch_size,
+        steps_per_call=steps,
+        fused_batch_norm=execution.fused_batch_norm,
+    )
     on_jax = devices.backend() == "jax"
     model.compile(
         optimizer,

@@ -7,6 +7,7 @@ from keras import ops
 from colabcnn.augmentation import augment
 from colabcnn.epoch_plan import plan_epoch
 from colabcnn.experiments import IMAGE_SIZE
+from colabcnn.fused_batch_norm import call_fused
 from colabcnn.model import reseed_dropout
 from colabcnn.variables import assign_arrays, read_arrays
 
@@ -29,16 +30,20 @@ class TrainingModel(keras.Model):
         batch_size: images a step.
         steps_per_call: steps that one call makes. Under TensorFlow that is Keras's `steps_per_execution`; under JAX
             `fit` is given so many batches as one, and they are told apart here.
+        fused_batch_norm: whether each BatchNorm is one operation; under TensorFlow only.
     """
 
-    def __init__(self, network, split, *, batch_size, steps_per_call=1):
+    def __init__(self, network, split, *, batch_size, steps_per_call=1, fused_batch_norm=False):
         super().__init__(name="training")
         self.network = network
         self.batch_size = batch_size
         self.steps_per_call = steps_per_call
+        self.fused_batch_norm = fused_batch_norm
         self.resident = _Resident(split)
 
     def call(self, images, training=False):
+        if self.fused_batch_norm:
+            return call_fused(self.network, images, training)
         return self.network(images, training=training)
 
     def build_state(self):

@@ -15,6 +15,7 @@ from colabcnn.checkpoint import newest_checkpoint
 from colabcnn.data import load_split
 from colabcnn.devices import Execution
 from colabcnn.history import read_history
+from colabcnn.model import reseed_dropout
 from colabcnn.session import compiled_model, fit_options
 from colabcnn.trainer import PlanEpoch, TrainingModel
 from runs import differences
@@ -44,6 +45,7 @@ def weights_of(run_dir):
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_experiment, small_options, execute, steps):
+    execute(1)
     run(small_experiment, tmp_path / "single", **small_options)
     execute(steps)
     result = run(small_experiment, tmp_path / "several", **small_options)
@@ -78,6 +80,7 @@ def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_
 def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
     tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
 ):
+    execute(1)
     run(small_experiment, tmp_path / "plain", **small_options)
     make = TrainingModel.make_train_function
 
@@ -107,7 +110,51 @@ def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_o
 
 
 def test_cpu_takes_one_step_a_call():
-    assert devices.auto_execution() == Execution(1, xla=keras.backend.backend() == "jax")
+    on_jax = keras.backend.backend() == "jax"
+    assert devices.auto_execution() == Execution(1, xla=on_jax, fused_batch_norm=not on_jax)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
+def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precision, tolerance):
+    split = load_split("synthetic", train_size=4, val_size=20)
+    images = split.train_images.astype(np.float32) / 255
+
+    def outcome(fused):
+        execution = Execution(1, xla=False, fused_batch_norm=fused)
+        model = compiled_model(small_experiment, split, seed=0, precision=precision, execution=execution)
+        rng = np.random.default_rng(0)
+        for layer in model.network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.5  # Of so few images and so much, biased and unbiased variance are told apart.
+                for weight in layer.weights:
+                    weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        reseed_dropout(model.network, 0, 1)
+        before = model(images, training=False)
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(y=split.train_labels, y_pred=model(images, training=True))
+        gradients = tape.gradient(loss, [weight.value for weight in model.network.trainable_weights])
+        moving = [weight.value for weight in model.network.non_trainable_weights if "moving" in weight.path]
+        return [np.array(value) for value in (before, loss, *gradients, *moving, model(images, training=False))]
+
+    import tensorflow as tf
+
+    for fused, plain in zip(outcome(True), outcome(False), strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
+def test_fused_batch_norm_leaves_a_layer_alone_that_a_user_has_frozen(small_experiment):
+    split = load_split("synthetic", train_size=48, val_size=20)
+    model = compiled_model(
+        small_experiment, split, seed=0, precision="float32", execution=Execution(1, False, fused_batch_norm=True)
+    )
+    layer = model.network.get_layer("batch_norm_1_1")
+    layer.trainable = False
+    before = np.array(layer.moving_mean)
+    model(split.train_images.astype(np.float32), training=True)
+    np.testing.assert_array_equal(np.array(layer.moving_mean), before)
+    assert np.abs(np.array(model.network.get_layer("batch_norm_2_1").moving_mean)).max() > 0
 
 
 @pytest.mark.parametrize(
