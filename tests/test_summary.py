@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +193,20 @@ def test_run_that_is_not_shipped_is_told(folders, capsys):
 def test_what_is_shipped_is_found_in_a_checkout():
     assert summary.shipped_results().name == "results"
     assert summary.shipped_results().is_dir()
+
+
+def test_page_on_the_results_says_what_the_histories_say():
+    results = Path(__file__).resolve().parents[1] / "results"
+    page = (results / "README.md").read_text(encoding="utf-8")
+    lines = page.partition("<!-- orderings -->")[2].partition("\n## ")[0].splitlines()
+    orderings = [line[2:-2].split(" | ") for line in lines if line.startswith("| 0")]
+    assert [row[0][:2] for row in orderings] == ["02", "03", "04", "05", "06"]
+    for row in orderings:
+        first, second = (next(results.glob(f"{number}_*/seed-0"), None) for number in (row[0][:2], row[0][-2:]))
+        if first is None or second is None:
+            assert row[1] == "not yet measured"
+            continue
+        one, other = (read_history(run_dir / "history.csv")["val_accuracy"] for run_dir in (first, second))
+        assert len(one) == len(other) == 20  # As the page says.
+        values = (one[-1] - other[-1], max(one) - max(other), (sum(one[-5:]) - sum(other[-5:])) / 5)
+        assert row[1:4] == [f"{value:+.4f}" for value in values]
