@@ -33,7 +33,7 @@ def main():
     rows = {}
     for name in COMPARISONS:
         began = time.monotonic()
-        rows[name] = in_a_process(name, options)
+        rows[name] = in_a_process(__file__, name, options)
         print(f"{name}: {rows[name]} ({time.monotonic() - began:.0f} s)", flush=True)
     path = ROOT / "results" / "benchmarks" / f"{slug(rows['device']['device'])}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,19 +41,19 @@ def main():
     print(path)
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(description=__doc__, comparisons=None):
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("data", nargs="?", default="synthetic", help="the folder of CIFAR-10 (default: drawn by code)")
     parser.add_argument("--images", type=int, default=1280, help="training images an epoch (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--only", choices=COMPARISONS, metavar="NAME", help="one of: %(choices)s")
+    parser.add_argument("--only", choices=comparisons or COMPARISONS, metavar="NAME", help="one of: %(choices)s")
     return parser.parse_args()
 
 
-def in_a_process(name, options):
-    """Return what one comparison says, or a dict with `failed`."""
+def in_a_process(script, name, options):
+    """Return what one comparison of a script says, or a dict with `failed`."""
     backend = "jax" if name.endswith("under JAX") else os.environ.get("KERAS_BACKEND", "tensorflow")
-    command = [sys.executable, __file__, options.data, "--images", str(options.images), "--pairs", str(options.pairs)]
+    command = [sys.executable, script, options.data, "--images", str(options.images), "--pairs", str(options.pairs)]
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run([*command, "--only", name], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -67,7 +67,7 @@ def split_of(options, *, images=None, val_size=VAL_SIZE):
     return load_split(options.data, train_size=images or options.images, val_size=val_size)
 
 
-def our_epoch(split, precision, folder, experiment=None):
+def our_epoch(split, precision, folder, experiment=None, execution=None):
     """Return a function that trains one more epoch as `run` does, and returns its seconds."""
     import keras
 
@@ -82,10 +82,10 @@ def our_epoch(split, precision, folder, experiment=None):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
 
-    experiment = experiment or ABLATIONS["06_final"]
+    experiment, execution = experiment or ABLATIONS["06_final"], execution or devices.auto_execution()
     precision = devices.auto_precision() if precision == "auto" else precision
     sizes = {"train_size": len(split.train_labels), "val_size": len(split.val_labels)}
-    model = compiled_model(experiment, split, seed=0, precision=precision, execution=devices.auto_execution())
+    model = compiled_model(experiment, split, seed=0, precision=precision, execution=execution)
     plan = PlanEpoch(experiment, 0, sizes["train_size"])
     recorder = quiet_recorder(Path(folder), experiment, checkpoint_minutes=1)
     clock = Clock()
@@ -338,11 +338,8 @@ def table(rows, options):
         "| --- | --- | --- | --- | --- |",
     ]
     for name, row in rows.items():
-        if "ratio" in row:
-            pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
-            lines.append(f"| {name} | {row['first']:.0f} | {row['second']:.0f} | **{row['ratio']:.2f}** | {pairs} |")
-        elif "failed" in row:
-            lines.append(f"| {name} | not yet measured: {row['failed']} | | | |")
+        if {"ratio", "failed"} & set(row):
+            lines.append(line_of(name, row))
     speed = next((row["first"] for row in rows.values() if "ratio" in row), 0)
     reached = speed * told["gflop_an_image"]
     lines += [
@@ -370,6 +367,14 @@ def table(rows, options):
         speeds = "; ".join(f"{name} images: {value}" for name, value in rows["sizes"]["speeds"].items())
         lines.append(f"- **Images a second by batch**: {speeds}.")
     return "\n".join(lines) + "\n"
+
+
+def line_of(name, row):
+    """Return a comparison's line of a table: both speeds, the median ratio and the pairs' ratios."""
+    if "failed" in row:
+        return f"| {name} | not yet measured: {row['failed']} | | | |"
+    pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
+    return f"| {name} | {row['first']:.0f} | {row['second']:.0f} | **{row['ratio']:.2f}** | {pairs} |"
 
 
 def slug(name):

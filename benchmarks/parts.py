@@ -1,0 +1,164 @@
+"""What each part of an epoch's speed gains, with it against without it: python benchmarks/parts.py DATA
+
+As `epoch.py`, a process for each comparison, in which both sides take turns. The table goes to
+results/benchmarks/<device>-parts.md; DATA is the folder of CIFAR-10. `--only NAME` makes one comparison.
+"""
+
+import hashlib
+import json
+import pickle
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from epoch import ROOT, device, in_a_process, line_of, our_epoch, parse, slug, split_of
+
+
+def main():
+    options = parse(__doc__, COMPARISONS)
+    if options.only:
+        print(json.dumps(COMPARISONS[options.only](options)))
+        return
+    rows = {}
+    for name in COMPARISONS:
+        rows[name] = in_a_process(__file__, name, options)
+        print(f"{name}: {rows[name]}", flush=True)
+    path = ROOT / "results" / "benchmarks" / f"{slug(rows['device']['device'])}-parts.md"
+    path.write_text(table(rows, options))
+    print(path)
+
+
+def epochs(without, name):
+    """Return a comparison of our epoch with one that lacks a part.
+
+    Args:
+        without: a function that returns the options of `our_epoch` with and without it.
+        name: what the second is called.
+    """
+
+    def comparison(options):
+        from pairs import compare
+
+        with_part, without_part = without()
+        split = split_of(options)
+        with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+            sides = [
+                our_epoch(split, side.pop("precision", "auto"), folder, **side)
+                for side, folder in ((with_part, first), (without_part, second))
+            ]
+            return compare("ours", sides[0], name, sides[1], images=options.images, pairs=options.pairs)
+
+    return comparison
+
+
+def precisions():
+    return {}, {"precision": "float32"}
+
+
+def fused_batch_norm(precision="auto"):
+    from colabcnn import devices
+
+    plain = replace(devices.auto_execution(), fused_batch_norm=False)
+    return {"precision": precision}, {"precision": precision, "execution": plain}
+
+
+def augmented():
+    from colabcnn import ABLATIONS
+
+    return {}, {"experiment": replace(ABLATIONS["06_final"], name="plain", augmentation=None)}
+
+
+def steps_a_call():
+    from colabcnn import devices
+
+    several = replace(devices.auto_execution(), steps_per_call=8)
+    return {"execution": several}, {"execution": replace(several, steps_per_call=1)}
+
+
+def endings(options):
+    """Return the longest time from an epoch's end to that of its `fit`, of five, with our input and with arrays."""
+    from colabcnn import session
+
+    def as_arrays(*arrays, batch_size):
+        return dict(zip("xy", arrays, strict=False), batch_size=batch_size)
+
+    split, ours, measured = split_of(options), session.in_batches, []
+    for in_batches in (ours, as_arrays):
+        session.in_batches = in_batches
+        with tempfile.TemporaryDirectory() as folder:
+            epoch, waited = our_epoch(split, "auto", folder), []
+            for _ in range(5):
+                began = time.perf_counter()
+                seconds = epoch()
+                waited.append(time.perf_counter() - began - seconds)
+        measured.append(max(waited))
+    return {"seconds": measured}
+
+
+def reading(options):
+    """Return the seconds to read CIFAR-10 from the page cache, ours and file after file, medians of seven."""
+    import numpy as np
+
+    from colabcnn import data
+
+    folder = Path(options.data)
+    folder = folder / data.FOLDER_NAME if (folder / data.FOLDER_NAME).is_dir() else folder
+
+    def file_after_file():
+        images, labels = [], []
+        for name, digest in data.FILE_MD5.items():
+            content = (folder / name).read_bytes()
+            assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest
+            batch = pickle.loads(content, encoding="bytes")
+            images.append(batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+            labels.append(batch[b"labels"])
+        return np.concatenate(images[:5]), np.concatenate(labels[:5]), np.ascontiguousarray(images[5])
+
+    seconds = {data.load_cifar10: [], file_after_file: []}
+    for _ in range(8):
+        for read, taken in seconds.items():
+            began = time.perf_counter()
+            read(folder) if read is data.load_cifar10 else read()
+            taken.append(time.perf_counter() - began)
+    return {"seconds": [statistics.median(taken[1:]) for taken in seconds.values()]}
+
+
+COMPARISONS = {
+    "device": device,
+    "16 bit, against float32": epochs(precisions, "float32"),
+    "BatchNorm as one operation, against Keras's": epochs(fused_batch_norm, "Keras's BatchNorm"),
+    "the same in float32": epochs(lambda: fused_batch_norm("float32"), "Keras's BatchNorm"),
+    "with the augmentation, against without": epochs(augmented, "no augmentation"),
+    "8 steps a call against 1, under JAX": epochs(steps_a_call, "1 step a call"),
+    "The end of `fit`, longest of five: an input that is not tuned, against arrays": endings,
+    "Reading CIFAR-10 from the page cache: six files side by side, against file after file": reading,
+}
+
+
+def table(rows, options):
+    """Return what was measured as a Markdown page."""
+    told = rows["device"]
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    lines = [
+        f"# What each part gains on {told['device']}",
+        "",
+        f"`python benchmarks/parts.py`: {options.images} training images an epoch of 06_final, `auto` being "
+        f"{told['precision']} and {told['execution']}. {versions}; {told['platform']}. Medians of {options.pairs} "
+        "interleaved pairs; above 1, the part gains.",
+        "",
+        "| part | with it, images/s | without | ratio | the pairs' ratios |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [line_of(name, row) for name, row in rows.items() if {"ratio", "failed"} & set(row)]
+    lines += ["", "| part | with it | without |", "| --- | --- | --- |"]
+    for name, row in rows.items():
+        if "seconds" in row:
+            ours, theirs = row["seconds"]
+            lines.append(f"| {name} | {ours:.2f} s | {theirs:.2f} s |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
