@@ -82,8 +82,8 @@ def server(runs, tmp_path_factory):
 def run_all(page, server):
     """Open the notebook and run its cell."""
     if CLASSIC:
-        # The page first asks the kernel for widgets of an earlier visit. What a cell makes before that is over, it makes
-        # twice, and leaves half of it empty.
+        # The page first asks the kernel for widgets of an earlier visit. What a cell makes before that is over is made
+        # twice, and one half of it stays empty.
         with page.expect_console_message(lambda message: "fetching individual model state" in message.text):
             page.goto(f"{server}/notebooks/explore.ipynb")
         kernel = "window.Jupyter?.notebook?.kernel"
