@@ -126,7 +126,7 @@ def _parser():
         "--start-over", action="store_true", help="set the run that is there aside, into set-aside-<n>, and begin anew"
     )
     train.add_argument(
-        "--profile", metavar="DIR", help="write a trace of ten steps there, for TensorBoard, under JAX for Perfetto too"
+        "--profile", metavar="DIR", help="write a trace of ten calls there, for TensorBoard, under JAX for Perfetto too"
     )
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 

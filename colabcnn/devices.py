@@ -23,11 +23,13 @@ class Execution:
         steps_per_call: steps that one call of a compiled function makes.
         xla: whether XLA compiles it. JAX knows nothing else.
         fused_batch_norm: whether each BatchNorm is one operation of TensorFlow's.
+        xla_augmentation: whether XLA compiles the augmentation inside a step that it does not compile.
     """
 
     steps_per_call: int
     xla: bool
     fused_batch_norm: bool = False
+    xla_augmentation: bool = False
 
 
 PLAIN = Execution(steps_per_call=1, xla=False)
@@ -96,13 +98,15 @@ def auto_execution():
     """Return the `Execution` that suits the device.
 
     On a CPU a call costs nothing beside a step, XLA takes TensorFlow three times as long, and Ctrl-C is looked for
-    between two calls: one step a call, BatchNorm fused without XLA. On a TPU and on a GPU that computes a step faster
-    than it is launched (compute capability 8.0 and newer): several.
+    between two calls: one step a call, and without XLA BatchNorm fused and the augmentation compiled by itself
+    (`results/benchmarks` has what each gives). On others several steps a call, as a call may take longer than a step:
+    64 under JAX; under TensorFlow 16 on a GPU of compute capability 8.0 (Ampere) and newer, and 1 on an older one, such
+    as the T4, where a step takes longer than its launch. These are from a calculation, not yet from a measurement.
     """
     if backend() == "jax":
         return Execution(1 if is_cpu() else 64, xla=True)
     if is_cpu():
-        return Execution(1, xla=False, fused_batch_norm=True)
+        return Execution(1, xla=False, fused_batch_norm=True, xla_augmentation=True)
     return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
 
 

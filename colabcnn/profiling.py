@@ -11,7 +11,7 @@ SKIPPED_CALLS, TRACED_CALLS = 5, 10
 
 
 class ProfileSteps(keras.callbacks.Callback):
-    """Trace ten calls of a session's first epoch, after five that hold the compilation, into a folder.
+    """Trace ten calls of the compiled step, or as many as the epoch still has, after five to warm up, into a folder.
 
     TensorBoard's profile plugin opens what lies in `plugins/profile` there; under JAX there is also a
     `perfetto_trace.json.gz`, which https://ui.perfetto.dev opens.
@@ -34,6 +34,7 @@ class ProfileSteps(keras.callbacks.Callback):
         self._say = say
         self._calls = 0
         self._tracing = False
+        self._logs = None
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._calls == SKIPPED_CALLS:
@@ -42,17 +43,24 @@ class ProfileSteps(keras.callbacks.Callback):
         self._calls += 1
 
     def on_train_batch_end(self, batch, logs=None):
+        self._logs = logs
         if self._calls == SKIPPED_CALLS + TRACED_CALLS:
-            float(logs["loss"])  # The device may be behind; reading a result waits for it.
-            self.close()
+            self._end()
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.close()
+    def on_test_begin(self, logs=None):
+        self._end()
 
     def close(self):
-        """End the trace, if one is being taken, and write it."""
+        """End the trace, if one is being taken; say it if there was none."""
+        self._end()
+        if self._calls <= SKIPPED_CALLS:
+            self._say(f"No trace: the first {SKIPPED_CALLS} calls are left out, and there were {self._calls}.")
+
+    def _end(self):
         if self._tracing:
             self._tracing = False
+            if self._logs:
+                float(self._logs["loss"])  # The device may be behind; reading a result waits for it.
             _stop()
             self._say(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
 

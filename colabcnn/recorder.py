@@ -92,7 +92,12 @@ class Recorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self._interruption.check()
         # Not the end of the batch: its logs would make the host wait for the device at every step.
-        self._progress.update(lambda: self._line(f"step {batch + 1}/{self.params['steps']}"))
+        self._progress.update(lambda: self._line(self._step_in_words(batch)))
+
+    def _step_in_words(self, batch):
+        # Under JAX several steps may be one batch for Keras.
+        steps = math.ceil(self.run["train_size"] / self.model.batch_size)
+        return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
 
     def on_test_batch_begin(self, batch, logs=None):
         self._interruption.check()

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from colabcnn import devices
+from colabcnn.devices import Execution
 from colabcnn.errors import Error, Interrupted
 from colabcnn.feeding import in_batches
 from colabcnn.history import empty_history, write_history
@@ -72,13 +73,7 @@ def train_session(
     )
     _say_what_changed(before, start, run["precision"], progress)
     plan = PlanEpoch(experiment, run["seed"], run["train_size"])
-    model, execution = _model_that_runs(experiment, split, run, plan, progress)
-    start |= asdict(execution)
-    folder.write_run(run)
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
-    if checkpoint:
-        assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
-        assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
     write_history(folder.history_csv, history)
     recorder = Recorder(
         folder,
@@ -95,6 +90,12 @@ def train_session(
     if delivery:
         delivery.begin(fingerprint(run))
     try:
+        model, execution = _model_that_runs(experiment, split, run, plan, progress)
+        start |= asdict(execution)
+        folder.write_run(run)
+        if checkpoint:
+            assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
+            assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
         model.fit(
             **fit_options(model, run),
             epochs=run["epochs"],
@@ -130,21 +131,13 @@ def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAI
     if precision == "mixed_float16":
         # Keras does this by itself under a global float16 policy only.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    steps = execution.steps_per_call
-    model = TrainingModel(
-        network,
-        split,
-        batch_size=experiment.batch_size,
-        steps_per_call=steps,
-        fused_batch_norm=execution.fused_batch_norm,
-    )
-    on_jax = devices.backend() == "jax"
+    model = TrainingModel(network, split, batch_size=experiment.batch_size, execution=execution)
     model.compile(
         optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        steps_per_execution=1 if on_jax else steps,
-        jit_compile=on_jax or execution.xla,
+        steps_per_execution=model.batches_a_call,
+        jit_compile=execution.xla or devices.backend() == "jax",
     )
     model.build_state()
     return model
@@ -157,11 +150,9 @@ def fit_options(model, sizes):
         model: `TrainingModel`.
         sizes: dict with `train_size` and `val_size`, such as `run.json`'s.
     """
-    # Under JAX the model makes the steps of a call itself, and Keras sees one.
-    steps = model.steps_per_call if devices.backend() == "jax" else 1
-    validation = in_batches(np.arange(sizes["val_size"]), batch_size=VALIDATION_BATCH_SIZE * steps)
+    validation = in_batches(np.arange(sizes["val_size"]), batch_size=VALIDATION_BATCH_SIZE * model.steps_a_batch)
     return {
-        **in_batches(np.arange(sizes["train_size"]), batch_size=model.batch_size * steps),
+        **in_batches(np.arange(sizes["train_size"]), batch_size=model.batch_size * model.steps_a_batch),
         # Arrays come as a tuple, a dataset as it is.
         "validation_data": (validation["x"],) if "batch_size" in validation else validation["x"],
         "validation_batch_size": validation.get("batch_size"),
@@ -171,18 +162,19 @@ def fit_options(model, sizes):
 
 
 def _model_that_runs(experiment, split, run, plan, progress):
-    """Return `(model, Execution)`: as suits the device, or plainly where the device cannot do that.
+    """Return `(model, Execution)`: as the run had it or as suits the device, or plainly where that cannot be done.
 
     A GPU may refuse what was compiled, or lack the memory for it, in ways that nobody has seen. A run matters more than
     its speed.
     """
-    execution = devices.auto_execution()
+    execution = _execution_of(run["starts"], progress)
     model_of = {"seed": run["seed"], "precision": run["precision"]}
     model = compiled_model(experiment, split, **model_of, execution=execution)
     if execution.steps_per_call == 1 and (devices.is_cpu() or devices.backend() == "jax"):
         return model, execution
+    progress.say(f"Compiles and tries out {execution.steps_per_call} steps a call.")
     try:
-        try_out(model, {**fit_options(model, _one_call(model, run)), "callbacks": [plan]})
+        try_out(model, {**fit_options(model, _calls_of_each_shape(model, run)), "callbacks": [plan]})
         return model, execution
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -195,12 +187,29 @@ def _model_that_runs(experiment, split, run, plan, progress):
     return compiled_model(experiment, split, **model_of, execution=execution), execution
 
 
-def _one_call(model, sizes):
-    """Return the sizes that one call of training and one of validation take, of those given."""
-    steps = model.steps_per_call
+def _execution_of(starts, progress):
+    """Return how the run's steps were brought to this device by this backend before, else what suits the device."""
+    suits, now = devices.auto_execution(), starts[-1]
+    for start in reversed(starts[:-1]):
+        here = start["device"] == now["device"] and set(start["versions"]) == set(now["versions"])
+        if here and "steps_per_call" in start:
+            kept = Execution(**{name: start[name] for name in asdict(suits) if name in start})
+            if kept != suits:
+                progress.say(f"The run keeps {kept}, which it had on this device before.")
+            return kept
+    return suits
+
+
+def _calls_of_each_shape(model, sizes):
+    """Return the sizes of one full call of training and of validation, and of what the last call of each has left."""
+
+    def full_and_rest(size, batch_size):
+        full = batch_size * model.execution.steps_per_call
+        return min(size, full + size % full)
+
     return {
-        "train_size": min(sizes["train_size"], model.batch_size * steps),
-        "val_size": min(sizes["val_size"], VALIDATION_BATCH_SIZE * steps),
+        "train_size": full_and_rest(sizes["train_size"], model.batch_size),
+        "val_size": full_and_rest(sizes["val_size"], VALIDATION_BATCH_SIZE),
     }
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from colabcnn.augmentation import augment
+from colabcnn.devices import PLAIN
 from colabcnn.epoch_plan import plan_epoch
 from colabcnn.experiments import IMAGE_SIZE
 from colabcnn.fused_batch_norm import call_fused
@@ -28,21 +29,23 @@ class TrainingModel(keras.Model):
         network: as `build_model` makes it.
         split: `Split`; the images go to the device here, as uint8.
         batch_size: images a step.
-        steps_per_call: steps that one call makes. Under TensorFlow that is Keras's `steps_per_execution`; under JAX
-            `fit` is given so many batches as one, and they are told apart here.
-        fused_batch_norm: whether each BatchNorm is one operation; under TensorFlow only.
+        execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`; under JAX that
+            is a loop in Python, so there `fit` is given the positions of so many batches as one batch, and they are
+            told apart here.
     """
 
-    def __init__(self, network, split, *, batch_size, steps_per_call=1, fused_batch_norm=False):
-        super().__init__(name="training")
+    def __init__(self, network, split, *, batch_size, execution=PLAIN):
+        super().__init__(name="training", dtype="float32")  # Else the images would have a global policy's precision.
         self.network = network
         self.batch_size = batch_size
-        self.steps_per_call = steps_per_call
-        self.fused_batch_norm = fused_batch_norm
+        self.execution = execution
+        steps, on_jax = execution.steps_per_call, keras.backend.backend() == "jax"
+        self.steps_a_batch, self.batches_a_call = (steps, 1) if on_jax else (1, steps)
         self.resident = _Resident(split)
+        self._augment = _compiled_by_xla(augment) if execution.xla_augmentation else augment
 
     def call(self, images, training=False):
-        if self.fused_batch_norm:
+        if self.execution.fused_batch_norm:
             return call_fused(self.network, images, training)
         return self.network(images, training=training)
 
@@ -69,11 +72,8 @@ class TrainingModel(keras.Model):
         return self._steps(self._test_step, args, VALIDATION_BATCH_SIZE)
 
     def _steps(self, step, args, batch_size):
-        """Make one step, or under JAX one for each batch of the positions that came, in a loop on the device.
-
-        Keras's own `steps_per_execution` is a loop in Python there: each step is launched by itself.
-        """
-        if keras.backend.backend() != "jax" or self.steps_per_call == 1:
+        """Make one step, or where several are a batch one for each, in a loop on the device."""
+        if self.steps_a_batch == 1:
             return step(*args)
         import jax
 
@@ -101,7 +101,7 @@ class TrainingModel(keras.Model):
         transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
         rows = transforms.pop("rows")
         images = ops.take(images, rows, axis=0)
-        images = augment(images, **transforms) if transforms else ops.cast(images, "float32")
+        images = self._augment(images, **transforms) if transforms else ops.cast(images, "float32")
         return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def _test_step(self, *args):
@@ -131,11 +131,11 @@ class TrainingModel(keras.Model):
 
 
 def try_out(model, fit_options):
-    """Make one call of training and one of validation, so that they are compiled, and put everything back.
+    """Make the calls of training and of validation that are given, so that they are compiled; put everything back.
 
     Args:
         model: `TrainingModel`, compiled, with its state in place and a plan laid out.
-        fit_options: of `fit`, for so many images as one call takes.
+        fit_options: of `fit`, for a call of each shape that the run will make.
 
     Raises:
         Exception: the device's own, whatever it cannot do. The model must not be used any more.
@@ -144,6 +144,12 @@ def try_out(model, fit_options):
     before = read_arrays(variables)
     model.fit(**fit_options, epochs=1)
     assign_arrays(variables, before, "variables")
+
+
+def _compiled_by_xla(function):
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True)
 
 
 class _Resident:

@@ -92,7 +92,8 @@ def run(
         start_over: set the run that is in the folders aside, into `set-aside-<n>` beside it, and begin anew.
         allow_long: train even where, on a CPU, more than 40 hours are left; otherwise that stops after the first steps,
             with what would fit.
-        callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network.
+        callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network. Where a
+            call makes several steps, on a GPU or TPU, those for batches are called once a call.
         profile: a folder for a trace of ten calls of the compiled step, which TensorBoard opens, under JAX Perfetto
             too; None takes none.
         quiet: print nothing.

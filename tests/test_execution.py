@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from colabcnn import devices, run
 from colabcnn.checkpoint import newest_checkpoint
 from colabcnn.data import load_split
 from colabcnn.devices import Execution
+from colabcnn.errors import Interrupted
 from colabcnn.history import read_history
 from colabcnn.model import reseed_dropout
 from colabcnn.session import compiled_model, fit_options
@@ -77,19 +80,69 @@ def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_
     assert differences(tmp_path / "tried", tmp_path / "untried") == []
 
 
+def refuse_training(monkeypatch, refused):
+    """Let a step fail, where several are made in one call, if it gets so many positions as `refused` says."""
+    step = TrainingModel.train_step
+
+    def train_step(self, *args):
+        batch = args[-1][-1] if keras.backend.backend() == "jax" else args[-1]
+        positions = keras.utils.unpack_x_y_sample_weight(batch)[0]
+        if self.execution.steps_per_call > 1 and refused(positions.shape[0]):
+            raise ZeroDivisionError("division by zero")
+        return step(self, *args)
+
+    monkeypatch.setattr(TrainingModel, "train_step", train_step)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow traces a step once for all shapes")
+def test_what_only_the_last_call_of_an_epoch_cannot_do_is_found_before_the_run(
+    tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
+):
+    refuse_training(monkeypatch, lambda positions: positions == 4)  # 100 images are two calls of three steps, and 4.
+    execute(3)
+    result = run(small_experiment, tmp_path / "run", **{**small_options, "quiet": False})
+    assert "3 steps a call failed on this device" in capsys.readouterr().out
+    assert result.complete
+
+
+def test_ctrl_c_while_the_device_is_tried_out_ends_as_it_does_later(
+    tmp_path, small_experiment, small_options, execute, monkeypatch
+):
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    execute(3)
+    with monkeypatch.context() as patched:
+        patched.setattr("colabcnn.session.try_out", interrupted)
+        with pytest.raises(Interrupted):
+            run(small_experiment, tmp_path, **small_options)
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
+    assert run(small_experiment, tmp_path, **small_options).complete
+
+
+def test_resumed_run_keeps_what_it_had_on_the_device(
+    tmp_path, small_experiment, small_options, execute, capsys, monkeypatch
+):
+    execute(3)
+    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
+    execute(1)
+    run(small_experiment, tmp_path / "resumed", **{**small_options, "quiet": False})
+    assert "The run keeps Execution(steps_per_call=3" in capsys.readouterr().out
+    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+    monkeypatch.setattr(devices, "device_name", lambda: "another")
+    run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})
+    starts = json.loads((tmp_path / "resumed" / "run.json").read_text())["starts"]
+    assert [start["steps_per_call"] for start in starts] == [3, 3, 1]
+
+
 def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
     tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
 ):
     execute(1)
     run(small_experiment, tmp_path / "plain", **small_options)
-    make = TrainingModel.make_train_function
-
-    def refused(self, force=False):
-        make(self, force)
-        if self.steps_per_call > 1:
-            self.train_function = lambda *arguments: 1 / 0
-
-    monkeypatch.setattr(TrainingModel, "make_train_function", refused)
+    refuse_training(monkeypatch, lambda positions: True)
     execute(3)
     run(small_experiment, tmp_path / "refused", **{**small_options, "quiet": False})
     output = capsys.readouterr().out
@@ -111,7 +164,40 @@ def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_o
 
 def test_cpu_takes_one_step_a_call():
     on_jax = keras.backend.backend() == "jax"
-    assert devices.auto_execution() == Execution(1, xla=on_jax, fused_batch_norm=not on_jax)
+    parts = {"fused_batch_norm": not on_jax, "xla_augmentation": not on_jax}
+    assert devices.auto_execution() == Execution(1, xla=on_jax, **parts)
+
+
+@pytest.mark.parametrize(("capability", "steps"), [((7, 5), 1), ((8, 0), 16), ((9, 0), 16)])
+def test_gpu_takes_several_steps_a_call_where_a_launch_takes_longer(monkeypatch, capability, steps):
+    monkeypatch.setattr(devices, "is_cpu", lambda: False)
+    monkeypatch.setattr(devices, "_tensorflow_capability", lambda: capability)
+    expected = 64 if keras.backend.backend() == "jax" else steps
+    assert devices.auto_execution() == Execution(expected, xla=True)
+
+
+def test_precision_is_the_runs_whatever_the_notebook_has_set_for_its_own_models(
+    tmp_path, small_experiment, small_options
+):
+    options = {**small_options, "precision": "float32"}
+    run(small_experiment, tmp_path / "plain", **options)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        run(small_experiment, tmp_path / "set", callbacks=[StopAfterFirst()], **options)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    run(small_experiment, tmp_path / "set", **options)
+    assert differences(tmp_path / "set", tmp_path / "plain") == []
+
+
+def test_augmentation_compiled_by_xla_trains_the_same(tmp_path, small_experiment, small_options, monkeypatch):
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX is always compiled by XLA")
+    losses, options = [], {**small_options, "precision": "float32"}
+    for execution in (Execution(1, xla=False), Execution(1, xla=False, xla_augmentation=True)):
+        monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
+        losses.append(run(small_experiment, tmp_path / str(execution.xla_augmentation), **options).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
@@ -135,12 +221,17 @@ def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precisi
             loss = model.compute_loss(y=split.train_labels, y_pred=model(images, training=True))
         gradients = tape.gradient(loss, [weight.value for weight in model.network.trainable_weights])
         moving = [weight.value for weight in model.network.non_trainable_weights if "moving" in weight.path]
-        return [np.array(value) for value in (before, loss, *gradients, *moving, model(images, training=False))]
+        outcome = [np.array(value) for value in (before, loss, *gradients, model(images, training=False))]
+        return outcome, [np.array(value) for value in moving]
 
     import tensorflow as tf
 
-    for fused, plain in zip(outcome(True), outcome(False), strict=True):
-        np.testing.assert_allclose(fused, plain, rtol=tolerance, atol=tolerance)
+    (fused, fused_statistics), (plain, plain_statistics) = outcome(True), outcome(False)
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    # Of the first layer, whose inputs are the same: statistics are computed in float32 whatever those are in.
+    for one, other in zip(fused_statistics[:2], plain_statistics[:2], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
@@ -177,9 +268,11 @@ def test_cpu_that_tells_nothing_takes_float32(tmp_path, monkeypatch):
     assert devices.auto_precision() == "float32"
 
 
-def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_experiment):
+@pytest.mark.parametrize("steps", [1, 3])
+def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_experiment, steps):
     split = load_split("synthetic", train_size=96, val_size=20)
-    model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16")
+    execution = Execution(steps, xla=keras.backend.backend() == "jax")
+    model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16", execution=execution)
     optimizer = model.optimizer
     optimizer.dynamic_scale.assign(2.0**40)
     before = [np.array(weight) for weight in model.network.trainable_weights]
