@@ -1,26 +1,29 @@
 """An epoch of 06_final as `train` runs it, against other ways of training it: python benchmarks/epoch.py
 
 Every comparison is a process of its own, in which both sides take turns; the ratio is the median of the pairs'. The
-table goes to results/benchmarks/<device>.md. Ours is all of an epoch: images gathered from the resident set and
-augmented in the step, dropout reseeded, validation, history, picture and checkpoint. The others only train and
+table goes to results/benchmarks/<device>-<precision>.md. Ours is an epoch of `run`: images gathered from the resident
+set and augmented in the step, dropout reseeded, validation, history and checkpoints. The others only train and
 validate. `--only NAME` makes one comparison and prints its pairs. The peers need more packages than the library:
-pip install optax scipy torch==2.13.0 (for Python 3.11, on a CPU).
+pip install jax optax scipy torch==2.13.0 (for Python 3.11, on a CPU). Where TensorFlow is not installed, all is
+compared under JAX.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VAL_SIZE = 250
 # Of one image, forward and backward; see `gflop_an_image`.
 TRAINING_PASSES = 3
 
@@ -28,14 +31,31 @@ TRAINING_PASSES = 3
 def main():
     options = parse()
     if options.only:
+        options.images = options.images or 1280
         print(json.dumps(COMPARISONS[options.only](options)))
         return
+    write(make_all(__file__, COMPARISONS, options), table, options)
+
+
+def make_all(script, comparisons, options):
+    """Return what the comparisons of a script say, by name, the device first."""
     rows = {}
-    for name in COMPARISONS:
+    for name in comparisons:
         began = time.monotonic()
-        rows[name] = in_a_process(__file__, name, options)
+        rows[name] = in_a_process(script, name, options)
         print(f"{name}: {rows[name]} ({time.monotonic() - began:.0f} s)", flush=True)
-    path = ROOT / "results" / "benchmarks" / f"{slug(rows['device']['device'])}.md"
+        if name == "device":
+            if "failed" in rows[name]:
+                sys.exit(1)
+            # Of an accelerator a short epoch would measure what surrounds it.
+            options.images = options.images or (1280 if rows[name]["cpu"] else 50_000)
+    return rows
+
+
+def write(rows, table, options, suffix=""):
+    device = rows["device"]
+    name = re.sub(r"[^a-z0-9]+", "-", f"{device['device']} {device['precision']}{suffix}".lower())
+    path = ROOT / "results" / "benchmarks" / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(table(rows, options))
     print(path)
@@ -44,7 +64,7 @@ def main():
 def parse(description=__doc__, comparisons=None):
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("data", nargs="?", default="synthetic", help="the folder of CIFAR-10 (default: drawn by code)")
-    parser.add_argument("--images", type=int, default=1280, help="training images an epoch (default: %(default)s)")
+    parser.add_argument("--images", type=int, help="training images an epoch (default: 1280 on a CPU, else 50000)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--only", choices=comparisons or COMPARISONS, metavar="NAME", help="one of: %(choices)s")
     return parser.parse_args()
@@ -52,19 +72,29 @@ def parse(description=__doc__, comparisons=None):
 
 def in_a_process(script, name, options):
     """Return what one comparison of a script says, or a dict with `failed`."""
-    backend = "jax" if name.endswith("under JAX") else os.environ.get("KERAS_BACKEND", "tensorflow")
-    command = [sys.executable, script, options.data, "--images", str(options.images), "--pairs", str(options.pairs)]
+    installed = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
+    backend = "jax" if name.endswith("under JAX") else os.environ.get("KERAS_BACKEND", installed)
+    command = [sys.executable, script, options.data, "--pairs", str(options.pairs)]
+    command += ["--images", str(options.images)] if options.images else []
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Two libraries share a GPU's memory in one process.
+    environment |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run([*command, "--only", name], env=environment, capture_output=True, text=True)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["?"])[-1][:200]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def split_of(options, *, images=None, val_size=VAL_SIZE):
+def split_of(options, *, images=None, val_size=None):
+    """Return a `Split`, with a validation image for five training images, as CIFAR-10 has them."""
     from colabcnn.data import load_split
 
-    return load_split(options.data, train_size=images or options.images, val_size=val_size)
+    images = images or options.images
+    return load_split(options.data, train_size=images, val_size=val_size or val_size_of(images))
+
+
+def val_size_of(images):
+    return max(250, images // 5 // 250 * 250)
 
 
 def our_epoch(split, precision, folder, experiment=None, execution=None):
@@ -115,7 +145,10 @@ def against(peer, ours="auto", **peer_options):
         with tempfile.TemporaryDirectory() as folder:
             mine = our_epoch(split, ours, folder)
             theirs = getattr(peers, peer)(split, **{key: in_words(value) for key, value in peer_options.items()})
-            return compare("train", mine, peer, theirs, images=options.images, pairs=options.pairs)
+            precisions = in_words(ours), in_words(peer_options.get("precision", "float32"))
+            return compare("train", mine, peer, theirs, images=options.images, pairs=options.pairs) | {
+                "precisions": [precision.removeprefix("mixed_") for precision in precisions]
+            }
 
     return comparison
 
@@ -187,7 +220,9 @@ def peak_memory(side):
 
         split = split_of(options, images=50000, val_size=2500)
         with tempfile.TemporaryDirectory() as folder:
-            epoch = our_epoch(split, "auto", folder) if side == "ours" else peers.keras_fit(split, precision=side)
+            epoch = (
+                our_epoch(split, "auto", folder) if side == "ours" else peers.keras_fit(split, precision=in_words(side))
+            )
             epoch([StopAfterSteps()])
         return {"megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
@@ -215,14 +250,13 @@ def start_up(options):
     """Return the seconds from `run` to the end of the first step, in three processes one after the other."""
     code = """
 import sys, time
-began = time.monotonic()
-import keras, colabcnn
+import keras
 from colabcnn.training import run
-imported = time.monotonic()
+began = time.monotonic()
 class First(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         float(logs["loss"])
-        print(time.monotonic() - imported, imported - began, flush=True)
+        print(time.monotonic() - began, flush=True)
         import os
         os._exit(0)
 run("06_final", sys.argv[1], data=sys.argv[2], train_size=None, callbacks=[First()], allow_long=True, quiet=True)
@@ -244,14 +278,16 @@ def by_size(options):
     import peers
 
     measured = {}
-    for batch_size, images in ((32, options.images), (128, options.images), (512, options.images), (128, 8 * 1280)):
+    few, many = options.images // 4, min(4 * options.images, 50_000)
+    sizes = [(batch_size, options.images) for batch_size in (32, 128, 512)] + [(128, few), (128, many)]
+    for batch_size, images in dict.fromkeys(sizes):
         split = split_of(options, images=images)
         experiment = replace(peers.EXPERIMENT, name="sized", batch_size=batch_size)
         with tempfile.TemporaryDirectory() as folder:
             epoch = our_epoch(split, "auto", folder, experiment)
             epoch()
-            seconds = [epoch() for _ in range(3)]
-        measured[f"{batch_size} of {images}"] = round(images / sorted(seconds)[1], 1)
+            seconds = [epoch() for _ in range(7)]
+        measured[f"batches of {batch_size}, {images} images"] = round(images / statistics.median(seconds))
     return {"speeds": measured}
 
 
@@ -276,13 +312,21 @@ def device(options):
         seconds.append(time.perf_counter() - began)
     return {
         "device": devices.device_name(),
-        "versions": devices.versions(),
+        "cpu": devices.is_cpu(),
+        "bfloat16": devices.cpu_has_bfloat16(),
+        "versions": devices.versions() | versions_of("jax", "optax", "torch", "scipy"),
+        "commit": devices.commit(),
         "platform": platform.platform(),
         "precision": precision,
         "execution": repr(devices.auto_execution()),
         "gflop_an_image": round(gflop_an_image(build_model(ABLATIONS["06_final"])), 3),
         "gflops": round(2 * size**3 / min(seconds) / 1e9),
     }
+
+
+def versions_of(*packages):
+    """Return the versions of those of the packages that are installed."""
+    return {name: metadata.version(name) for name in packages if importlib.util.find_spec(name)}
 
 
 def gflop_an_image(network):
@@ -315,6 +359,7 @@ COMPARISONS = {
     "augment against ImageDataGenerator, tf.function with XLA": augmentation(by_tensorflow(True)),
     "memory, ours": peak_memory("ours"),
     "memory, (c) in float32": peak_memory("float32"),
+    "memory, (c) in the same precision": peak_memory("auto"),
     "endings": endings,
     "start-up": start_up,
     "start-up under JAX": start_up,
@@ -325,17 +370,15 @@ COMPARISONS = {
 def table(rows, options):
     """Return what was measured as a Markdown page."""
     told = rows["device"]
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     lines = [
         f"# An epoch of 06_final on {told['device']}",
         "",
-        f"`python benchmarks/epoch.py`: {options.images} training images an epoch, {VAL_SIZE} to validate on, "
-        f"batches of 128, `auto` being {told['precision']} and {told['execution']}. {versions}; {told['platform']}. "
-        f"Medians of {options.pairs} interleaved pairs; above 1, ours is faster. Ours augments, keeps a "
-        "history and a picture; the others do what their line says, and validate.",
+        f"{made_by('epoch.py', told, options)} {val_size_of(options.images)} images to validate on. Above 1, ours is "
+        "faster. Ours augments and keeps a history; the others do what their line says, and validate. Outside the "
+        "clock is what comes once a run, before and after its epochs, and the picture, drawn every 30 s at most.",
         "",
-        "| against | ours, images/s | theirs | ratio | the pairs' ratios |",
-        "| --- | --- | --- | --- | --- |",
+        "| against | precision, ours and theirs | ours, images/s | theirs | ratio | the pairs' ratios |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in rows.items():
         if {"ratio", "failed"} & set(row):
@@ -344,14 +387,17 @@ def table(rows, options):
     reached = speed * told["gflop_an_image"]
     lines += [
         "",
-        f"- **Share of the limit:** {told['gflop_an_image']} GFLOP an image (counted from the layers), so "
-        f"{reached:.0f} GFLOP/s; one large matrix product in that precision reaches {told['gflops']} GFLOP/s here: "
-        f"{100 * reached / told['gflops']:.0f} %.",
+        f"- **An epoch** of 50,000 images at that speed, with its validation: {50_000 / speed:.3g} s.",
+        f"- **Share of the limit:** {told['gflop_an_image']} GFLOP an image to train (counted from the layers; "
+        f"validation comes on top), so {reached:.0f} GFLOP/s; one large matrix product in that precision reaches "
+        f"{told['gflops']} GFLOP/s here: {100 * reached / told['gflops']:.0f} %.",
     ]
-    if "megabytes" in rows["memory, ours"] and "megabytes" in rows["memory, (c) in float32"]:
+    memory = {name: row["megabytes"] for name, row in rows.items() if "megabytes" in row}
+    if memory:
+        told_memory = "; ".join(f"{name.removeprefix('memory, ')} {value:,} MB" for name, value in memory.items())
         lines.append(
-            f"- **Peak memory** with all of CIFAR-10, 20 steps and validation: {rows['memory, ours']['megabytes']:,} "
-            f"MB; (c) in float32 {rows['memory, (c) in float32']['megabytes']:,} MB."
+            f"- **Peak memory** with 50,000 images, 20 steps and validation on 2,500: {told_memory} (of the process, "
+            "not of a GPU)."
         )
     for name in ("start-up", "start-up under JAX"):
         if "seconds" in rows[name]:
@@ -364,21 +410,31 @@ def table(rows, options):
         ours, theirs = rows["endings"]["ends"].values()
         lines.append(f"- **The end of `fit`** after its last epoch, the longest of five: {ours} s; (c) {theirs} s.")
     if "speeds" in rows["sizes"]:
-        speeds = "; ".join(f"{name} images: {value}" for name, value in rows["sizes"]["speeds"].items())
-        lines.append(f"- **Images a second by batch**: {speeds}.")
+        speeds = "; ".join(f"{name}: {value}" for name, value in rows["sizes"]["speeds"].items())
+        lines.append(f"- **Images a second**, medians of seven epochs: {speeds}.")
     return "\n".join(lines) + "\n"
 
 
+def made_by(script, device, options):
+    """Return how a table was made: the command, the versions, what `auto` stood for."""
+    data = "" if options.data == "synthetic" else " DATA"
+    versions = ", ".join(f"{name} {version}" for name, version in device["versions"].items())
+    flag = f", {'with' if device['bfloat16'] else 'without'} bfloat16 instructions" if device["cpu"] else ""
+    return (
+        f"`python benchmarks/{script}{data}` at {device['commit']}. {versions}; {device['platform']}{flag}. `auto` is "
+        f"{device['precision']} and {device['execution']}. Medians of {options.pairs} interleaved pairs, in batches of "
+        f"128; an epoch is {options.images:,} training images and"
+    )
+
+
 def line_of(name, row):
-    """Return a comparison's line of a table: both speeds, the median ratio and the pairs' ratios."""
+    """Return a comparison's line of a table: both precisions and speeds, the median ratio and the pairs' ratios."""
     if "failed" in row:
-        return f"| {name} | not yet measured: {row['failed']} | | | |"
+        return f"| {name} | | not yet measured: {row['failed']} | | | |"
     pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
-    return f"| {name} | {row['first']:.0f} | {row['second']:.0f} | **{row['ratio']:.2f}** | {pairs} |"
-
-
-def slug(name):
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    precisions = " / ".join(row.get("precisions", ()))
+    speeds = f"{row['first']:.0f} | {row['second']:.0f}"
+    return f"| {name} | {precisions} | {speeds} | **{row['ratio']:.2f}** | {pairs} |"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What each part of an epoch's speed gains, with it against without it: python benchmarks/parts.py DATA
 
 As `epoch.py`, a process for each comparison, in which both sides take turns. The table goes to
-results/benchmarks/<device>-parts.md; DATA is the folder of CIFAR-10. `--only NAME` makes one comparison.
+results/benchmarks/<device>-<precision>-parts.md; DATA is the folder of CIFAR-10. `--only NAME` makes one comparison.
 """
 
 import hashlib
@@ -13,21 +13,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from epoch import ROOT, device, in_a_process, line_of, our_epoch, parse, slug, split_of
+from epoch import device, in_words, line_of, made_by, make_all, our_epoch, parse, split_of, write
 
 
 def main():
     options = parse(__doc__, COMPARISONS)
     if options.only:
+        options.images = options.images or 1280
         print(json.dumps(COMPARISONS[options.only](options)))
         return
-    rows = {}
-    for name in COMPARISONS:
-        rows[name] = in_a_process(__file__, name, options)
-        print(f"{name}: {rows[name]}", flush=True)
-    path = ROOT / "results" / "benchmarks" / f"{slug(rows['device']['device'])}-parts.md"
-    path.write_text(table(rows, options))
-    print(path)
+    write(make_all(__file__, COMPARISONS, options), table, options, " parts")
 
 
 def epochs(without, name):
@@ -43,12 +38,16 @@ def epochs(without, name):
 
         with_part, without_part = without()
         split = split_of(options)
+        precisions = [
+            in_words(side.get("precision", "auto")).removeprefix("mixed_") for side in (with_part, without_part)
+        ]
         with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
             sides = [
                 our_epoch(split, side.pop("precision", "auto"), folder, **side)
                 for side, folder in ((with_part, first), (without_part, second))
             ]
-            return compare("ours", sides[0], name, sides[1], images=options.images, pairs=options.pairs)
+            compared = compare("ours", sides[0], name, sides[1], images=options.images, pairs=options.pairs)
+        return compared | {"precisions": precisions}
 
     return comparison
 
@@ -64,6 +63,12 @@ def fused_batch_norm(precision="auto"):
     return {"precision": precision}, {"precision": precision, "execution": plain}
 
 
+def xla_augmentation():
+    from colabcnn import devices
+
+    return {}, {"execution": replace(devices.auto_execution(), xla_augmentation=False)}
+
+
 def augmented():
     from colabcnn import ABLATIONS
 
@@ -71,10 +76,13 @@ def augmented():
 
 
 def steps_a_call():
-    from colabcnn import devices
+    """Of a network so small that a call costs more than its step: on a CPU the article's hides it."""
+    from colabcnn import ABLATIONS, devices
 
-    several = replace(devices.auto_execution(), steps_per_call=8)
-    return {"execution": several}, {"execution": replace(several, steps_per_call=1)}
+    small = {"name": "small", "kernel_sizes": (3,), "filters": (4, 4, 8), "batch_size": 16, "augmentation": None}
+    options = {"experiment": replace(ABLATIONS["06_final"], **small), "precision": "float32"}
+    single = replace(devices.auto_execution(), steps_per_call=1)
+    return {**options, "execution": replace(single, steps_per_call=16)}, {**options, "execution": single}
 
 
 def endings(options):
@@ -130,8 +138,10 @@ COMPARISONS = {
     "16 bit, against float32": epochs(precisions, "float32"),
     "BatchNorm as one operation, against Keras's": epochs(fused_batch_norm, "Keras's BatchNorm"),
     "the same in float32": epochs(lambda: fused_batch_norm("float32"), "Keras's BatchNorm"),
-    "with the augmentation, against without": epochs(augmented, "no augmentation"),
-    "8 steps a call against 1, under JAX": epochs(steps_a_call, "1 step a call"),
+    "the augmentation compiled by XLA, against not": epochs(xla_augmentation, "not compiled"),
+    "with the augmentation, against without any (1 less its share of an epoch)": epochs(augmented, "no augmentation"),
+    "16 steps a call against 1, a tiny network in batches of 16": epochs(steps_a_call, "1 step a call"),
+    "16 steps a call against 1, likewise, under JAX": epochs(steps_a_call, "1 step a call"),
     "The end of `fit`, longest of five: an input that is not tuned, against arrays": endings,
     "Reading CIFAR-10 from the page cache: six files side by side, against file after file": reading,
 }
@@ -140,16 +150,13 @@ COMPARISONS = {
 def table(rows, options):
     """Return what was measured as a Markdown page."""
     told = rows["device"]
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     lines = [
         f"# What each part gains on {told['device']}",
         "",
-        f"`python benchmarks/parts.py`: {options.images} training images an epoch of 06_final, `auto` being "
-        f"{told['precision']} and {told['execution']}. {versions}; {told['platform']}. Medians of {options.pairs} "
-        "interleaved pairs; above 1, the part gains.",
+        f"{made_by('parts.py', told, options)} its validation, of 06_final if nothing else is said. Above 1, it gains.",
         "",
-        "| part | with it, images/s | without | ratio | the pairs' ratios |",
-        "| --- | --- | --- | --- | --- |",
+        "| part | precision, with it and without | with it, images/s | without | ratio | the pairs' ratios |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [line_of(name, row) for name, row in rows.items() if {"ratio", "failed"} & set(row)]
     lines += ["", "| part | with it | without |", "| --- | --- | --- |"]

@@ -77,7 +77,8 @@ def plain_jax(split, precision="float32"):
 
     from colabcnn import augment
 
-    compute = jnp.bfloat16 if precision == "mixed_bfloat16" else jnp.float32
+    # In float16 the loss would have to be scaled.
+    compute = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}[precision]
     network = build_model(EXPERIMENT)
     arrays = [jnp.asarray(weight) for weight in network.get_weights()]
     sets, kernels = len(EXPERIMENT.filters), len(EXPERIMENT.kernel_sizes)

@@ -85,7 +85,7 @@ def auto_precision():
     a CPU with instructions for it; mixed_float16 on an older GPU, such as the T4; float32 on other CPUs.
     """
     if is_cpu():
-        return "mixed_bfloat16" if backend() == "tensorflow" and _cpu_has_bfloat16() else "float32"
+        return "mixed_bfloat16" if backend() == "tensorflow" and cpu_has_bfloat16() else "float32"
     if backend() == "jax":
         import jax
 
@@ -113,7 +113,8 @@ def auto_execution():
 def keep_compilations():
     """Under JAX, keep what XLA compiles in the user's cache folder, unless JAX was told where: the next start takes it.
 
-    Compiling takes a minute on a CPU or a GPU, and the same program comes at every start.
+    Compiling takes a minute on a CPU or a GPU, and the same program comes at every start. The small ones are kept, too:
+    a hundred of them take as long as the large one, and JAX by itself keeps what took a second.
     """
     if backend() != "jax":
         return
@@ -123,6 +124,7 @@ def keep_compilations():
     if not jax.config.jax_compilation_cache_dir:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         compilation_cache.reset_cache()  # With the first thing that it compiled, JAX decided that it has none.
 
 
@@ -151,7 +153,8 @@ def _tensorflow_capability():
     return details.get("compute_capability", (0, 0))
 
 
-def _cpu_has_bfloat16():
+def cpu_has_bfloat16():
+    """Return whether the CPU has instructions for bfloat16, as far as Linux tells."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:
