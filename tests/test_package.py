@@ -95,6 +95,15 @@ def test_readmes_figures_are_those_of_the_results():
     assert table == summarize(ROOT / "results")
 
 
+def test_readmes_speeds_are_those_of_the_benchmark():
+    told = [line[2:-2].split(" | ") for line in README.partition("<!-- speed -->\n")[2].splitlines()[2:] if line]
+    (page,) = (ROOT / "results" / "benchmarks").glob("amd-epyc-2-cores-mixed-bfloat16.md")
+    measured = [line[2:-2].split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    told = told[: next(index for index, row in enumerate(told) if len(row) != 4)]
+    assert len(told) >= 5
+    assert all(row in [[cells[0], *cells[2:5]] for cells in measured] for row in told)
+
+
 def test_pythons_of_the_card_are_allowed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11"
