@@ -5,7 +5,6 @@ results/benchmarks/<device>-<precision>-parts.md; DATA is the folder of CIFAR-10
 """
 
 import hashlib
-import json
 import pickle
 import statistics
 import tempfile
@@ -13,16 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from epoch import device, in_words, line_of, made_by, make_all, our_epoch, parse, split_of, write
-
-
-def main():
-    options = parse(__doc__, COMPARISONS)
-    if options.only:
-        options.images = options.images or 1280
-        print(json.dumps(COMPARISONS[options.only](options)))
-        return
-    write(make_all(__file__, COMPARISONS, options), table, options, " parts")
+from comparisons import compare_epochs, heading, our_epoch, run_all, seconds_of_endings, split_of
 
 
 def epochs(without, name):
@@ -34,20 +24,13 @@ def epochs(without, name):
     """
 
     def comparison(options):
-        from pairs import compare
-
         with_part, without_part = without()
         split = split_of(options)
-        precisions = [
-            in_words(side.get("precision", "auto")).removeprefix("mixed_") for side in (with_part, without_part)
-        ]
+        precisions = [side.pop("precision", "auto") for side in (with_part, without_part)]
         with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-            sides = [
-                our_epoch(split, side.pop("precision", "auto"), folder, **side)
-                for side, folder in ((with_part, first), (without_part, second))
-            ]
-            compared = compare("ours", sides[0], name, sides[1], images=options.images, pairs=options.pairs)
-        return compared | {"precisions": precisions}
+            ours = our_epoch(split, precisions[0], first, **with_part)
+            other = our_epoch(split, precisions[1], second, **without_part)
+            return compare_epochs(ours, name, other, precisions, options)
 
     return comparison
 
@@ -96,17 +79,12 @@ def endings(options):
     for in_batches in (ours, as_arrays):
         session.in_batches = in_batches
         with tempfile.TemporaryDirectory() as folder:
-            epoch, waited = our_epoch(split, "auto", folder), []
-            for _ in range(5):
-                began = time.perf_counter()
-                seconds = epoch()
-                waited.append(time.perf_counter() - began - seconds)
-        measured.append(max(waited))
+            measured.append(seconds_of_endings(our_epoch(split, "auto", folder)))
     return {"seconds": measured}
 
 
 def reading(options):
-    """Return the seconds to read CIFAR-10 from the page cache, ours and file after file, medians of seven."""
+    """Return the seconds to read CIFAR-10 from the page cache, ours and the plain way, medians of seven."""
     import numpy as np
 
     from colabcnn import data
@@ -115,14 +93,14 @@ def reading(options):
     folder = folder / data.FOLDER_NAME if (folder / data.FOLDER_NAME).is_dir() else folder
 
     def file_after_file():
-        images, labels = [], []
-        for name, digest in data.FILE_MD5.items():
+        images, labels = np.empty((60000, 32, 32, 3), np.uint8), np.empty(60000, np.int64)
+        for index, (name, digest) in enumerate(data.FILE_MD5.items()):
             content = (folder / name).read_bytes()
             assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest
-            batch = pickle.loads(content, encoding="bytes")
-            images.append(batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-            labels.append(batch[b"labels"])
-        return np.concatenate(images[:5]), np.concatenate(labels[:5]), np.ascontiguousarray(images[5])
+            batch, part = pickle.loads(content, encoding="bytes"), slice(10000 * index, 10000 * (index + 1))
+            images[part] = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            labels[part] = batch[b"labels"]
+        return images, labels
 
     seconds = {data.load_cifar10: [], file_after_file: []}
     for _ in range(8):
@@ -134,7 +112,6 @@ def reading(options):
 
 
 COMPARISONS = {
-    "device": device,
     "16 bit, against float32": epochs(precisions, "float32"),
     "BatchNorm as one operation, against Keras's": epochs(fused_batch_norm, "Keras's BatchNorm"),
     "the same in float32": epochs(lambda: fused_batch_norm("float32"), "Keras's BatchNorm"),
@@ -143,29 +120,22 @@ COMPARISONS = {
     "16 steps a call against 1, a tiny network in batches of 16": epochs(steps_a_call, "1 step a call"),
     "16 steps a call against 1, likewise, under JAX": epochs(steps_a_call, "1 step a call"),
     "The end of `fit`, longest of five: an input that is not tuned, against arrays": endings,
-    "Reading CIFAR-10 from the page cache: six files side by side, against file after file": reading,
+    "Reading CIFAR-10 from the page cache: six files side by side and plane by plane, against file after file": reading,
 }
 
 
-def table(rows, options):
-    """Return what was measured as a Markdown page."""
-    told = rows["device"]
-    lines = [
-        f"# What each part gains on {told['device']}",
-        "",
-        f"{made_by('parts.py', told, options)} its validation, of 06_final if nothing else is said. Above 1, it gains.",
-        "",
-        "| part | precision, with it and without | with it, images/s | without | ratio | the pairs' ratios |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [line_of(name, row) for name, row in rows.items() if {"ratio", "failed"} & set(row)]
+def page(rows, options):
+    """Return what was measured as the lines of a Markdown page."""
+    said = "It is of 06_final if nothing else is said. Above 1, the part gains."
+    columns = ("part", "precision, with it and without", "with it, images/s", "without")
+    lines = heading("What each part gains on", __file__, said, rows, options, columns)
     lines += ["", "| part | with it | without |", "| --- | --- | --- |"]
     for name, row in rows.items():
         if "seconds" in row:
             ours, theirs = row["seconds"]
             lines.append(f"| {name} | {ours:.2f} s | {theirs:.2f} s |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    run_all(__file__, __doc__, COMPARISONS, page, " parts")
