@@ -94,11 +94,6 @@ class Recorder(keras.callbacks.Callback):
         # Not the end of the batch: its logs would make the host wait for the device at every step.
         self._progress.update(lambda: self._line(self._step_in_words(batch)))
 
-    def _step_in_words(self, batch):
-        # Under JAX several steps may be one batch for Keras.
-        steps = math.ceil(self.run["train_size"] / self.model.batch_size)
-        return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
-
     def on_test_batch_begin(self, batch, logs=None):
         self._interruption.check()
         self._progress.update(lambda: self._line("validating"))
@@ -205,6 +200,11 @@ class Recorder(keras.callbacks.Callback):
     def _epoch_seconds(self):
         """Return the median of this session's recent epochs; its first one holds the compilation too."""
         return statistics.median(self._session_seconds[1:][-20:] or self._session_seconds)
+
+    def _step_in_words(self, batch):
+        # Under JAX several steps may be one batch for Keras.
+        steps = math.ceil(self.run["train_size"] / self.model.batch_size)
+        return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
 
     def _line(self, doing=""):
         parts = [f"epoch {self._epoch}/{self.params['epochs']}"] + ([doing] if doing else [])

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from colabcnn import devices
-from colabcnn.devices import Execution
 from colabcnn.errors import Error, Interrupted
 from colabcnn.feeding import in_batches
 from colabcnn.history import empty_history, write_history
@@ -172,15 +171,16 @@ def _model_that_runs(experiment, split, run, plan, progress):
     model = compiled_model(experiment, split, **model_of, execution=execution)
     if execution.steps_per_call == 1 and (devices.is_cpu() or devices.backend() == "jax"):
         return model, execution
-    progress.say(f"Compiles and tries out {execution.steps_per_call} steps a call.")
+    steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
+    progress.say(f"Compiles and tries out {steps}.")
     try:
         try_out(model, {**fit_options(model, _calls_of_each_shape(model, run)), "callbacks": [plan]})
         return model, execution
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         progress.say(
-            f"{execution.steps_per_call} steps a call{', compiled by XLA,' if execution.xla else ''} failed on this "
-            f"device ({reason}); training goes on with one plain step a call."
+            f"{steps.capitalize()}{', compiled by XLA,' if execution.xla else ''} failed on this device ({reason}); "
+            "training goes on with one plain step a call."
         )
     del model
     execution = replace(devices.PLAIN, xla=devices.backend() == "jax")
@@ -193,7 +193,7 @@ def _execution_of(starts, progress):
     for start in reversed(starts[:-1]):
         here = start["device"] == now["device"] and set(start["versions"]) == set(now["versions"])
         if here and "steps_per_call" in start:
-            kept = Execution(**{name: start[name] for name in asdict(suits) if name in start})
+            kept = devices.Execution(**{name: start[name] for name in asdict(suits) if name in start})
             if kept != suits:
                 progress.say(f"The run keeps {kept}, which it had on this device before.")
             return kept
