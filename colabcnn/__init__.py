@@ -16,6 +16,8 @@ from colabcnn.errors import Error
 _MODULE_OF = {
     "__version__": "home",
     "ABLATIONS": "experiments",
+    "RECIPES": "recipes",
+    "find_experiment": "recipes",
     "Augmentation": "experiments",
     "Experiment": "experiments",
     "Reported": "experiments",

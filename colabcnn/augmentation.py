@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 
-def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift):
+def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift, fill_mode="nearest"):
     """Transform each image as Keras 3's `ImageDataGenerator.apply_transform` does.
 
-    Rotation and shift act as one map about the image's centre, bilinear, with the border repeated outside; then the
+    Rotation and shift act as one map about the image's centre, bilinear, with what `fill_mode` says outside; then the
     channel shift, clipped to the warped image's own minimum and maximum; then the mirroring. The names say what is
     seen: `row_shift` moves along rows. In Keras 3 that is the parameter `ty`, and `column_shift` is `tx`.
     Works eagerly, in `tf.function` (with XLA or without) and in `jax.jit`.
@@ -22,6 +22,7 @@ def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift):
         column_shift: `(batch,)` pixels; positive moves the picture to the left.
         flip: `(batch,)` bool; True mirrors left and right.
         channel_shift: `(batch,)` added to every channel, on the 0-255 scale.
+        fill_mode: "nearest" repeats the border outside, "reflect" mirrors the image there.
 
     Returns:
         `(batch, height, width, channels) float32` on the 0-255 scale.
@@ -29,6 +30,8 @@ def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift):
     images = ops.convert_to_tensor(images)
     height, width = images.shape[1:3]
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
+    inside = _reflect if fill_mode == "reflect" else _repeat
+    rows, columns = inside(rows, height), inside(columns, width)
     warped = _sample(images, rows, columns)
     darkest = ops.min(warped, axis=(1, 2, 3), keepdims=True)
     brightest = ops.max(warped, axis=(1, 2, 3), keepdims=True)
@@ -48,7 +51,19 @@ def _source_positions(height, width, rotation, row_shift, column_shift, flip):
     column = mirror * (np.arange(width, dtype="float32") - middle_column) + _per_image(column_shift, 3)
     rows = cosine * row + sine * column + middle_row
     columns = cosine * column - sine * row + middle_column
-    return ops.clip(rows, 0, height - 1), ops.clip(columns, 0, width - 1)
+    return rows, columns
+
+
+def _repeat(positions, size):
+    """Return positions moved to the nearest one inside of 0 to size - 1."""
+    return ops.clip(positions, 0, size - 1)
+
+
+def _reflect(positions, size):
+    """Return positions mirrored at the image's edges, which lie half a pixel outside of the first and the last one."""
+    position = ops.mod(positions + 0.5, 2 * size)
+    # Within that half pixel there is the border pixel on both sides.
+    return _repeat(ops.minimum(position, 2 * size - position) - 0.5, size)
 
 
 def _sample(images, rows, columns):

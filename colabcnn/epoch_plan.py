@@ -35,7 +35,8 @@ def plan_epoch(seed, epoch, *, size, augmentation=None):
     Returns:
         An `EpochPlan`. Its transforms are uniform in the augmentation's ranges, as
         `ImageDataGenerator.get_random_transform` draws them: `rotation` in degrees, `row_shift` and `column_shift` in
-        pixels, `channel_shift` on the 0-255 scale, all `float32`; `flip` is `bool`.
+        pixels (whole ones, or a flip that alternates, where the augmentation says so), `channel_shift` on the 0-255
+        scale, all `float32`; `flip` is `bool`.
     """
     bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
 
@@ -43,16 +44,24 @@ def plan_epoch(seed, epoch, *, size, augmentation=None):
         unit = (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
         return ((2.0 * unit - 1.0) * limit).astype(np.float32)
 
+    def shift(limit):
+        if not augmentation.whole_pixels:
+            return uniform(limit)
+        pixels = round(limit)
+        return np.floor(uniform(pixels + 0.5) + 0.5).clip(-pixels, pixels)
+
     rows = np.argsort(bits.random_raw(size), kind="stable")
     if augmentation is None:
         return EpochPlan(rows)
-    return EpochPlan(
-        rows,
-        {
-            "rotation": uniform(augmentation.rotation_range),
-            "row_shift": uniform(augmentation.height_shift_range * IMAGE_SIZE),
-            "column_shift": uniform(augmentation.width_shift_range * IMAGE_SIZE),
-            "flip": (uniform(1.0) < 0.0) & augmentation.horizontal_flip,
-            "channel_shift": uniform(augmentation.channel_shift_range),
-        },
-    )
+    transforms = {
+        "rotation": uniform(augmentation.rotation_range),
+        "row_shift": shift(augmentation.height_shift_range * IMAGE_SIZE),
+        "column_shift": shift(augmentation.width_shift_range * IMAGE_SIZE),
+        "flip": (uniform(1.0) < 0.0) & augmentation.horizontal_flip,
+        "channel_shift": uniform(augmentation.channel_shift_range),
+    }
+    if augmentation.alternating_flip:
+        # Drawn for the run, image by image: no epoch has the number 0.
+        first = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)).random_raw(size) >> np.uint64(63) == 1
+        transforms["flip"] = first[rows] ^ (epoch % 2 == 0)
+    return EpochPlan(rows, transforms)

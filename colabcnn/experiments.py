@@ -1,7 +1,7 @@
 """The article's six experiments, each made from an earlier one by what the article changed."""
 
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 from colabcnn.errors import Error
@@ -9,6 +9,14 @@ from colabcnn.errors import Error
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("adam", "muon")
+SCHEDULES = ("constant", "linear")
+INITIALIZERS = ("glorot_uniform", "dirac")
+FILL_MODES = ("nearest", "reflect")
+# Fields that came later than the first runs: where they have their defaults they are left out of a run's settings, so
+# that those runs go on.
+_LATER = {"schedule", "warmup", "adam_learning_rate", "momentum", "newton_schulz_steps", "label_smoothing"}
+_LATER |= {"initializer", "batch_norm_momentum", "whole_pixels", "alternating_flip", "fill_mode"}
 # A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 
@@ -23,6 +31,11 @@ class Augmentation:
         height_shift_range: fraction of the height; the vertical shift is uniform in +-height_shift_range.
         horizontal_flip: whether half of the images are mirrored.
         channel_shift_range: 0 to 255; one value for all three channels, uniform in +-channel_shift_range.
+        whole_pixels: whether the shifts are whole pixels, each as likely as the others; the ranges are then rounded.
+        alternating_flip: whether an image that is mirrored in one epoch is not in the next, and so on: which ones begin
+            is drawn once for the run. Each image is so seen from both sides equally often (airbench, arXiv:2404.00498).
+        fill_mode: what lies outside of the image: "nearest", its border repeated, or "reflect", the image mirrored at
+            its edge.
     """
 
     rotation_range: float = 20.0
@@ -30,14 +43,21 @@ class Augmentation:
     height_shift_range: float = 0.2
     horizontal_flip: bool = True
     channel_shift_range: float = 0.0
+    whole_pixels: bool = False
+    alternating_flip: bool = False
+    fill_mode: str = "nearest"
 
     def __post_init__(self):
         _check_number("rotation_range", self.rotation_range, 0, 180)
         _check_number("width_shift_range", self.width_shift_range, 0, 1)
         _check_number("height_shift_range", self.height_shift_range, 0, 1)
         _check_number("channel_shift_range", self.channel_shift_range, 0, 255)
-        if not isinstance(self.horizontal_flip, bool):
-            raise Error(f"horizontal_flip is {self.horizontal_flip!r}; expected True or False.")
+        for field in ("horizontal_flip", "whole_pixels", "alternating_flip"):
+            if not isinstance(getattr(self, field), bool):
+                raise Error(f"{field} is {getattr(self, field)!r}; expected True or False.")
+        if self.alternating_flip and not self.horizontal_flip:
+            raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
+        _check_choice("fill_mode", self.fill_mode, FILL_MODES)
 
 
 @dataclass(frozen=True)
@@ -48,16 +68,18 @@ class Reported:
         val_accuracy: about where the validation accuracy settled, fraction.
         best_val_accuracy: the best epoch's validation accuracy, fraction.
         best_epoch: which epoch that was, from 1.
+        epoch_seconds: what an epoch took, seconds.
         finding: the article's observation in a few words of our own.
     """
 
     val_accuracy: float | None = None
     best_val_accuracy: float | None = None
     best_epoch: int | None = None
+    epoch_seconds: float | None = None
     finding: str = ""
 
     def in_words(self):
-        """Return it in one line."""
+        """Return it in one line, without the seconds."""
         parts = []
         if self.val_accuracy is not None:
             parts.append(f"validation about {self.val_accuracy:g}")
@@ -71,8 +93,8 @@ class Reported:
 class Experiment:
     """Everything that decides what a run computes, apart from its seed, its data and its length.
 
-    The article does not record optimizer, learning rate, channel shift or initialiser: `optimizer`, `learning_rate` and
-    `Augmentation.channel_shift_range` hold this project's choice, and the layers keep Keras's default initialisers.
+    The article does not record optimizer, learning rate, channel shift or initialiser: `optimizer`, `learning_rate`,
+    `Augmentation.channel_shift_range` and `initializer` hold this project's choice, Keras's defaults where it has them.
     A variant of your own is `dataclasses.replace(ABLATIONS["06_final"], name="my_variant", dropout=0.3)`.
 
     Args:
@@ -84,8 +106,21 @@ class Experiment:
         augmentation: the transforms' ranges, or None.
         batch_size: images a step.
         epochs: how long a run is unless told otherwise.
-        optimizer: "adam", with Keras's defaults.
-        learning_rate: constant over the run.
+        optimizer: "adam", with Keras's defaults; or "muon": Muon for the convolutions' kernels but the first one's,
+            each kept at a norm of its own, and Adam for the rest (`optimizers.KernelMuon`).
+        learning_rate: of Adam; of Muon at most about the turn of a kernel in a step, relative to its norm. With a
+            schedule, the highest.
+        schedule: "constant", or "linear": the rate rises from 0 over `warmup`, then falls to 0 at the end of the run.
+            How long a run is then decides what it computes, so a run of another number of epochs is another run.
+        warmup: how much of the run the rate rises for, linearly; fraction in [0, 0.9], 0 with "constant".
+        adam_learning_rate: with "muon", the highest rate of Adam for the rest; None takes `learning_rate`.
+        momentum: Muon's, with Nesterov's look ahead; fraction in [0, 0.999]. Unused with "adam".
+        newton_schulz_steps: Muon's, 1 to 20, with which it brings an update near to orthogonal. Unused with "adam".
+        label_smoothing: how much of a label is spread over all classes, in the loss of training and of validation;
+            fraction in [0, 0.9].
+        initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", the same with the
+            first filters made to hand on one channel each, as far as there are channels (arXiv:2404.00498).
+        batch_norm_momentum: how much of its moving statistics BatchNorm keeps in a step; fraction in [0, 0.9999].
         reported: what the article reports; it does not take part in comparing runs.
 
     Raises:
@@ -101,6 +136,14 @@ class Experiment:
     epochs: int = 700
     optimizer: str = "adam"
     learning_rate: float = 0.001
+    schedule: str = "constant"
+    warmup: float = 0.0
+    adam_learning_rate: float | None = None
+    momentum: float = 0.95
+    newton_schulz_steps: int = 5
+    label_smoothing: float = 0.0
+    initializer: str = "glorot_uniform"
+    batch_norm_momentum: float = 0.99
     reported: Reported = Reported()
 
     def __post_init__(self):
@@ -115,11 +158,23 @@ class Experiment:
             object.__setattr__(self, field, tuple(value))
         _check_number("dropout", self.dropout, 0, 0.99)
         _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
-        for field in ("batch_size", "epochs"):
+        if self.adam_learning_rate is not None:
+            _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
+            if self.optimizer == "adam":
+                raise Error(f"adam_learning_rate is {self.adam_learning_rate!r}; with 'adam' give learning_rate alone.")
+        if self.warmup and self.schedule == "constant":
+            raise Error(f"warmup is {self.warmup!r} with a constant rate; expected 0, or a schedule.")
+        for field, highest in (("warmup", 0.9), ("label_smoothing", 0.9)):
+            _check_number(field, getattr(self, field), 0, highest)
+        _check_number("momentum", self.momentum, 0, 0.999)
+        _check_number("batch_norm_momentum", self.batch_norm_momentum, 0, 0.9999)
+        _check_number("newton_schulz_steps", self.newton_schulz_steps, 1, 20)
+        for field in ("batch_size", "epochs", "newton_schulz_steps"):
             if not _is_count(getattr(self, field)):
                 raise Error(f"{field} is {getattr(self, field)!r}; expected a whole number from 1.")
-        if self.optimizer != "adam":
-            raise Error(f"optimizer is {self.optimizer!r}; expected 'adam'.")
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("schedule", self.schedule, SCHEDULES)
+        _check_choice("initializer", self.initializer, INITIALIZERS)
         if self.augmentation is not None and not isinstance(self.augmentation, Augmentation):
             raise Error(f"augmentation is {self.augmentation!r}; expected an Augmentation or None.")
         size = IMAGE_SIZE
@@ -134,8 +189,17 @@ class Experiment:
                 size //= 2
 
     def settings(self):
-        """Return what a resumed run must match, as JSON types: all fields but `epochs` and `reported`."""
-        settings = {key: value for key, value in asdict(self).items() if key not in ("epochs", "reported")}
+        """Return what a resumed run must match, as JSON types.
+
+        All fields but `reported`, but `epochs` where no schedule depends on it, and but those that came later where
+        they have their defaults.
+        """
+        settings = _without_defaults(self)
+        del settings["reported"]
+        if self.schedule == "constant":
+            del settings["epochs"]
+        if self.augmentation is not None:
+            settings["augmentation"] = _without_defaults(self.augmentation)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
     def parameter_count(self):
@@ -156,13 +220,29 @@ class Experiment:
         Raises:
             Error: a field that this version does not know.
         """
-        unknown = set(settings) - {field.name for field in fields(cls)}
-        if unknown:
-            raise Error(f"the run's experiment has {sorted(unknown)}, unknown to this version; update colabcnn.")
         settings = dict(settings)
         if settings.get("augmentation") is not None:
-            settings["augmentation"] = Augmentation(**settings["augmentation"])
-        return cls(**settings)
+            settings["augmentation"] = _made_from(Augmentation, settings["augmentation"])
+        return _made_from(cls, settings)
+
+
+def _made_from(cls, settings):
+    unknown = set(settings) - {field.name for field in fields(cls)}
+    if unknown:
+        raise Error(f"the run's experiment has {sorted(unknown)}, unknown to this version; update colabcnn.")
+    return cls(**settings)
+
+
+def _without_defaults(settings):
+    """Return a dataclass's fields as a dict, without those that came later where they have their defaults."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    defaults = {field.name: field.default for field in fields(settings) if field.name in _LATER}
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
 def _is_count(value):
@@ -207,31 +287,12 @@ _final = replace(
     _ascending,
     name="06_final",
     dropout=0.25,
-    reported=Reported(best_val_accuracy=0.9010, best_epoch=326, finding="0.90 once in 700 epochs, by luck"),
+    reported=Reported(
+        best_val_accuracy=0.9010, best_epoch=326, epoch_seconds=54, finding="0.90 once in 700 epochs, by luck"
+    ),
 )
 
 ABLATIONS = MappingProxyType(
     {e.name: e for e in (_descending, _augmentation, _dropout_20, _dropout_50, _ascending, _final)}
 )
 """The article's six experiments in its own order; read-only."""
-
-
-def find_experiment(experiment):
-    """Return the `Experiment` that a name stands for, or the one given.
-
-    Raises:
-        Error: an unknown name, another type, or a variant that still carries the name of a different experiment.
-    """
-    if isinstance(experiment, str):
-        if experiment not in ABLATIONS:
-            raise Error(f"there is no experiment {experiment!r}; expected one of {', '.join(ABLATIONS)}.")
-        return ABLATIONS[experiment]
-    if not isinstance(experiment, Experiment):
-        raise Error(f"experiment is {experiment!r}; expected a name or a colabcnn.Experiment.")
-    known = ABLATIONS.get(experiment.name)
-    if known is not None and known.settings() != experiment.settings():
-        raise Error(
-            f"this variant still carries the name {experiment.name!r}; give it one of its own: "
-            f"dataclasses.replace(..., name='my_variant')."
-        )
-    return experiment

@@ -4,8 +4,9 @@ import numpy as np
 
 from colabcnn.data import CLASS_NAMES
 from colabcnn.epoch_plan import plan_epoch
-from colabcnn.experiments import NUM_CLASSES, find_experiment
+from colabcnn.experiments import NUM_CLASSES
 from colabcnn.plots import Picture
+from colabcnn.recipes import find_experiment
 
 ROWS, COLUMNS = 4, NUM_CLASSES
 
@@ -32,7 +33,7 @@ def plot_augmentation(experiment, images, *, seed=0):
     """Draw images as three epochs may see them: the originals in the first row, an epoch in each other one.
 
     Args:
-        experiment: an `Experiment`, or the name of one in `ABLATIONS`.
+        experiment: an `Experiment`, or the name of one in `ABLATIONS` or `RECIPES`.
         images: `(n, 32, 32, 3) uint8`; the first ten are drawn.
         seed: the run's.
 
@@ -52,7 +53,9 @@ def plot_augmentation(experiment, images, *, seed=0):
         plan = plan_epoch(seed, epoch, size=len(images), augmentation=experiment.augmentation)
         order = np.argsort(plan.rows)
         transforms = {name: values[order] for name, values in plan.transforms.items()}
-        seen = np.asarray(augment(images, **transforms)) if transforms else images
+        seen = images
+        if transforms:
+            seen = np.asarray(augment(images, **transforms, fill_mode=experiment.augmentation.fill_mode))
         for axes, image in zip(row, seen, strict=False):
             axes.imshow(np.clip(np.rint(image), 0, 255).astype(np.uint8))
     return figure

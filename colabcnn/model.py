@@ -12,7 +12,8 @@ def build_model(experiment, *, seed=0, precision="float32"):
     """Build an experiment's network.
 
     Sets of convolutions without padding, each followed by BatchNorm and ReLU; dropout at the end of each set; one 2x2
-    max pooling after the first set; then a dense softmax. Every other setting is Keras's default.
+    max pooling after the first set; then a dense softmax. Every other setting is Keras's default, unless the experiment
+    has it.
 
     Args:
         experiment: `Experiment`.
@@ -37,7 +38,9 @@ def build_model(experiment, *, seed=0, precision="float32"):
             x = keras.layers.Conv2D(
                 filters, kernel_size, kernel_initializer=initializer(), dtype=policy, name=f"conv_{place}"
             )(x)
-            x = keras.layers.BatchNormalization(dtype=policy, name=f"batch_norm_{place}")(x)
+            x = keras.layers.BatchNormalization(
+                momentum=experiment.batch_norm_momentum, dtype=policy, name=f"batch_norm_{place}"
+            )(x)
             x = keras.layers.Activation("relu", dtype=policy, name=f"relu_{place}")(x)
         if experiment.dropout > 0:
             # `reseed_dropout` sets the state; a seed given here keeps Keras from drawing one from a global generator.
@@ -49,7 +52,23 @@ def build_model(experiment, *, seed=0, precision="float32"):
         NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
     )(x)
     # Not the experiment's name: a model's name may not begin with a digit under TensorFlow.
-    return keras.Model(images, probabilities, name="cnn")
+    model = keras.Model(images, probabilities, name="cnn")
+    if experiment.initializer == "dirac":
+        # Assigned, and no initializer of our own: plain Keras is to open the model's file without this library.
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
+    return model
+
+
+def _with_dirac_filters(kernel):
+    """Return a kernel, `(height, width, channels, filters)`, whose first filters hand on one channel each."""
+    height, width, channels, filters = kernel.shape
+    handed_on = min(channels, filters)
+    kernel = kernel.copy()
+    kernel[..., :handed_on] = 0
+    kernel[height // 2, width // 2, range(handed_on), range(handed_on)] = 1
+    return kernel
 
 
 def reseed_dropout(model, seed, epoch):

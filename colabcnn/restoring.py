@@ -6,7 +6,8 @@ from colabcnn.checkpoint import read_checkpoint
 from colabcnn.checkpoint_files import BROUGHT, epoch_of
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.history import read_history
-from colabcnn.run_folder import FINGERPRINT, RunFolder, check_same_run, fingerprint, read_saved
+from colabcnn.run_folder import read_saved
+from colabcnn.run_identity import FINGERPRINT, check_same_run, differing_field, fingerprint
 from colabcnn.storage import set_aside
 
 
@@ -71,9 +72,9 @@ def with_drive(folder, saved, given, known, delivery, say):
             )
         for run in (told["run"], checkpoint and checkpoint.metadata["run"]):
             if run:
-                check_same_run(RunFolder(delivery.drive), run, given, [field for field in known if field in run])
+                check_same_run(delivery.drive, run, given, [field for field in known if field in run])
                 if saved.run:
-                    check_same_run(RunFolder(delivery.drive), run, saved.run, [f for f in FINGERPRINT if f in run])
+                    check_same_run(delivery.drive, run, saved.run, [f for f in FINGERPRINT if f in run])
         if saved.run and told["session_run"] not in (None, fingerprint(saved.run)):
             raise AnotherRunError(f"{delivery.drive} holds another run; give another folder.")
     except BaseException:
@@ -95,7 +96,7 @@ def without_unbegun(saved, given, fields=FINGERPRINT):
     """
     if saved.run is None or saved.checkpoint or saved.passed_over:
         return saved
-    return saved if all(saved.run[field] == given[field] for field in fields) else replace(saved, run=None)
+    return replace(saved, run=None) if differing_field(saved.run, given, fields) else saved
 
 
 def set_aside_unusable(folder, saved, say):

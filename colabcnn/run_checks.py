@@ -6,9 +6,10 @@ import re
 from colabcnn.checkpoint import read_checkpoint
 from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.errors import Error
-from colabcnn.experiments import PRECISIONS, Experiment, find_experiment
+from colabcnn.experiments import PRECISIONS, Experiment
 from colabcnn.history import COLUMNS, read_history
-from colabcnn.run_folder import fingerprint
+from colabcnn.recipes import find_experiment
+from colabcnn.run_identity import fingerprint
 
 # CIFAR-10 has 60,000 images; of drawn ones a million can be asked for.
 _MAX_TRAIN_SIZE, _MAX_VAL_SIZE, _MAX_LAYERS = 1_000_000, 60_000, 100
@@ -52,6 +53,8 @@ def _check_settings(run, model_bytes):
         # Its weights lie in model.keras as they are: a network that is larger than that is none that was trained.
         and 4 * experiment.parameter_count() <= model_bytes
         and all(_is_count(run[field], most) for field, most in limits.items())
+        # Where the rate falls to the last epoch, their number is the experiment's, too.
+        and run["experiment"].get("epochs", run["epochs"]) == run["epochs"]
         and run["data"] in ("cifar10", "synthetic")
         and run["precision"] in PRECISIONS
         and _SHA256.fullmatch(run["data_sha256"])

@@ -1,6 +1,5 @@
-"""A run's folder: what lies where, who the run is, and how it stands."""
+"""A run's folder: what lies where, and how the run stands."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +8,13 @@ from colabcnn.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.errors import Error
 from colabcnn.history import best_epoch, empty_history, read_history
+from colabcnn.run_identity import FINGERPRINT
 from colabcnn.storage import remove_partials, write_atomically
 
+# In test.json: of the mean of an image's probabilities and its mirror image's.
+FLIP_AVERAGED = "flip_averaged_accuracy"
 # Beside a run that was handed on: its archive's digest, its files' digests, and where it came from.
 FETCHED = "fetched.json"
-# What a resumed run must share with its beginning. The number of epochs is not among it: a run can be extended.
-FINGERPRINT = ("experiment", "seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
-
-
-def fingerprint(run):
-    """Return a digest, in hex, of what a resumed run must share with its beginning.
-
-    Args:
-        run: what `run.json` holds.
-    """
-    return hashlib.sha256(json.dumps([run[field] for field in FINGERPRINT], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -224,31 +215,3 @@ def verify(run_dir):
             fault = str(error)
         checkpoints.append({"name": path.name, "epoch": epoch_of(path), "fault": fault})
     return checkpoints, next((told["name"] for told in checkpoints if told["fault"] is None), None)
-
-
-def check_same_run(folder, saved_run, given, fields=FINGERPRINT):
-    """Refuse to go on with a run that was begun as another one.
-
-    Args:
-        folder: `RunFolder`, for the message.
-        saved_run: what the run was begun with.
-        given: dict of the same fields, as asked for now.
-        fields: which to compare.
-
-    Raises:
-        Error: names the first field that differs, the saved value and the given one.
-    """
-    for field in fields:
-        saved_value, given_value, name = saved_run[field], given[field], field
-        if field == "experiment" and saved_value["name"] == given_value["name"]:
-            keys = [key for key in {**saved_value, **given_value} if saved_value.get(key) != given_value.get(key)]
-            if keys:
-                name = f"experiment.{keys[0]}"
-                saved_value, given_value = saved_value.get(keys[0]), given_value.get(keys[0])
-        elif field == "experiment":
-            saved_value, given_value = saved_value["name"], given_value["name"]
-        if saved_value != given_value:
-            raise Error(
-                f"{folder.path} holds another run: its {name} is {saved_value!r}, now given {given_value!r}; "
-                "give what it was begun with, or another folder."
-            )

@@ -1,9 +1,9 @@
 """One start of a run: from its newest checkpoint to the end of its epochs or of its hours."""
 
 import datetime
+import math
 from dataclasses import asdict, replace
 
-import keras
 import numpy as np
 
 from colabcnn import devices
@@ -11,8 +11,10 @@ from colabcnn.errors import Error, Interrupted
 from colabcnn.feeding import in_batches
 from colabcnn.history import empty_history, write_history
 from colabcnn.model import build_model
+from colabcnn.optimizers import make_loss, make_optimizer
 from colabcnn.recorder import Recorder
-from colabcnn.run_folder import fingerprint, read_saved
+from colabcnn.run_folder import read_saved
+from colabcnn.run_identity import fingerprint
 from colabcnn.trainer import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, try_out
 from colabcnn.variables import assign_arrays
 
@@ -126,14 +128,12 @@ def train_session(
 def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAIN):
     """Return the `TrainingModel`, compiled, with all of its state in place."""
     network = build_model(experiment, seed=seed, precision=precision)
-    optimizer = keras.optimizers.Adam(experiment.learning_rate)
-    if precision == "mixed_float16":
-        # Keras does this by itself under a global float16 policy only.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model = TrainingModel(network, split, batch_size=experiment.batch_size, execution=execution)
+    fill_mode = experiment.augmentation.fill_mode if experiment.augmentation else "nearest"
+    model = TrainingModel(network, split, batch_size=experiment.batch_size, execution=execution, fill_mode=fill_mode)
+    steps_an_epoch = math.ceil(len(split.train_labels) / experiment.batch_size)
     model.compile(
-        optimizer,
-        loss="sparse_categorical_crossentropy",
+        make_optimizer(experiment, steps_an_epoch=steps_an_epoch, precision=precision),
+        loss=make_loss(experiment),
         metrics=["accuracy"],
         steps_per_execution=model.batches_a_call,
         jit_compile=execution.xla or devices.backend() == "jax",

@@ -1,5 +1,7 @@
 """Stock `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
 
+from functools import partial
+
 import keras
 import numpy as np
 from keras import ops
@@ -32,9 +34,10 @@ class TrainingModel(keras.Model):
         execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`; under JAX that
             is a loop in Python, so there `fit` is given the positions of so many batches as one batch, and they are
             told apart here.
+        fill_mode: `augment`'s.
     """
 
-    def __init__(self, network, split, *, batch_size, execution=PLAIN):
+    def __init__(self, network, split, *, batch_size, execution=PLAIN, fill_mode="nearest"):
         super().__init__(name="training", dtype="float32")  # Else the images would have a global policy's precision.
         self.network = network
         self.batch_size = batch_size
@@ -42,7 +45,8 @@ class TrainingModel(keras.Model):
         steps, on_jax = execution.steps_per_call, keras.backend.backend() == "jax"
         self.steps_a_batch, self.batches_a_call = (steps, 1) if on_jax else (1, steps)
         self.resident = _Resident(split)
-        self._augment = _compiled_by_xla(augment) if execution.xla_augmentation else augment
+        transform = partial(augment, fill_mode=fill_mode)
+        self._augment = _compiled_by_xla(transform) if execution.xla_augmentation else transform
 
     def call(self, images, training=False):
         if self.execution.fused_batch_norm:

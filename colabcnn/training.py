@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colabcnn import devices
@@ -11,7 +11,7 @@ from colabcnn.data import data_name, load_split
 from colabcnn.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.evaluation import write_model
-from colabcnn.experiments import PRECISIONS, find_experiment
+from colabcnn.experiments import PRECISIONS
 from colabcnn.history import write_history
 from colabcnn.interruption import Interruption
 from colabcnn.lock import Lock
@@ -19,8 +19,10 @@ from colabcnn.long_run import LongRunGuard
 from colabcnn.plots import save_curves
 from colabcnn.profiling import ProfileSteps
 from colabcnn.progress import ProgressLine
+from colabcnn.recipes import find_experiment
 from colabcnn.restoring import nothing_left, set_aside_unusable, set_run_aside, with_drive, without_unbegun
-from colabcnn.run_folder import FETCHED, check_same_run, fingerprint, read_saved, run_folder
+from colabcnn.run_folder import FETCHED, read_saved, run_folder
+from colabcnn.run_identity import check_same_run, fingerprint
 from colabcnn.session import train_session
 from colabcnn.storage import DISK_ERRORS
 
@@ -31,8 +33,8 @@ class Result:
 
     Args:
         run_dir: the run's folder.
-        history: columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate` and
-            `seconds`, each a list with one value an epoch.
+        history: columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`
+            (at the epoch's beginning) and `seconds`, each a list with one value an epoch.
         complete: whether nothing is left to train.
         reason: why it ended, as a sentence.
     """
@@ -71,13 +73,14 @@ def run(
     state, order and augmentation, where the last bits may differ. A finished run is returned and nothing is trained.
 
     Args:
-        experiment: an `Experiment`, or the name of one in `ABLATIONS`.
+        experiment: an `Experiment`, or the name of one in `ABLATIONS` or `RECIPES`.
         run_dir: the run's folder on a local disk; made if missing.
         drive_folder: where the run's files are delivered as it goes, such as a folder on Google Drive; a run that is
             there and not in `run_dir`, or further on there, is gone on with. Training never waits for it.
         data: "cifar10", "synthetic" (drawn by code, needs nothing), or a folder with the official CIFAR-10 files.
         epochs: how many in all; None takes the run's own number, at first the experiment's. More than before extends a
-            run; no more than are done returns it.
+            run, no more than are done returns it; but where the rate falls to the last epoch, another number is another
+            run, and refused.
         train_size: train on the first so many images; None takes all, and whatever it was of a finished run.
         val_size: validate on the first so many images; None takes all.
         seed: int from 0; weights, order, augmentation and dropout are functions of it.
@@ -118,7 +121,7 @@ def run(
     _check_number("drive_minutes", drive_minutes, 0, "a number from 0")
     if precision != "auto" and precision not in PRECISIONS:
         raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
-    given = {"experiment": experiment.settings(), "seed": seed, "holdout": holdout, "data": data_name(data)}
+    given = {"experiment": _settings_for(experiment, epochs), "seed": seed, "holdout": holdout, "data": data_name(data)}
     devices.keep_compilations()
     progress = ProgressLine(quiet)
     folder = run_folder(run_dir)
@@ -147,11 +150,15 @@ def run(
         known = [field for field, value in given.items() if value != left_open.get(field, ...)]
         saved = without_unbegun(saved, given, known)
         if saved.run:
-            check_same_run(folder, saved.run, given, known)
+            check_same_run(folder.path, saved.run, given, known)
         if delivery:
             saved = with_drive(folder, saved, given, known, delivery, progress.say)
         precision = saved.run["precision"] if saved.run else precision
         epochs = epochs or (saved.run["epochs"] if saved.run else experiment.epochs)
+        if experiment.schedule != "constant" and experiment.epochs != epochs:
+            progress.say(f"The learning rate falls over {epochs} epochs, not {experiment.epochs}.")
+        experiment = replace(experiment, epochs=epochs)
+        given["experiment"] = experiment.settings()
         if nothing_left(saved, epochs):
             result = _finish(folder, saved.checkpoint, epochs)
             progress.say(f"{folder.path}: nothing is left to train.")
@@ -171,7 +178,7 @@ def run(
         }
         saved = without_unbegun(saved, run)
         if saved.run:
-            check_same_run(folder, saved.run, run)
+            check_same_run(folder.path, saved.run, run)
         set_aside_unusable(folder, saved, progress.say)
         deadline = began + hours * 3600 if hours else None
         if not allow_long and devices.is_cpu():
@@ -199,6 +206,13 @@ def run(
             if delivery and delivery.begun:
                 left = FINISH_SECONDS if deadline is None else min(FINISH_SECONDS, deadline - time.monotonic())
                 delivery.finish(max(1.0, interruption.seconds_left() or left))
+
+
+def _settings_for(experiment, epochs):
+    """Return what a run there must match: where no number of epochs is given, that one's schedule may be of any."""
+    if epochs is not None:
+        return replace(experiment, epochs=epochs).settings()
+    return {key: value for key, value in experiment.settings().items() if key != "epochs"}
 
 
 def _finish(folder, checkpoint, epochs, reason=None):

@@ -1,9 +1,9 @@
 """Train small runs in processes that end where a test says, without importing Keras anew for each: sessions.py.
 
-Reads one JSON object a line: `run` (options of `run`), `altered_epoch` (of whose plan one row is altered) and `kill`,
-which says when the session gets SIGKILL: {"io": n} at its nth I/O call in a save, {"step": [epoch, step]},
-{"validation": epoch}, {"restore": n} at the nth I/O call before training, {"seconds": s}. Answers with one line: the
-exit status, negative for a signal, and what the session printed.
+Reads one JSON object a line: `run` (options of `run`, and `recipe`, the name of what to train in a small network),
+`altered_epoch` (of whose plan one row is altered) and `kill`, which says when the session gets SIGKILL: {"io": n} at
+its nth I/O call in a save, {"step": [epoch, step]}, {"validation": epoch}, {"restore": n} at the nth I/O call before
+training, {"seconds": s}. Answers with one line: the exit status, negative for a signal, and what the session printed.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from matplotlib import figure
 
-from colabcnn import ABLATIONS, Error, run, trainer, training
+from colabcnn import ABLATIONS, RECIPES, Error, run, trainer, training
 from colabcnn.data import load_data
 from colabcnn.recorder import Recorder
 
@@ -108,8 +108,9 @@ def alter_plan(altered_epoch, plan_epoch=trainer.plan_epoch):
 
 
 def session(request):
-    experiment = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "checkpoint_minutes": 0} | request["run"]
+    named = {**ABLATIONS, **RECIPES}[options.pop("recipe", "06_final")]
+    experiment = replace(named, name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
     kill = request.get("kill") or {}
     if request.get("altered_epoch"):
         alter_plan(request["altered_epoch"])

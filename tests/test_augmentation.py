@@ -1,5 +1,7 @@
 """`augment` does to each image what Keras's `ImageDataGenerator.apply_transform` does."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -22,10 +24,10 @@ def random_transforms(count, seed=0):
     }
 
 
-def by_keras(images, transforms):
+def by_keras(images, transforms, fill_mode="nearest"):
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    generator = ImageDataGenerator()
+    generator = ImageDataGenerator(fill_mode=fill_mode)
     transformed = [
         generator.apply_transform(
             image.astype(np.float32),
@@ -44,14 +46,14 @@ def by_keras(images, transforms):
     return np.stack(transformed)
 
 
-def compiled(xla):
+def compiled(xla, function=augment):
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.jit(augment)
+        return jax.jit(function)
     import tensorflow as tf
 
-    return tf.function(augment, jit_compile=xla)
+    return tf.function(function, jit_compile=xla)
 
 
 @pytest.mark.parametrize("mode", ["eager", "compiled", "xla"])
@@ -70,6 +72,16 @@ def test_augment_equals_keras_on_noise_of_either_type(dtype):
     transforms = random_transforms(64, seed=2)
     ours = keras.ops.convert_to_numpy(augment(images, **transforms))
     assert np.abs(ours - by_keras(images, transforms)).max() <= 0.01
+
+
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_mirrored_border_equals_keras_on_noise(mode):
+    images = np.random.default_rng(3).integers(0, 256, (64, 32, 32, 3)).astype(np.uint8)
+    transforms = random_transforms(64, seed=4)
+    transforms["row_shift"] *= 6  # More than the image is high: mirrored twice.
+    function = partial(augment, fill_mode="reflect")
+    ours = keras.ops.convert_to_numpy((compiled(True, function) if mode == "xla" else function)(images, **transforms))
+    assert np.abs(ours - by_keras(images, transforms, "reflect")).max() <= 0.02
 
 
 def still(count, **changes):
@@ -110,3 +122,9 @@ def test_border_is_repeated_outside():
     shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0)))
     assert np.array_equal(shifted[0, :27], image[0, 5:])
     assert np.array_equal(shifted[0, 27:], np.repeat(image[0, -1:], 5, axis=0))
+
+
+def test_border_is_mirrored_outside():
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0), fill_mode="reflect"))
+    assert np.array_equal(shifted[0], np.concatenate([image[0, 5:], image[0, :-6:-1]]))

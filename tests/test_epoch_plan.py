@@ -1,5 +1,7 @@
 """An epoch's order and transforms are a pure function of seed and epoch, and distributed as Keras draws them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,32 @@ def test_draws_are_independent_of_each_other():
     columns = np.stack([plan.rows, *(values.astype(float) for values in plan.transforms.values())])
     correlations = np.corrcoef(columns)[np.triu_indices(len(columns), 1)]
     assert np.abs(correlations).max() < 4.4 / SIZE**0.5  # 15 pairs, together at about LEVEL
+
+
+def test_whole_pixels_are_each_as_likely():
+    from scipy.stats import chisquare
+
+    augmentation = Augmentation(width_shift_range=0.125, height_shift_range=0.0625, whole_pixels=True)
+    transforms = plan_epoch(0, 1, size=SIZE, augmentation=augmentation).transforms
+    for name, limit in (("column_shift", 4), ("row_shift", 2)):
+        values, counts = np.unique(transforms[name], return_counts=True)
+        assert values.tolist() == list(range(-limit, limit + 1))
+        assert chisquare(counts).pvalue > LEVEL
+        assert transforms[name].dtype == np.float32
+
+
+def test_alternating_flip_shows_each_image_from_the_other_side_in_the_next_epoch():
+    augmentation = replace(AUGMENTATION, alternating_flip=True)
+    flips = []
+    for epoch in (1, 2, 3):
+        plan = plan_epoch(5, epoch, size=SIZE, augmentation=augmentation)
+        flips.append(np.empty(SIZE, dtype=bool))
+        flips[-1][plan.rows] = plan.transforms["flip"]
+    assert np.array_equal(flips[0], ~flips[1])
+    assert np.array_equal(flips[0], flips[2])
+    assert abs(flips[0].mean() - 0.5) < 4 * 0.5 / SIZE**0.5
+    other = plan_epoch(6, 1, size=SIZE, augmentation=augmentation)
+    assert 0.4 < (flips[0][other.rows] != other.transforms["flip"]).mean() < 0.6
 
 
 def keras_transforms(cache=[]):  # noqa: B006  (drawn once)

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 import pytest
 
 from colabcnn import ABLATIONS, Augmentation, Error, Experiment
-from colabcnn.experiments import find_experiment
+from colabcnn.recipes import find_experiment
 
 NAMES = (
     "01_descending_kernels",
@@ -63,8 +63,10 @@ def test_settings_survive_json():
 
 
 def test_settings_of_a_newer_version_are_refused():
-    with pytest.raises(Error, match="momentum"):
-        Experiment.from_settings({"name": "x", "momentum": 0.9})
+    with pytest.raises(Error, match="lookahead"):
+        Experiment.from_settings({"name": "x", "lookahead": 0.9})
+    with pytest.raises(Error, match="shear_range"):
+        Experiment.from_settings({"name": "x", "augmentation": {"shear_range": 0.9}})
 
 
 @pytest.mark.parametrize(

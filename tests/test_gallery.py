@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from colabcnn import ABLATIONS, CLASS_NAMES, augment, load_synthetic, plan_epoch, plot_augmentation, plot_images
+from colabcnn import (
+    ABLATIONS,
+    CLASS_NAMES,
+    augment,
+    find_experiment,
+    load_synthetic,
+    plan_epoch,
+    plot_augmentation,
+    plot_images,
+)
 
 pytestmark = pytest.mark.versions
 
@@ -26,7 +35,8 @@ def seen_in_epoch(experiment, images, seed, epoch):
     seen = {}
     for place, row in enumerate(plan.rows):
         transform = {name: values[place : place + 1] for name, values in plan.transforms.items()}
-        seen[row] = np.asarray(augment(images[row : row + 1], **transform))[0]
+        fill_mode = experiment.augmentation.fill_mode
+        seen[row] = np.asarray(augment(images[row : row + 1], **transform, fill_mode=fill_mode))[0]
     return [seen[row] for row in range(len(images))]
 
 
@@ -49,7 +59,9 @@ def test_class_with_few_images_leaves_places_empty(data):
     assert [[image is not None for image in row].count(True) for row in rows] == [10, 3, 0, 0]
 
 
-@pytest.mark.parametrize(("name", "seed"), [("02_augmentation", 0), ("06_final", 0), ("06_final", 7)])
+@pytest.mark.parametrize(
+    ("name", "seed"), [("02_augmentation", 0), ("06_final", 0), ("06_final", 7), ("08_in_minutes", 0)]
+)
 def test_originals_and_below_them_what_three_epochs_see(data, name, seed):
     images = data[0]
     figure = plot_augmentation(name, images, seed=seed)
@@ -57,7 +69,7 @@ def test_originals_and_below_them_what_three_epochs_see(data, name, seed):
     assert [axes.get_ylabel() for axes in figure.axes[::10]] == ["original", "epoch 1", "epoch 2", "epoch 3"]
     np.testing.assert_array_equal(originals, images[:10])
     for epoch, row in enumerate(epochs, start=1):
-        expected = seen_in_epoch(ABLATIONS[name], images[:10], seed, epoch)
+        expected = seen_in_epoch(find_experiment(name), images[:10], seed, epoch)
         for image, original, wanted in zip(row, originals, expected, strict=True):
             assert image.dtype == np.uint8
             np.testing.assert_allclose(image, wanted, atol=0.51)
