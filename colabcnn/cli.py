@@ -80,7 +80,9 @@ def _parser():
     train.add_argument("name", metavar="NAME", help="an experiment's name, as `list` shows them")
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
     train.add_argument("--data", default="cifar10", metavar="DATA", help=f"{DATA_HELP} (default: %(default)s)")
-    train.add_argument("--epochs", type=int, metavar="N", help="in all (default: the run's own, at first 700)")
+    train.add_argument(
+        "--epochs", type=int, metavar="N", help="in all (default: the run's own, at first the experiment's)"
+    )
     train.add_argument("--train-size", type=int, metavar="N", help="the first N training images (default: all)")
     train.add_argument("--val-size", type=int, metavar="N", help="the first N validation images (default: all)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")

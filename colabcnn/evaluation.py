@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 
 from colabcnn.data import data_name, load_data
@@ -15,7 +16,7 @@ from colabcnn.experiments import Experiment
 from colabcnn.feeding import in_batches
 from colabcnn.history import best_epoch, read_history
 from colabcnn.model import build_model
-from colabcnn.run_folder import open_run
+from colabcnn.run_folder import FLIP_AVERAGED, open_run
 from colabcnn.storage import write_atomically
 
 
@@ -45,8 +46,9 @@ def evaluate(run_dir, *, data=None, progress=False):
 
     Returns:
         A dict of `epoch` and `weights_sha256` (of the newest checkpoint), `test_size`, and under `last_epoch` and
-        `best_epoch` the `epoch`, `loss` and `accuracy` (fraction) of those weights. Called again for the same
-        checkpoint it returns what was measured.
+        `best_epoch` the `epoch`, `loss` (cross-entropy, never smoothed) and `accuracy` (fraction) of those weights, and
+        the `flip_averaged_accuracy`, of the mean of each image's probabilities and its mirror image's. Called again for
+        the same checkpoint it returns what was measured.
 
     Raises:
         Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
@@ -54,27 +56,41 @@ def evaluate(run_dir, *, data=None, progress=False):
     folder, checkpoint = open_checkpoint(run_dir)
     run = checkpoint.metadata["run"]
     check_data_name(folder, run, data)
-    digest = checkpoint.weights_sha256()
+    digest, kinds = checkpoint.weights_sha256(), ("last_epoch", "best_epoch")
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
-        if measured["weights_sha256"] == digest and {"test_size", "last_epoch", "best_epoch"} <= set(measured):
+        if measured["weights_sha256"] == digest and all(FLIP_AVERAGED in measured[name] for name in kinds):
             return measured
     except (OSError, ValueError, KeyError, TypeError):
         pass
     _, (images, labels) = load_data(data or run["data"], size=1)
-    history = checkpoint.metadata["history"]
+    epochs = checkpoint.epoch, best_epoch(checkpoint.metadata["history"])
+    weights = checkpoint.arrays["model"], checkpoint.arrays["best"]
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
-    for name, epoch, weights in (
-        ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
-        ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
-    ):
-        network = network_with_weights(run, weights, precision=run["precision"])
-        network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        batches = in_batches(images.astype(np.float32) / 255, labels, batch_size=250)
-        loss, accuracy = network.evaluate(**batches, verbose="auto" if progress else 0)
-        measured[name] = {"epoch": epoch, "loss": loss, "accuracy": accuracy}
+    for kind, epoch, of_epoch in zip(kinds, epochs, weights, strict=True):
+        network = network_with_weights(run, of_epoch, precision=run["precision"])
+        measured[kind] = {"epoch": epoch, **_measure(network, images, labels, progress)}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured
+
+
+def _measure(network, images, labels, progress):
+    """Return loss and accuracies of a network on images, `(count, 32, 32, 3) uint8`, with their labels."""
+
+    def predict(images):
+        batches = in_batches(images.astype(np.float32) / 255, batch_size=250)
+        return network.predict(**batches, verbose="auto" if progress else 0)
+
+    def accuracy(probabilities):
+        return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+
+    probabilities, mirrored = predict(images), predict(images[:, :, ::-1])
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    return {
+        "loss": float(np.mean(keras.ops.convert_to_numpy(losses))),
+        "accuracy": accuracy(probabilities),
+        FLIP_AVERAGED: accuracy(probabilities + mirrored),
+    }
 
 
 def open_best(run_dir):

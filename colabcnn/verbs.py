@@ -11,6 +11,7 @@ import time
 
 from colabcnn.errors import Error
 from colabcnn.experiments import ABLATIONS
+from colabcnn.recipes import RECIPES
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -48,6 +49,10 @@ def list_experiments(options):
         augmentation = experiment.augmentation
         kind = "none" if augmentation is None else "with channel" if augmentation.channel_shift_range else "yes"
         print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{experiment.reported.in_words()}")
+    print("\nThe network of 06_final, trained otherwise:")
+    for name, recipe in RECIPES.items():
+        dropout = f"dropout {recipe.dropout:g}" if recipe.dropout else "no dropout"
+        print(f"{name:<24}{recipe.epochs} epochs, {recipe.optimizer}, a rate that falls to 0, {dropout}")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
     return DONE
 
@@ -129,13 +134,14 @@ def _verify(options):
 def evaluate(options):
     """Measure a run on the test set."""
     from colabcnn.evaluation import evaluate
+    from colabcnn.run_folder import FLIP_AVERAGED
 
     measured = evaluate(options.run_dir, data=options.data, progress=True)
     for name in ("last_epoch", "best_epoch"):
         one = measured[name]
         print(
-            f"{name.replace('_', ' ')} ({one['epoch']}): accuracy {one['accuracy']:.4f}, loss {one['loss']:.4f} "
-            f"on the {measured['test_size']} test images"
+            f"{name.replace('_', ' ')} ({one['epoch']}): accuracy {one['accuracy']:.4f} (flip averaged "
+            f"{one[FLIP_AVERAGED]:.4f}), loss {one['loss']:.4f} on the {measured['test_size']} test images"
         )
     return DONE
 
@@ -182,7 +188,8 @@ def plot(options):
 
 def summary(options):
     """Print the article's table beside what was measured."""
-    from colabcnn.summary import save_figures, summarize
+    from colabcnn.figures import save_figures
+    from colabcnn.summary import summarize
 
     if not os.path.isdir(options.results):
         raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from colabcnn import __version__
+from colabcnn import ABLATIONS, RECIPES, __version__
 from colabcnn.history import read_history
 
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
@@ -112,7 +112,7 @@ def test_plot_writes_the_picture(trained, run_cli, tmp_path):
 
 def test_list_shows_the_articles_figures(run_cli):
     lines = run_cli("list").stdout.splitlines()
-    assert len([line for line in lines if line[:1] == "0"]) == 6
+    assert [line.split()[0] for line in lines if line[:1] == "0"] == [*ABLATIONS, *RECIPES]
     assert any(line.startswith("06_final") and "0.9010 at epoch 326" in line for line in lines)
 
 

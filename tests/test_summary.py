@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn import ABLATIONS, Error, devices, find_runs, plot_shipped, run, summary
+from colabcnn import ABLATIONS, Error, devices, figures, find_runs, plot_shipped, run, summary
+from colabcnn.figures import save_figures
 from colabcnn.history import empty_history, read_history, write_history
-from colabcnn.summary import save_figures, summarize
+from colabcnn.recipes import EXPERIMENTS
+from colabcnn.summary import summarize
 from test_history import history_of
 
 pytestmark = pytest.mark.versions
@@ -33,8 +35,8 @@ def rows(table):
 def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
     told = rows(summarize(results))
     history = read_history(results / "06_final" / "seed-0" / "history.csv")
-    assert list(told) == list(ABLATIONS)
-    article, last, best, epochs, _, device = told["06_final"]
+    assert list(told) == list(EXPERIMENTS)
+    article, last, _, best, epochs, _, device = told["06_final"]
     assert "best 0.9010 at epoch 326" in article
     assert last == f"{history['val_accuracy'][-1]:.4f}"
     assert best.startswith(f"{max(history['val_accuracy']):.4f} (epoch ")
@@ -43,7 +45,7 @@ def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
 
 
 def test_experiment_without_a_run_says_so(results):
-    assert rows(summarize(results))["01_descending_kernels"][1:] == ["not yet measured", "", "", "", ""]
+    assert rows(summarize(results))["01_descending_kernels"][1:] == ["not yet measured", "", "", "", "", ""]
 
 
 def test_seconds_leave_out_what_holds_the_compilation(results, tmp_path):
@@ -55,7 +57,7 @@ def test_seconds_leave_out_what_holds_the_compilation(results, tmp_path):
     seconds = iter(("seconds", "100", "200", "7"))
     (folder / "history.csv").write_text("".join(f"{line.rpartition(',')[0]},{next(seconds)}\n" for line in lines))
     (folder / "run.json").write_text(json.dumps(run_json))
-    assert rows(summarize(tmp_path))["06_final"][4] == "7"
+    assert rows(summarize(tmp_path))["06_final"][5] == "7"
 
 
 def test_figures_are_written_and_are_pictures(results, tmp_path):
@@ -71,8 +73,43 @@ def test_figures_are_written_and_are_pictures(results, tmp_path):
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in paths)
 
 
+def test_picture_of_the_recipes_comes_with_their_runs(tmp_path, put_run):
+    put_run(tmp_path, "06_final", 0.5, 0.625)
+    for seed in (0, 1):
+        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed)
+    assert save_figures(tmp_path, tmp_path / "figures")[-1].name == "recipes.png"
+    epochs, minutes = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
+    final, first, second, article, _ = epochs.lines
+    assert (list(final.get_ydata()), list(second.get_ydata())) == ([0.5, 0.625], [0.75, 0.875])
+    assert first.get_label() == f"08_in_minutes, 2 seeds: {devices.device_name()}"
+    assert article.get_label() == "the article's best: epoch 326, of 54 s, Colab 2018"
+    seconds = read_history(tmp_path / "06_final" / "seed-0" / "history.csv")["seconds"]
+    assert list(minutes.lines[0].get_xdata()) == pytest.approx([seconds[0] / 60, sum(seconds) / 60])
+    assert list(minutes.lines[3].get_xdata()) == pytest.approx([326 * 54 / 60])  # As the article has it.
+
+
+def test_last_epoch_flip_averaged_is_what_evaluate_measured(tmp_path, put_run):
+    run_dir = put_run(tmp_path, "06_final", 0.5, 0.625)
+    # Of an earlier epoch it is not the last one's, and of other images not the same.
+    for epoch, size, told in ((2, 40, "0.6875"), (1, 40, ""), (2, 10_000, "")):
+        measured = {"epoch": epoch, "flip_averaged_accuracy": 0.6875}
+        (run_dir / "test.json").write_text(json.dumps({"test_size": size, "last_epoch": measured}))
+        assert rows(summarize(tmp_path))["06_final"][2] == told
+    (run_dir / "test.json").write_text("[]")
+    assert rows(summarize(tmp_path))["06_final"][2] == ""
+
+
+def test_table_tells_what_was_validated_on_if_not_the_test_set(tmp_path, put_run):
+    run_json = put_run(tmp_path, "06_final", 0.5) / "run.json"
+    run_json.write_text(json.dumps({**json.loads(run_json.read_text()), "holdout": 5000}))
+    assert rows(summarize(tmp_path))["06_final"][-1].endswith("validated on 5000 training images held out")
+    put_run(tmp_path, "08_in_minutes", 0.75)
+    epochs, _ = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
+    assert [list(line.get_ydata()) for line in epochs.lines[:-2]] == [[0.75]]  # The picture is of the test set.
+
+
 def test_folder_without_runs_is_told(tmp_path, run_cli):
-    assert summarize(tmp_path).count("not yet measured") == 6
+    assert summarize(tmp_path).count("not yet measured") == len(EXPERIMENTS)
     with pytest.raises(Error, match="holds no run"):
         save_figures(tmp_path, tmp_path / "figures")
     refused = run_cli("summary", tmp_path / "nowhere")
@@ -113,7 +150,7 @@ def folders(tmp_path, put_run, monkeypatch):
 def cells_of(table, name):
     """Return the rows of an experiment without the article's word: last epoch, best, epochs."""
     lines = (line[2:-2].split(" | ") for line in table.splitlines()[2:])
-    return [cells[2:5] for cells in lines if cells[0] == f"`{name}`"]
+    return [[cells[2], *cells[4:6]] for cells in lines if cells[0] == f"`{name}`"]
 
 
 def test_of_a_run_in_several_folders_the_first_ones_counts(folders):
@@ -126,14 +163,14 @@ def test_of_a_run_in_several_folders_the_first_ones_counts(folders):
 def test_missing_folder_counts_as_empty(folders, tmp_path):
     here = folders[0]
     assert summarize(tmp_path / "nowhere", here) == summarize(str(here))
-    assert summarize(tmp_path / "nowhere").count("not yet measured") == len(ABLATIONS)
+    assert summarize(tmp_path / "nowhere").count("not yet measured") == len(EXPERIMENTS)
 
 
 def test_variants_of_ones_own_stand_below_the_articles_and_without_its_word(folders):
     table = summarize(*folders)
     names = list(dict.fromkeys(line.split(" | ")[0] for line in table.splitlines()[2:]))
-    assert names == [f"| `{name}`" for name in (*ABLATIONS, "my_variant")]
-    assert "| `my_variant` |  | 0.7500 | 0.7500 (epoch 1) | 1 of 3 |" in table
+    assert names == [f"| `{name}`" for name in (*EXPERIMENTS, "my_variant")]
+    assert "| `my_variant` |  | 0.7500 |  | 0.7500 (epoch 1) | 1 of 3 |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
@@ -174,7 +211,7 @@ def test_runs_that_can_be_asked_for_a_prediction_are_those_with_a_checkpoint(fol
 
 def test_shipped_run_is_drawn_with_what_it_was_measured_on(folders, capsys):
     figure = plot_shipped("06_final")
-    device = summarize(folders[2]).splitlines()[-1].split(" | ")[-1][:-2]
+    device = rows(summarize(folders[2]))["06_final"][-1]
     told = f"3 of 3 epochs on {device}; 0 s an epoch; best 0.9375 (epoch 3), last 0.9375"
     assert figure.get_suptitle() == told
     curves = {line.get_label(): line for line in figure.axes[1].lines}
@@ -186,8 +223,8 @@ def test_shipped_run_is_drawn_with_what_it_was_measured_on(folders, capsys):
 def test_run_that_is_not_shipped_is_told(folders, capsys):
     assert plot_shipped("02_augmentation") is None
     assert capsys.readouterr().out == "No measured run of 02_augmentation comes with the project yet.\n"
-    with pytest.raises(Error, match="07_none"):
-        plot_shipped("07_none")
+    with pytest.raises(Error, match="09_none"):
+        plot_shipped("09_none")
 
 
 def test_what_is_shipped_is_found_in_a_checkout():

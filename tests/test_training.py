@@ -92,13 +92,25 @@ def test_status_has_exactly_its_fields(finished):
 
 
 def test_evaluate_measures_once(finished, monkeypatch):
-    from colabcnn import evaluation
+    from colabcnn import evaluation, load_synthetic
 
     folder, _ = finished
     measured = evaluate(folder)
     assert measured["test_size"] == 10_000
     assert 0 <= measured["last_epoch"]["accuracy"] <= 1
     assert json.loads((folder / "test.json").read_text()) == measured
+    for kind, weights in (("last_epoch", "model"), ("best_epoch", "best")):
+        checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+        precision = json.loads((folder / "run.json").read_text())["precision"]
+        network = evaluation.network_with_weights(checkpoint.metadata["run"], checkpoint.arrays[weights], precision)
+        network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        images, labels = load_synthetic(1, 10_000)[1]
+        images = images.astype(np.float32) / 255
+        loss, accuracy = network.evaluate(images, labels, verbose=0)
+        assert measured[kind]["accuracy"] == pytest.approx(accuracy, abs=2e-4)
+        assert measured[kind]["loss"] == pytest.approx(loss, rel=1e-3)
+        both = network.predict(images, verbose=0) + network.predict(images[:, :, ::-1], verbose=0)
+        assert measured[kind]["flip_averaged_accuracy"] == pytest.approx((both.argmax(1) == labels).mean(), abs=2e-4)
     monkeypatch.setattr(evaluation, "load_data", None)
     assert evaluate(folder) == measured
     with pytest.raises(Error, match="was trained on synthetic"):
