@@ -56,20 +56,23 @@ def evaluate(run_dir, *, data=None, progress=False):
     folder, checkpoint = open_checkpoint(run_dir)
     run = checkpoint.metadata["run"]
     check_data_name(folder, run, data)
-    digest, kinds = checkpoint.weights_sha256(), ("last_epoch", "best_epoch")
+    digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
-        if measured["weights_sha256"] == digest and all(FLIP_AVERAGED in measured[name] for name in kinds):
+        kinds = measured["last_epoch"], measured["best_epoch"]
+        if measured["weights_sha256"] == digest and "test_size" in measured and all(FLIP_AVERAGED in k for k in kinds):
             return measured
     except (OSError, ValueError, KeyError, TypeError):
         pass
     _, (images, labels) = load_data(data or run["data"], size=1)
-    epochs = checkpoint.epoch, best_epoch(checkpoint.metadata["history"])
-    weights = checkpoint.arrays["model"], checkpoint.arrays["best"]
+    history = checkpoint.metadata["history"]
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
-    for kind, epoch, of_epoch in zip(kinds, epochs, weights, strict=True):
-        network = network_with_weights(run, of_epoch, precision=run["precision"])
-        measured[kind] = {"epoch": epoch, **_measure(network, images, labels, progress)}
+    for name, epoch, weights in (
+        ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
+        ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
+    ):
+        network = network_with_weights(run, weights, precision=run["precision"])
+        measured[name] = {"epoch": epoch, **_measure(network, images, labels, progress)}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured
 

@@ -340,12 +340,12 @@ def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precisi
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_recipe_trains_in_several_steps_a_call(tmp_path, small_recipe, small_options, monkeypatch, precision):
-    losses = []
+    losses, compared = [], 3 if precision == "float32" else 2  # What rounding makes of them grows from step to step.
     for steps in (1, 3):
         execution = devices.Execution(steps, xla=True)
         monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
         result = run(small_recipe, tmp_path / str(steps), precision=precision, **small_options)
-        losses.append(result.history["loss"][:2])  # What rounding makes of them grows from step to step.
+        losses.append(result.history["loss"][:compared])
     np.testing.assert_allclose(*losses, rtol=0.01)
 
 
