@@ -1,6 +1,7 @@
 """The table and the pictures say what the runs' files say, and what was not run."""
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from colabcnn import ABLATIONS, Error, devices, figures, find_runs, plot_shipped, run, summary
 from colabcnn.figures import save_figures
 from colabcnn.history import empty_history, read_history, write_history
-from colabcnn.recipes import EXPERIMENTS
+from colabcnn.recipes import EXPERIMENTS, RECIPES
+from colabcnn.run_folder import FLIP_AVERAGED
 from colabcnn.summary import summarize
 from test_history import history_of
 
@@ -247,3 +249,23 @@ def test_page_on_the_results_says_what_the_histories_say():
         assert len(one) == len(other) == 20  # As the page says.
         values = (one[-1] - other[-1], max(one) - max(other), (sum(one[-5:]) - sum(other[-5:])) / 5)
         assert row[1:4] == [f"{value:+.4f}" for value in values]
+
+
+def test_page_on_the_results_counts_the_seeds_that_passed():
+    results = Path(__file__).resolve().parents[1] / "results"
+    page = (results / "README.md").read_text(encoding="utf-8")
+    lines = page.partition("<!-- recipes -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+    told = {cells[0].strip("`"): cells[1:] for cells in (line[2:-2].split(" | ") for line in lines)}
+    assert list(told) == list(RECIPES)
+    for name, cells in told.items():
+        run_dirs = sorted(results.glob(f"{name}/seed-*"))
+        if not run_dirs:
+            assert cells == ["not yet measured", "", "", "", ""]
+            continue
+        last = [read_history(run_dir / "history.csv")["val_accuracy"][-1] for run_dir in run_dirs]
+        measured = [json.loads((run_dir / "test.json").read_text()) for run_dir in run_dirs]
+        averaged = [test["last_epoch"][FLIP_AVERAGED] for test in measured]
+        assert cells == [
+            f"{sum(value > 0.9 for value in last)} of {len(last)}",
+            *(f"{value:.4f}" for value in (statistics.mean(last), min(last), max(last), statistics.mean(averaged))),
+        ]
