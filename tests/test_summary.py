@@ -269,3 +269,6 @@ def test_page_on_the_results_counts_the_seeds_that_passed():
             f"{sum(value > 0.9 for value in last)} of {len(last)}",
             *(f"{value:.4f}" for value in (statistics.mean(last), min(last), max(last), statistics.mean(averaged))),
         ]
+    passed, mean = told["08_in_minutes"][:2]
+    sentence = f"with {passed.replace('of', 'of the')} seeds that were run, at {mean} on average"
+    assert sentence in (results.parent / "README.md").read_text(encoding="utf-8")
