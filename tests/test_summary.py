@@ -1,5 +1,6 @@
 """The table and the pictures say what the runs' files say, and what was not run."""
 
+import importlib
 import json
 import statistics
 from dataclasses import replace
@@ -272,3 +273,29 @@ def test_page_on_the_results_counts_the_seeds_that_passed():
     passed, mean = told["08_in_minutes"][:2]
     sentence = f"with {passed.replace('of', 'of the')} seeds that were run, at {mean} on average"
     assert sentence in (results.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_page_on_the_results_says_what_each_ingredient_gave(monkeypatch):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    experiments = importlib.import_module("ingredients").EXPERIMENTS
+    page = (root / "results" / "README.md").read_text(encoding="utf-8")
+    lines = page.partition("<!-- ingredients -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+    told = {cells[0].strip("`"): cells[2:] for cells in (line[2:-2].split(" | ") for line in lines)}
+    assert list(told) == list(experiments)
+    recipe, *_ = told
+    run_dirs = {name: root / "results" / "ingredients" / name / "seed-0" for name in told}
+    run_dirs[recipe] = root / "results" / recipe / "seed-0"
+    of_recipe = read_history(run_dirs[recipe] / "history.csv")["val_accuracy"][-1]
+    for name, cells in told.items():
+        if not run_dirs[name].exists():
+            assert cells == ["not measured", "", ""]
+            continue
+        info = json.loads((run_dirs[name] / "run.json").read_text())
+        assert info["experiment"] == experiments[name].settings()
+        history = read_history(run_dirs[name] / "history.csv")
+        assert len(history["epoch"]) == experiments[name].epochs
+        last = history["val_accuracy"][-1]
+        difference = "" if name == recipe else f"{last - of_recipe:+.4f}"
+        averaged = json.loads((run_dirs[name] / "test.json").read_text())["last_epoch"][FLIP_AVERAGED]
+        assert cells == [f"{last:.4f}", difference, f"{averaged:.4f}"]
