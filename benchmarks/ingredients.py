@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from colabcnn import RECIPES, evaluate, run  # noqa: E402
+from colabcnn import RECIPES, Error, evaluate, run  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {
@@ -22,6 +22,8 @@ WITHOUT = {
         "optimizer": "adam",
         "learning_rate": RECIPES["07_without_luck"].learning_rate,
         "adam_learning_rate": None,
+        "momentum": 0.95,
+        "newton_schulz_steps": 5,
     },
     # The mean of the falling rate, so that the kernels turn as much in all.
     "falling_rate": {
@@ -46,8 +48,11 @@ def main():
     for name in options.names or EXPERIMENTS:
         for seed in range(options.seeds):
             folder = options.folder / name / f"seed-{seed}"
-            run(EXPERIMENTS[name], folder, data=options.data, seed=seed, allow_long=True)
-            evaluate(folder, data=options.data)
+            try:
+                run(EXPERIMENTS[name], folder, data=options.data, seed=seed, allow_long=True)
+                evaluate(folder, data=options.data)
+            except Error as error:
+                sys.exit(f"error: {error}")
 
 
 def parse():
@@ -59,6 +64,8 @@ def parse():
     options = parser.parse_args()
     if unknown := set(options.names) - set(EXPERIMENTS):
         parser.error(f"there is no {', '.join(unknown)}; expected some of {', '.join(EXPERIMENTS)}")
+    if options.seeds < 1:
+        parser.error(f"--seeds is {options.seeds}; expected a whole number from 1")
     return options
 
 

@@ -15,7 +15,7 @@ from colabcnn.errors import Error
 
 _MODULE_OF = {
     "__version__": "home",
-    "ABLATIONS": "experiments",
+    "ABLATIONS": "ablations",
     "RECIPES": "recipes",
     "find_experiment": "recipes",
     "Augmentation": "experiments",

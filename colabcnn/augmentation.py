@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from colabcnn.experiments import FILL_MODES, check_choice
+
 
 def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift, fill_mode="nearest"):
     """Transform each image as Keras 3's `ImageDataGenerator.apply_transform` does.
@@ -26,7 +28,11 @@ def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift, f
 
     Returns:
         `(batch, height, width, channels) float32` on the 0-255 scale.
+
+    Raises:
+        Error: another `fill_mode`.
     """
+    check_choice("fill_mode", fill_mode, FILL_MODES)
     images = ops.convert_to_tensor(images)
     height, width = images.shape[1:3]
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)

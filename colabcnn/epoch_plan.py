@@ -61,7 +61,7 @@ def plan_epoch(seed, epoch, *, size, augmentation=None):
         "channel_shift": uniform(augmentation.channel_shift_range),
     }
     if augmentation.alternating_flip:
-        # Drawn for the run, image by image: no epoch has the number 0.
+        # Drawn for the run, image by image, not for an epoch: these begin with 1.
         first = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)).random_raw(size) >> np.uint64(63) == 1
         transforms["flip"] = first[rows] ^ (epoch % 2 == 0)
     return EpochPlan(rows, transforms)

@@ -1,8 +1,7 @@
-"""The article's six experiments, each made from an earlier one by what the article changed."""
+"""What an experiment is: everything that decides what a run computes, and what the article reports of it."""
 
 import re
-from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
+from dataclasses import dataclass, fields
 
 from colabcnn.errors import Error
 
@@ -57,7 +56,7 @@ class Augmentation:
                 raise Error(f"{field} is {getattr(self, field)!r}; expected True or False.")
         if self.alternating_flip and not self.horizontal_flip:
             raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
-        _check_choice("fill_mode", self.fill_mode, FILL_MODES)
+        check_choice("fill_mode", self.fill_mode, FILL_MODES)
 
 
 @dataclass(frozen=True)
@@ -106,16 +105,17 @@ class Experiment:
         augmentation: the transforms' ranges, or None.
         batch_size: images a step.
         epochs: how long a run is unless told otherwise.
-        optimizer: "adam", with Keras's defaults; or "muon": Muon for the convolutions' kernels but the first one's,
-            each kept at a norm of its own, and Adam for the rest (`optimizers.KernelMuon`).
+        optimizer: "adam", with Keras's defaults; or "muon": Muon for the kernels of convolutions over more than three
+            channels, each kept at a norm of its own, and Adam for the rest (`optimizers.KernelMuon`).
         learning_rate: of Adam; of Muon at most about the turn of a kernel in a step, relative to its norm. With a
             schedule, the highest.
         schedule: "constant", or "linear": the rate rises from 0 over `warmup`, then falls to 0 at the end of the run.
             How long a run is then decides what it computes, so a run of another number of epochs is another run.
         warmup: how much of the run the rate rises for, linearly; fraction in [0, 0.9], 0 with "constant".
         adam_learning_rate: with "muon", the highest rate of Adam for the rest; None takes `learning_rate`.
-        momentum: Muon's, with Nesterov's look ahead; fraction in [0, 0.999]. Unused with "adam".
-        newton_schulz_steps: Muon's, 1 to 20, with which it brings an update near to orthogonal. Unused with "adam".
+        momentum: Muon's, with Nesterov's look ahead; fraction in [0, 0.999]; at its default with "adam".
+        newton_schulz_steps: Muon's, 1 to 20, with which it brings an update near to orthogonal; at its default with
+            "adam", too.
         label_smoothing: how much of a label is spread over all classes, in the loss of training and of validation;
             fraction in [0, 0.9].
         initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", the same with the
@@ -160,10 +160,6 @@ class Experiment:
         _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
         if self.adam_learning_rate is not None:
             _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
-            if self.optimizer == "adam":
-                raise Error(f"adam_learning_rate is {self.adam_learning_rate!r}; with 'adam' give learning_rate alone.")
-        if self.warmup and self.schedule == "constant":
-            raise Error(f"warmup is {self.warmup!r} with a constant rate; expected 0, or a schedule.")
         for field, highest in (("warmup", 0.9), ("label_smoothing", 0.9)):
             _check_number(field, getattr(self, field), 0, highest)
         _check_number("momentum", self.momentum, 0, 0.999)
@@ -172,9 +168,13 @@ class Experiment:
         for field in ("batch_size", "epochs", "newton_schulz_steps"):
             if not _is_count(getattr(self, field)):
                 raise Error(f"{field} is {getattr(self, field)!r}; expected a whole number from 1.")
-        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        _check_choice("schedule", self.schedule, SCHEDULES)
-        _check_choice("initializer", self.initializer, INITIALIZERS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("initializer", self.initializer, INITIALIZERS)
+        if self.optimizer == "adam":
+            self._refuse_idle("optimizer", ("adam_learning_rate", "momentum", "newton_schulz_steps"))
+        if self.schedule == "constant":
+            self._refuse_idle("schedule", ("warmup",))
         if self.augmentation is not None and not isinstance(self.augmentation, Augmentation):
             raise Error(f"augmentation is {self.augmentation!r}; expected an Augmentation or None.")
         size = IMAGE_SIZE
@@ -187,6 +187,16 @@ class Experiment:
                 )
             if index == 0 and len(self.filters) > 1:
                 size //= 2
+
+    def _refuse_idle(self, decided_by, names):
+        """Refuse fields that do nothing beside another one and are not at their defaults."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in names}
+        if idle := [name for name in names if getattr(self, name) != defaults[name]]:
+            given = ", ".join(f"{name} is {getattr(self, name)!r}" for name in idle)
+            expected = ", ".join(f"{name}={defaults[name]!r}" for name in idle)
+            raise Error(
+                f"{given}, which does nothing with {decided_by}={getattr(self, decided_by)!r}; give {expected} with it."
+            )
 
     def settings(self):
         """Return what a resumed run must match, as JSON types.
@@ -226,6 +236,10 @@ class Experiment:
         return _made_from(cls, settings)
 
 
+LATER_DEFAULTS = {field.name: field.default for field in fields(Experiment) if field.name in _LATER}
+"""What the fields have that `Experiment.settings` leaves out."""
+
+
 def _made_from(cls, settings):
     unknown = set(settings) - {field.name for field in fields(cls)}
     if unknown:
@@ -240,7 +254,8 @@ def _without_defaults(settings):
     return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
 
 
-def _check_choice(name, value, choices):
+def check_choice(name, value, choices):
+    """Refuse a value that is none of the choices, by the name that it was given by."""
     if value not in choices:
         raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
@@ -252,47 +267,3 @@ def _is_count(value):
 def _check_number(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise Error(f"{name} is {value!r}; expected a number from {low:g} to {high:g}.")
-
-
-_descending = Experiment(
-    name="01_descending_kernels",
-    reported=Reported(val_accuracy=0.75, finding="training near 1.00: 25 points of overfitting"),
-)
-_augmentation = replace(
-    _descending,
-    name="02_augmentation",
-    augmentation=Augmentation(),
-    reported=Reported(val_accuracy=0.85, finding="about 10 points up"),
-)
-_dropout_20 = replace(
-    _augmentation,
-    name="03_dropout_20",
-    dropout=0.2,
-    augmentation=replace(_augmentation.augmentation, channel_shift_range=50.0),
-    reported=Reported(val_accuracy=0.875, finding="about 2.5 points up, still overfits"),
-)
-_dropout_50 = replace(
-    _dropout_20,
-    name="04_dropout_50",
-    dropout=0.5,
-    reported=Reported(finding="no overfitting left, accuracy below 03 (no number given)"),
-)
-_ascending = replace(
-    _dropout_20,
-    name="05_ascending_kernels",
-    kernel_sizes=(1, 3, 5),
-    reported=Reported(best_val_accuracy=0.8996, finding="1 to 2 points over descending kernels"),
-)
-_final = replace(
-    _ascending,
-    name="06_final",
-    dropout=0.25,
-    reported=Reported(
-        best_val_accuracy=0.9010, best_epoch=326, epoch_seconds=54, finding="0.90 once in 700 epochs, by luck"
-    ),
-)
-
-ABLATIONS = MappingProxyType(
-    {e.name: e for e in (_descending, _augmentation, _dropout_20, _dropout_50, _ascending, _final)}
-)
-"""The article's six experiments in its own order; read-only."""

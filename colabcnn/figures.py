@@ -3,8 +3,8 @@
 import itertools
 from pathlib import Path
 
+from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
-from colabcnn.experiments import ABLATIONS
 from colabcnn.history import read_history
 from colabcnn.plots import COLOURS, Picture, plot_curves, save_figure
 from colabcnn.recipes import EXPERIMENTS, RECIPES
@@ -34,7 +34,7 @@ def save_figures(results, folder):
         views = article_views({"": read_history(chosen[-1] / "history.csv")})
         figures |= {name.replace(" ", "-"): _in_view(chosen[-1], view) for name, view in views.items()}
         figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
-    if set(runs) & set(RECIPES):
+    if any(_on_test_set(runs, name) for name in RECIPES):
         figures["recipes"] = draw_recipes(runs)
     if not figures:
         raise Error(f"{results} holds no run of {', '.join(EXPERIMENTS)}; train one first.")
@@ -75,29 +75,36 @@ def _one_line_a_run(run_dirs, values, label):
     return figure
 
 
+def _on_test_set(runs, name):
+    """Return the runs of that name that were validated on the whole test set."""
+    whole = {"holdout": 0, "data": "cifar10", "val_size": 10_000}
+    of_name = {run_dir: read_run(run_dir) or {} for run_dir in runs.get(name, ())}
+    return [run_dir for run_dir, run in of_name.items() if whole == {key: run.get(key) for key in whole}]
+
+
 def draw_recipes(runs):
     """Draw the recipes beside the experiment whose network they train: by epochs, and by minutes.
 
     Args:
-        runs: as `runs_by_name` returns them; those validated on the test set are drawn.
+        runs: as `runs_by_name` returns them; those validated on the whole test set are drawn.
 
     Returns:
-        A `matplotlib.figure.Figure`: the validation accuracy of each run, named with its device, and the article's best
-        epoch as a star, at the seconds an epoch that it reports.
+        A `matplotlib.figure.Figure`: the validation accuracy of each run, named with their devices, and the article's
+        best epoch as a star, at the seconds an epoch that it reports.
     """
     final = ABLATIONS["06_final"]
     figure = Picture(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for colour, name in zip(COLOURS, (final.name, *RECIPES), strict=False):
-        on_test_set = [run_dir for run_dir in runs.get(name, ()) if (read_run(run_dir) or {}).get("holdout") == 0]
-        for number, run_dir in enumerate(on_test_set):
+        run_dirs = _on_test_set(runs, name)
+        devices = dict.fromkeys(devices_of(read_run(run_dir)) for run_dir in run_dirs)
+        seeds = f", {len(run_dirs)} seeds" if len(run_dirs) > 1 else ""
+        for number, run_dir in enumerate(run_dirs):
             history = read_history(run_dir / "history.csv")
             minutes = [seconds / 60 for seconds in itertools.accumulate(history["seconds"])]
-            seeds = f", {len(on_test_set)} seeds" if len(on_test_set) > 1 else ""
-            label = f"{name}{seeds}: {devices_of(read_run(run_dir))}"
-            style = {"color": colour, "linewidth": 1.2, "label": None if number else label}
+            label = None if number else f"{name}{seeds}: {'; '.join(devices)}"
             for axes, passed in zip(panels, (history["epoch"], minutes), strict=True):
-                axes.plot(passed, history["val_accuracy"], **style)
+                axes.plot(passed, history["val_accuracy"], color=colour, linewidth=1.2, label=label)
     told = final.reported
     article = {"color": COLOURS[-1], "marker": "*", "markersize": 12, "linestyle": ""}
     article["label"] = f"the article's best: epoch {told.best_epoch}, of {told.epoch_seconds:g} s, Colab 2018"

@@ -7,7 +7,7 @@ from colabcnn.experiments import NUM_CLASSES
 
 
 class KernelMuon(keras.optimizers.Muon):
-    """Keras's Muon for the 4-D kernels that it leaves to Adam by itself.
+    """Keras's Muon for the 4-D kernels that it leaves to Adam by itself, if they take more than three channels.
 
     A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and
     before each step it is scaled to a norm of sqrt(filters), as in airbench (github.com/KellerJordan/cifar10-airbench).

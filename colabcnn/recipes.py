@@ -3,8 +3,9 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
-from colabcnn.experiments import ABLATIONS, Augmentation, Experiment, Reported
+from colabcnn.experiments import Augmentation, Experiment, Reported
 
 _FINAL = ABLATIONS["06_final"]
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 from colabcnn.errors import Error
+from colabcnn.experiments import LATER_DEFAULTS
 
 # The number of epochs is not among it: a run can be extended, unless its rate falls to the last of them; then it is one
 # of the experiment's settings.
@@ -37,10 +38,14 @@ def differing_field(saved_run, given, fields=FINGERPRINT):
         saved_name = saved_value.get("name") if isinstance(saved_value, dict) else saved_value
         if saved_name != given_value["name"]:
             return field, saved_name, given_value["name"]
+        saved_value, given_value = {**LATER_DEFAULTS, **saved_value}, {**LATER_DEFAULTS, **given_value}
         for key in {**saved_value, **given_value}:
-            any_number = key == "epochs" and key not in given_value
-            if saved_value.get(key) != given_value.get(key) and not any_number:
+            # The number of epochs is there where the rate falls, and says nothing if it does on one side only.
+            if key != "epochs" and saved_value.get(key) != given_value.get(key):
                 return f"experiment.{key}", saved_value.get(key), given_value.get(key)
+        epochs = saved_value.get("epochs"), given_value.get("epochs")
+        if None not in epochs and epochs[0] != epochs[1]:
+            return "experiment.epochs", *epochs
     return None
 
 

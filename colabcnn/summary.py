@@ -172,6 +172,6 @@ def read_run(run_dir):
     """Return what of a run's `run.json` the table tells, or None where that cannot be read."""
     try:
         run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        return {key: run[key] for key in ("starts", "epochs", "precision", "seed", "holdout", "val_size")}
+        return {key: run[key] for key in ("starts", "epochs", "precision", "seed", "data", "holdout", "val_size")}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # As where Drive has brought one of the two files.

@@ -9,8 +9,8 @@ import shlex
 import sys
 import time
 
+from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
-from colabcnn.experiments import ABLATIONS
 from colabcnn.recipes import RECIPES
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3

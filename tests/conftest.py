@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn.experiments import ABLATIONS
+from colabcnn import ABLATIONS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network again and again, many in a process of its own; under JAX the compilation is

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import augment
+from colabcnn import Error, augment
 
 pytestmark = pytest.mark.versions
 
@@ -122,6 +122,11 @@ def test_border_is_repeated_outside():
     shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0)))
     assert np.array_equal(shifted[0, :27], image[0, 5:])
     assert np.array_equal(shifted[0, 27:], np.repeat(image[0, -1:], 5, axis=0))
+
+
+def test_another_fill_mode_is_refused():
+    with pytest.raises(Error, match="fill_mode is 'wrap'; expected one of 'nearest', 'reflect'"):
+        augment(one_dot(), **still(1), fill_mode="wrap")
 
 
 def test_border_is_mirrored_outside():

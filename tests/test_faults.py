@@ -149,7 +149,7 @@ def test_fault_08_best_weights_of_before_outlive_a_new_machine(tmp_path, small_e
 PLAN_AND_IMAGES = """
 import hashlib, sys
 import numpy as np
-from colabcnn.experiments import ABLATIONS
+from colabcnn import ABLATIONS
 from colabcnn import trainer
 from colabcnn.augmentation import augment
 from colabcnn.synthetic import load_synthetic

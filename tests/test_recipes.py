@@ -129,10 +129,21 @@ def test_bad_field_is_refused_by_name(field, value):
         replace(RECIPES["08_in_minutes"], name="mine", **{field: value})
 
 
-@pytest.mark.parametrize("useless", [{"warmup": 0.1}, {"adam_learning_rate": 0.1}])
+@pytest.mark.parametrize(
+    "useless", [{"warmup": 0.1}, {"adam_learning_rate": 0.1}, {"momentum": 0.5}, {"newton_schulz_steps": 3}]
+)
 def test_field_that_would_do_nothing_is_refused(useless):
     with pytest.raises(Error, match=next(iter(useless))):
         replace(FINAL, name="mine", **useless)
+
+
+def test_what_to_give_with_another_optimizer_or_schedule_is_told():
+    recipe = replace(RECIPES["08_in_minutes"], name="mine")
+    told = "with optimizer='adam'; give adam_learning_rate=None, momentum=0.95, newton_schulz_steps=5 with it"
+    with pytest.raises(Error, match=told):
+        replace(recipe, optimizer="adam")
+    with pytest.raises(Error, match=r"warmup is 0.15, .* with schedule='constant'; give warmup=0.0 with it"):
+        replace(recipe, schedule="constant")
 
 
 @pytest.mark.parametrize(
@@ -321,6 +332,15 @@ def test_another_length_is_another_run_where_the_rate_falls_to_its_end(tmp_path,
     assert run(small_recipe, tmp_path, **small_options) == result
 
 
+def test_changed_schedule_is_what_is_refused_and_not_what_follows_from_it(tmp_path, small_recipe, small_options):
+    constant = replace(small_recipe, schedule="constant", warmup=0.0)
+    for number, (begun, given) in enumerate(((constant, small_recipe), (small_recipe, constant))):
+        run(begun, tmp_path / str(number), hours=1e-9, **small_options)
+        told = f"experiment.schedule is '{begun.schedule}', now given '{given.schedule}'"
+        with pytest.raises(Error, match=told):
+            run(given, tmp_path / str(number), **small_options)
+
+
 def test_recipe_goes_on_from_drive_with_the_length_that_it_has_there(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
     here, drive = tmp_path / "here", tmp_path / "drive"
@@ -400,7 +420,7 @@ def test_each_comparison_leaves_out_what_its_name_says(monkeypatch):
         for other in others
     ]
     assert dict(zip([other["name"].removeprefix("08_without_") for other in others], differing, strict=True)) == {
-        "muon": {"optimizer", "learning_rate", "adam_learning_rate"},
+        "muon": {"optimizer", "learning_rate", "adam_learning_rate", "momentum", "newton_schulz_steps"},
         "falling_rate": {"schedule", "warmup", "learning_rate", "adam_learning_rate"},
         "dirac": {"initializer"},
         "label_smoothing": {"label_smoothing"},

@@ -19,6 +19,9 @@ from test_history import history_of
 pytestmark = pytest.mark.versions
 
 
+TEST_SET = {"data": "cifar10", "holdout": 0, "val_size": 10_000}
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Two runs of three epochs, one of them in two sessions."""
@@ -77,9 +80,9 @@ def test_figures_are_written_and_are_pictures(results, tmp_path):
 
 
 def test_picture_of_the_recipes_comes_with_their_runs(tmp_path, put_run):
-    put_run(tmp_path, "06_final", 0.5, 0.625)
+    put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
     for seed in (0, 1):
-        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed)
+        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
     assert save_figures(tmp_path, tmp_path / "figures")[-1].name == "recipes.png"
     epochs, minutes = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
     final, first, second, article, _ = epochs.lines
@@ -103,12 +106,23 @@ def test_last_epoch_flip_averaged_is_what_evaluate_measured(tmp_path, put_run):
 
 
 def test_table_tells_what_was_validated_on_if_not_the_test_set(tmp_path, put_run):
-    run_json = put_run(tmp_path, "06_final", 0.5) / "run.json"
-    run_json.write_text(json.dumps({**json.loads(run_json.read_text()), "holdout": 5000}))
+    put_run(tmp_path, "06_final", 0.5, holdout=5000)
     assert rows(summarize(tmp_path))["06_final"][-1].endswith("validated on 5000 training images held out")
-    put_run(tmp_path, "08_in_minutes", 0.75)
+
+
+def test_picture_of_the_recipes_names_all_their_devices_and_shows_the_whole_test_set_only(tmp_path, put_run):
+    for seed, device in enumerate(("T4", "CPU")):
+        starts = [{"device": device, "first_epoch": 1}]
+        put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, starts=starts)
+    for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=2):
+        put_run(tmp_path, "08_in_minutes", 0.5, seed=seed, **{**TEST_SET, **change})
     epochs, _ = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
-    assert [list(line.get_ydata()) for line in epochs.lines[:-2]] == [[0.75]]  # The picture is of the test set.
+    assert [list(line.get_ydata()) for line in epochs.lines[:-2]] == [[0.75], [0.76]]
+    assert epochs.lines[0].get_label() == "08_in_minutes, 2 seeds: T4; CPU"
+    for seed in (0, 1):
+        (tmp_path / "08_in_minutes" / f"seed-{seed}" / "run.json").write_text("{")
+    with pytest.raises(Error, match="holds no run"):
+        save_figures(tmp_path, tmp_path / "figures")
 
 
 def test_folder_without_runs_is_told(tmp_path, run_cli):
@@ -122,14 +136,14 @@ def test_folder_without_runs_is_told(tmp_path, run_cli):
 
 @pytest.fixture
 def put_run(results):
-    """Put a run of a name and seed into a folder, with these validation accuracies."""
+    """Put a run of a name and seed into a folder, with these validation accuracies and changes to its `run.json`."""
     run_json = (results / "06_final" / "seed-0" / "run.json").read_text()
 
-    def put_run(folder, name, *accuracies, seed=0):
+    def put_run(folder, name, *accuracies, seed=0, **changes):
         run_dir = folder / name / f"seed-{seed}"
         run_dir.mkdir(parents=True)
         write_history(run_dir / "history.csv", history_of(*accuracies) if accuracies else empty_history())
-        (run_dir / "run.json").write_text(json.dumps({**json.loads(run_json), "seed": seed, "epochs": 3}))
+        (run_dir / "run.json").write_text(json.dumps({**json.loads(run_json), "seed": seed, "epochs": 3, **changes}))
         return run_dir
 
     return put_run
