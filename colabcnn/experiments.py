@@ -15,7 +15,7 @@ FILL_MODES = ("nearest", "reflect")
 # Fields that came later than the first runs: where they have their defaults they are left out of a run's settings, so
 # that those runs go on.
 _LATER = {"schedule", "warmup", "adam_learning_rate", "momentum", "newton_schulz_steps", "label_smoothing"}
-_LATER |= {"initializer", "batch_norm_momentum", "whole_pixels", "alternating_flip", "fill_mode"}
+_LATER |= {"initializer", "batch_norm_momentum", "precise_batch_norm", "whole_pixels", "alternating_flip", "fill_mode"}
 # A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 
@@ -121,6 +121,9 @@ class Experiment:
         initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", the same with the
             first filters made to hand on one channel each, as far as there are channels (arXiv:2404.00498).
         batch_norm_momentum: how much of its moving statistics BatchNorm keeps in a step; fraction in [0, 0.9999].
+        precise_batch_norm: whether BatchNorm's moving statistics are averaged anew before each validation, over 5,000
+            training images without augmentation and dropout (`batch_statistics.renew_statistics`); training is the
+            same.
         reported: what the article reports; it does not take part in comparing runs.
 
     Raises:
@@ -144,6 +147,7 @@ class Experiment:
     label_smoothing: float = 0.0
     initializer: str = "glorot_uniform"
     batch_norm_momentum: float = 0.99
+    precise_batch_norm: bool = False
     reported: Reported = Reported()
 
     def __post_init__(self):
@@ -168,6 +172,8 @@ class Experiment:
         for field in ("batch_size", "epochs", "newton_schulz_steps"):
             if not _is_count(getattr(self, field)):
                 raise Error(f"{field} is {getattr(self, field)!r}; expected a whole number from 1.")
+        if not isinstance(self.precise_batch_norm, bool):
+            raise Error(f"precise_batch_norm is {self.precise_batch_norm!r}; expected True or False.")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("initializer", self.initializer, INITIALIZERS)

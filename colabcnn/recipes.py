@@ -20,6 +20,7 @@ RECIPES = MappingProxyType(
                 learning_rate=0.002,
                 schedule="linear",
                 warmup=0.05,
+                precise_batch_norm=True,
                 reported=Reported(),
             ),
             replace(

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from colabcnn import devices
+from colabcnn.batch_statistics import RenewStatistics
 from colabcnn.errors import Error, Interrupted
 from colabcnn.feeding import in_batches
 from colabcnn.history import empty_history, write_history
@@ -74,6 +75,7 @@ def train_session(
     )
     _say_what_changed(before, start, run["precision"], progress)
     plan = PlanEpoch(experiment, run["seed"], run["train_size"])
+    renewing = [RenewStatistics()] if experiment.precise_batch_norm else []
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
     write_history(folder.history_csv, history)
     recorder = Recorder(
@@ -101,7 +103,7 @@ def train_session(
             **fit_options(model, run),
             epochs=run["epochs"],
             initial_epoch=done,
-            callbacks=[plan, *callbacks, recorder],
+            callbacks=[plan, *renewing, *callbacks, recorder],
         )
         if interruption.at is not None and not recorder.complete:
             raise KeyboardInterrupt

@@ -122,6 +122,7 @@ def test_settings_of_a_recipe_survive_json(name):
         ("label_smoothing", -0.1),
         ("initializer", "zeros"),
         ("batch_norm_momentum", 1.0),
+        ("precise_batch_norm", 1),
     ],
 )
 def test_bad_field_is_refused_by_name(field, value):
@@ -301,9 +302,10 @@ def test_step_augments_with_the_experiments_fill_mode(small_recipe, fill_mode, b
 # ---- A run.
 
 
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_recipe_that_goes_on_equals_the_uninterrupted_one(tmp_path, sessions_on, backend):
-    sessions, options = sessions_on(backend), {"epochs": 5, "recipe": "08_in_minutes"}
+def test_killed_recipe_that_goes_on_equals_the_uninterrupted_one(tmp_path, sessions_on, backend, name):
+    sessions, options = sessions_on(backend), {"epochs": 5, "recipe": name}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     sessions(whole, **options)
     for epoch in (2, 4):

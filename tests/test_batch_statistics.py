@@ -1,0 +1,83 @@
+"""BatchNorm's moving statistics, averaged anew, are those of the images as they are; training does not notice."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import ABLATIONS, build_model, load_synthetic, run, status
+from colabcnn.batch_statistics import renew_statistics
+
+pytestmark = pytest.mark.versions
+
+SMALL = {"kernel_sizes": (1, 3), "filters": (4, 8), "batch_size": 16}
+
+
+@pytest.fixture
+def small():
+    return replace(ABLATIONS["06_final"], name="small", dropout=0.5, **SMALL)
+
+
+def moving_statistics(model):
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    return variables, [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def test_statistics_become_those_of_the_images_whatever_they_were(small):
+    (images, _), _ = load_synthetic(48, 1)
+    model = build_model(small)
+    variables, _ = moving_statistics(model)
+    draw = np.random.default_rng(0)
+    for variable in variables:
+        variable.assign(draw.uniform(1, 100, variable.shape))
+    renew_statistics(model, images, batch_size=48)
+
+    normalized = images.astype(np.float32) / 255
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            mean, variance = normalized.mean(axis=(0, 1, 2)), normalized.var(axis=(0, 1, 2))
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_mean), mean, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), variance, rtol=1e-3)
+            normalized = (normalized - mean) / np.sqrt(variance + layer.epsilon)  # Gamma is 1 and beta 0 as they begin.
+        elif not isinstance(layer, (keras.layers.InputLayer, keras.layers.Dropout)):
+            normalized = keras.ops.convert_to_numpy(layer(normalized))
+
+
+def test_batches_count_about_alike(small):
+    (images, _), _ = load_synthetic(48, 1)
+    images = np.concatenate([images, images // 4, 255 - images])  # Each third has other statistics.
+    model = build_model(small)
+    renew_statistics(model, images, batch_size=48)
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    activations = keras.ops.convert_to_numpy(model.get_layer("conv_1_1")(images.astype(np.float32) / 255))
+    mean = activations.mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(first.moving_mean), mean, rtol=0.02, atol=0.01)
+
+
+def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_path, small):
+    options = {"data": "synthetic", "train_size": 96, "val_size": 40, "epochs": 2, "quiet": True}
+    options["precision"] = "float32"
+    plain = run(small, tmp_path / "plain", **options)
+    precise = run(replace(small, precise_batch_norm=True), tmp_path / "precise", **options)
+    for column in ("loss", "accuracy"):
+        assert plain.history[column] == precise.history[column]
+    assert plain.history["val_loss"] != precise.history["val_loss"]
+
+    from colabcnn.evaluation import network_with_weights, open_checkpoint
+
+    weights = {}
+    for name in ("plain", "precise"):
+        _, checkpoint = open_checkpoint(tmp_path / name)
+        network = network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["model"])
+        weights[name] = [keras.ops.convert_to_numpy(variable) for variable in network.trainable_variables]
+        if name == "precise":  # Renewed once more, over the same images, they are what they were.
+            _, before = moving_statistics(network)
+            (images, _), _ = load_synthetic(96, 1)
+            renew_statistics(network, images)
+            for one, other in zip(before, moving_statistics(network)[1], strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    for one, other in zip(weights["plain"], weights["precise"], strict=True):
+        assert np.array_equal(one, other)
+    assert status(tmp_path / "precise")["complete"]
