@@ -17,7 +17,7 @@ from colabcnn import RECIPES, Error, evaluate, run  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {
-    # All by Adam, at the best of the three rates that were compared for 07: the one of the rest is too high for kernels.
+    # All by Adam, at the best of the rates that were tried first for 07: the one of the rest is too high for kernels.
     "muon": {
         "optimizer": "adam",
         "learning_rate": 0.002,
