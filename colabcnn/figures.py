@@ -76,10 +76,10 @@ def _one_line_a_run(run_dirs, values, label):
 
 
 def _on_test_set(runs, name):
-    """Return the runs of that name that were validated on the whole test set."""
+    """Return what `read_run` returns, by folder, of the runs of that name that were validated on the whole test set."""
     whole = {"holdout": 0, "data": "cifar10", "val_size": 10_000}
     of_name = {run_dir: read_run(run_dir) or {} for run_dir in runs.get(name, ())}
-    return [run_dir for run_dir, run in of_name.items() if whole == {key: run.get(key) for key in whole}]
+    return {run_dir: run for run_dir, run in of_name.items() if whole == {key: run.get(key) for key in whole}}
 
 
 def draw_recipes(runs):
@@ -96,10 +96,10 @@ def draw_recipes(runs):
     figure = Picture(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for colour, name in zip(COLOURS, (final.name, *RECIPES), strict=False):
-        run_dirs = _on_test_set(runs, name)
-        devices = dict.fromkeys(devices_of(read_run(run_dir)) for run_dir in run_dirs)
-        seeds = f", {len(run_dirs)} seeds" if len(run_dirs) > 1 else ""
-        for number, run_dir in enumerate(run_dirs):
+        drawn = _on_test_set(runs, name)
+        devices = dict.fromkeys(devices_of(run) for run in drawn.values())
+        seeds = f", {len(drawn)} seeds" if len(drawn) > 1 else ""
+        for number, run_dir in enumerate(drawn):
             history = read_history(run_dir / "history.csv")
             minutes = [seconds / 60 for seconds in itertools.accumulate(history["seconds"])]
             label = None if number else f"{name}{seeds}: {'; '.join(devices)}"

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import ABLATIONS, build_model, load_synthetic, run, status
+from colabcnn import ABLATIONS, build_model, load_synthetic, run
 from colabcnn.batch_statistics import renew_statistics
+from colabcnn.evaluation import network_with_weights, open_checkpoint
 
 pytestmark = pytest.mark.versions
 
@@ -65,8 +66,6 @@ def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_pa
         assert plain.history[column] == precise.history[column]
     assert plain.history["val_loss"] != precise.history["val_loss"]
 
-    from colabcnn.evaluation import network_with_weights, open_checkpoint
-
     weights = {}
     for name in ("plain", "precise"):
         _, checkpoint = open_checkpoint(tmp_path / name)
@@ -80,4 +79,3 @@ def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_pa
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     for one, other in zip(weights["plain"], weights["precise"], strict=True):
         assert np.array_equal(one, other)
-    assert status(tmp_path / "precise")["complete"]

@@ -266,11 +266,14 @@ def test_page_on_the_results_says_what_the_histories_say():
         assert row[1:4] == [f"{value:+.4f}" for value in values]
 
 
+def table_on_the_page(results, name):
+    page = (results / "README.md").read_text(encoding="utf-8")
+    return rows(page.partition(f"<!-- {name} -->\n")[2].partition("\n\n")[0])
+
+
 def test_page_on_the_results_counts_the_seeds_that_passed():
     results = Path(__file__).resolve().parents[1] / "results"
-    page = (results / "README.md").read_text(encoding="utf-8")
-    lines = page.partition("<!-- recipes -->\n")[2].partition("\n\n")[0].splitlines()[2:]
-    told = {cells[0].strip("`"): cells[1:] for cells in (line[2:-2].split(" | ") for line in lines)}
+    told = table_on_the_page(results, "recipes")
     assert list(told) == list(RECIPES)
     for name, cells in told.items():
         run_dirs = sorted(results.glob(f"{name}/seed-*"))
@@ -293,9 +296,7 @@ def test_page_on_the_results_says_what_each_ingredient_gave(monkeypatch):
     root = Path(__file__).resolve().parents[1]
     monkeypatch.syspath_prepend(root / "benchmarks")
     experiments = importlib.import_module("ingredients").EXPERIMENTS
-    page = (root / "results" / "README.md").read_text(encoding="utf-8")
-    lines = page.partition("<!-- ingredients -->\n")[2].partition("\n\n")[0].splitlines()[2:]
-    told = {cells[0].strip("`"): cells[2:] for cells in (line[2:-2].split(" | ") for line in lines)}
+    told = {name: cells[1:] for name, cells in table_on_the_page(root / "results", "ingredients").items()}
     assert list(told) == list(experiments)
     recipe, *_ = told
     run_dirs = {name: root / "results" / "ingredients" / name / "seed-0" for name in told}
