@@ -25,19 +25,23 @@ def renew_statistics(network, images, *, batch_size=BATCH_SIZE):
     arXiv:2105.07576 on averaging anew).
 
     Args:
-        network: as `build_model` makes it: one layer after the other; changed in place.
-        images: `(count, 32, 32, 3)`, uint8, on the device or not; the last batch may be smaller.
-        batch_size: images a batch.
+        network: as `build_model` makes it: one layer after the other; changed in place, but for frozen layers.
+        images: `(count, 32, 32, 3)`, uint8, on the device or not.
+        batch_size: images a batch; a smaller last one counts as much as the others.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
     normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    moving = [(layer, variable) for layer in normalizations for variable in (layer.moving_mean, layer.moving_variance)]
-    for _, variable in moving:
-        variable.assign(ops.zeros(variable.shape))
-    starts = range(0, len(images), batch_size)
-    for start in starts:
-        outputs = ops.cast(images[start : start + batch_size], "float32") * (1 / 255)
-        for layer in layers:
-            outputs = layer(outputs, training=True) if layer in normalizations else layer(outputs)
-    for layer, variable in moving:  # They began with 0: corrected as Adam corrects its moments.
-        variable.assign(variable / (1 - layer.momentum ** len(starts)))
+    renewed = {layer: layer.momentum for layer in normalizations if layer.trainable}  # Keras moves no frozen one, either.
+    for layer in renewed:  # What has overflowed stays so in any average.
+        layer.moving_mean.assign(ops.zeros(layer.moving_mean.shape))
+        layer.moving_variance.assign(ops.zeros(layer.moving_variance.shape))
+    try:
+        for number, start in enumerate(range(0, len(images), batch_size)):
+            for layer in renewed:
+                layer.momentum = number / (number + 1)  # The mean of all batches so far.
+            outputs = ops.cast(images[start : start + batch_size], "float32") * (1 / 255)
+            for layer in layers:
+                outputs = layer(outputs, training=True) if layer in renewed else layer(outputs)
+    finally:
+        for layer, momentum in renewed.items():
+            layer.momentum = momentum
