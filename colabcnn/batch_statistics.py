@@ -31,7 +31,7 @@ def renew_statistics(network, images, *, batch_size=BATCH_SIZE):
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
     normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    renewed = {layer: layer.momentum for layer in normalizations if layer.trainable}  # Keras moves no frozen one, either.
+    renewed = {layer: layer.momentum for layer in normalizations if layer.trainable}  # Keras moves no frozen one.
     for layer in renewed:  # What has overflowed stays so in any average.
         layer.moving_mean.assign(ops.zeros(layer.moving_mean.shape))
         layer.moving_variance.assign(ops.zeros(layer.moving_variance.shape))

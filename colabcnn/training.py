@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import keras
+
 from colabcnn import devices
 from colabcnn.colab import seconds_since_start
 from colabcnn.data import data_name, load_split
@@ -96,7 +98,8 @@ def run(
         allow_long: train even where, on a CPU, more than 40 hours are left; otherwise that stops after the first steps,
             with what would fit.
         callbacks: Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network. Where a
-            call makes several steps, on a GPU or TPU, those for batches are called once a call.
+            call makes several steps, on a GPU or TPU, those for batches are called once a call. Those that set the
+            learning rate are for experiments without a schedule.
         profile: a folder for a trace of ten calls of the compiled step, which TensorBoard opens, under JAX Perfetto
             too; None takes none.
         quiet: print nothing.
@@ -121,6 +124,7 @@ def run(
     _check_number("drive_minutes", drive_minutes, 0, "a number from 0")
     if precision != "auto" and precision not in PRECISIONS:
         raise Error(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+    _check_callbacks(callbacks, experiment)
     given = {"experiment": _settings_for(experiment, epochs), "seed": seed, "holdout": holdout, "data": data_name(data)}
     devices.keep_compilations()
     progress = ProgressLine(quiet)
@@ -227,6 +231,18 @@ def _finish(folder, checkpoint, epochs, reason=None):
     if complete:
         write_model(folder, checkpoint)
     return Result(folder.path, history, complete, reason)
+
+
+def _check_callbacks(callbacks, experiment):
+    """Refuse now what Keras would refuse where such a callback first sets the rate, perhaps hours from now."""
+    setting = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, setting)]
+    if names and experiment.schedule != "constant":
+        raise Error(
+            f"callbacks hold {', '.join(names)}, which sets the learning rate, and so does {experiment.name}'s "
+            f"schedule={experiment.schedule!r}; expected one of the two: leave the callback out, or give an experiment "
+            "of schedule='constant' and warmup=0.0."
+        )
 
 
 def _check_counts(least, **values):

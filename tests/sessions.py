@@ -20,8 +20,7 @@ import keras
 import numpy as np
 from matplotlib import figure
 
-from colabcnn import ABLATIONS, RECIPES, Error, run, trainer, training
-from colabcnn.data import load_data
+from colabcnn import ABLATIONS, RECIPES, Error, run, trainer
 from colabcnn.recorder import Recorder
 
 # Those that change something on the disk, and opening; between two of them it does not change.
@@ -126,9 +125,7 @@ def session(request):
 
 def main():
     answers, sys.stdout = sys.stdout, sys.stderr
-    # Drawn here and not in each session: the images, the same for all, and Matplotlib's first figure.
-    images = load_data("synthetic", size=100, test_size=40)
-    training.load_data = lambda data, size, test_size: images
+    # Made here and not in each session: Matplotlib's first figure.
     figure.Figure().savefig(io.BytesIO())
     for line in sys.stdin:
         request = json.loads(line)

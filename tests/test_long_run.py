@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import keras
 import pytest
@@ -94,6 +95,18 @@ def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment
     assert f"the {TOO_MANY - 1} epochs left" in message
     assert number(r"EPOCHS = (\d+)", message) > 1
     assert status(tmp_path)["epoch"] == 1
+
+
+def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epochs(
+    tmp_path, small_experiment, long_options
+):
+    falling = replace(small_experiment, schedule="linear")
+    options = {**long_options, "hours": hours_of(refusal(falling, tmp_path, **long_options)) / 3}
+    assert "EPOCHS = " in refusal(falling, tmp_path, **options)
+    run(falling, tmp_path, allow_long=True, **{**options, "hours": 1e-9})
+    message = refusal(falling, tmp_path, **options)
+    assert f"the {TOO_MANY - 1} epochs left" in message
+    assert "would fit" not in message
 
 
 def test_hours_that_would_do_are_not_named_beside_a_refusal(tmp_path, small_experiment, long_options):

@@ -357,20 +357,35 @@ def test_recipe_goes_on_from_drive_with_the_length_that_it_has_there(tmp_path, s
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precision):
-    result = run(small_recipe, tmp_path, precision=precision, **small_options)
-    assert np.isfinite(result.history["loss"]).all()
+    recipe = replace(small_recipe, precise_batch_norm=True)
+    result = run(recipe, tmp_path, precision=precision, **small_options)
+    assert np.isfinite([*result.history["loss"], *result.history["val_loss"]]).all()
     assert result.history["loss"][-1] < result.history["loss"][0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_recipe_trains_in_several_steps_a_call(tmp_path, small_recipe, small_options, monkeypatch, precision):
     losses, compared = [], 3 if precision == "float32" else 2  # What rounding makes of them grows from step to step.
+    recipe = replace(small_recipe, precise_batch_norm=True)
     for steps in (1, 3):
         execution = devices.Execution(steps, xla=True)
         monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
-        result = run(small_recipe, tmp_path / str(steps), precision=precision, **small_options)
-        losses.append(result.history["loss"][:compared])
+        result = run(recipe, tmp_path / str(steps), precision=precision, **small_options)
+        losses.append([result.history[column][:compared] for column in ("loss", "val_loss")])
     np.testing.assert_allclose(*losses, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate),
+        keras.callbacks.ReduceLROnPlateau("loss"),
+    ],
+)
+def test_two_that_set_the_rate_are_refused_before_anything_begins(tmp_path, small_recipe, small_options, callback):
+    with pytest.raises(Error, match=rf"{type(callback).__name__}.*schedule='linear'.*give an experiment of schedule="):
+        run(small_recipe, tmp_path / "run", callbacks=[callback], **small_options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_recipe_is_evaluated_handed_on_and_gone_on_with(tmp_path, small_recipe, small_options):

@@ -280,6 +280,10 @@ def test_page_on_the_results_counts_the_seeds_that_passed():
         if not run_dirs:
             assert cells == ["not yet measured", "", "", "", ""]
             continue
+        for run_dir in run_dirs:
+            info = json.loads((run_dir / "run.json").read_text())
+            assert (info["experiment"], info["holdout"]) == (RECIPES[name].settings(), 0)
+            assert len(read_history(run_dir / "history.csv")["epoch"]) == RECIPES[name].epochs
         last = [read_history(run_dir / "history.csv")["val_accuracy"][-1] for run_dir in run_dirs]
         measured = [json.loads((run_dir / "test.json").read_text()) for run_dir in run_dirs]
         averaged = [test["last_epoch"][FLIP_AVERAGED] for test in measured]
