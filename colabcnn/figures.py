@@ -118,5 +118,5 @@ def draw_recipes(runs):
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("validation accuracy")
     panels[0].set_ylim(0.5, 0.95)
-    panels[1].legend(fontsize=8, loc="lower right")
+    panels[0].legend(fontsize=8, loc="lower right")
     return figure

@@ -296,6 +296,30 @@ def test_page_on_the_results_counts_the_seeds_that_passed():
     assert sentence in (results.parent / "README.md").read_text(encoding="utf-8")
 
 
+def test_texts_quote_what_the_recipes_runs_measured():
+    root = Path(__file__).resolve().parents[1]
+    texts = [root / "README.md", root / "results" / "README.md"]
+    texts += [root / "notebooks" / f"{name}.ipynb" for name in ("07_without_luck", "08_in_minutes")]
+    readme, page, without_luck, in_minutes = (" ".join(path.read_text(encoding="utf-8").split()) for path in texts)
+
+    def measured(name, folder="."):
+        table = [line[2:-2].split(" | ") for line in summarize(root / "results" / folder).splitlines()]
+        last, averaged, best, _, seconds, _ = next(cells[2:] for cells in table if cells[0] == f"`{name}`")  # Seed 0.
+        return last, averaged, best.partition(" ")[0], seconds
+
+    last, averaged, best, seconds = measured("07_without_luck")
+    assert f"ended at {last} with the one seed that was run" in readme
+    assert f"it ended at **{last}**, flip averaged {averaged}." in page
+    assert f"ended at {last}, its best epoch is at {best}" in without_luck
+    assert f"took {seconds} s (measured)" in without_luck
+    last, averaged, _, _ = measured("07_rate_that_falls_at_once", "tried")
+    assert f"ended **at {last}** on the test set, flip averaged {averaged}" in page
+    assert f"with such statistics, at {last}" in without_luck
+    last, _, _, seconds = measured("08_in_minutes")
+    assert f"the first at {last}" in in_minutes
+    assert f"(measured, {seconds} s an epoch)" in in_minutes
+
+
 def test_page_on_the_results_says_what_each_ingredient_gave(monkeypatch):
     root = Path(__file__).resolve().parents[1]
     monkeypatch.syspath_prepend(root / "benchmarks")
