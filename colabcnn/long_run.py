@@ -65,11 +65,11 @@ class LongRunGuard(keras.callbacks.Callback):
             return
         hours = self._hours if self._hours < total_hours else LIMIT_HOURS
         epochs = self._first_epoch + int(hours * 3600 / epoch_seconds)
-        begun = self._first_epoch > 0
-        # A run that has begun keeps its images and, where its rate depends on them, its epochs.
-        fixed = begun and "epochs" in run["experiment"]
-        fitting = [f"EPOCHS = {epochs}"] if epochs > self._first_epoch and not fixed else []
         size = int(images * hours / total_hours - run["val_size"] * VALIDATION_SHARE) // 100 * 100
+        begun, fitting = self._first_epoch > 0, []
+        # A run that has begun keeps its images and, where its rate depends on them, its epochs.
+        if epochs > self._first_epoch and not (begun and "epochs" in run["experiment"]):
+            fitting.append(f"EPOCHS = {epochs}")
         if not begun and size >= self._batch_size:
             fitting.append(f"TRAIN_SIZE = {size}")
         advice = f"{' or '.join(fitting)} would fit into {hours:g} hours; " if fitting else ""

@@ -34,8 +34,12 @@ def results(tmp_path_factory):
     return folder
 
 
+def all_rows(table):
+    return [line[2:-2].split(" | ") for line in table.splitlines()[2:]]
+
+
 def rows(table):
-    return {cells[0].strip("`"): cells[1:] for cells in (line[2:-2].split(" | ") for line in table.splitlines()[2:])}
+    return {name.strip("`"): cells for name, *cells in all_rows(table)}
 
 
 def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
@@ -164,17 +168,16 @@ def folders(tmp_path, put_run, monkeypatch):
     return here, drive, shipped
 
 
-def cells_of(table, name):
+def measured_of(table, name):
     """Return the rows of an experiment without the article's word: last epoch, best, epochs."""
-    lines = (line[2:-2].split(" | ") for line in table.splitlines()[2:])
-    return [[cells[2], *cells[4:6]] for cells in lines if cells[0] == f"`{name}`"]
+    return [[cells[2], *cells[4:6]] for cells in all_rows(table) if cells[0] == f"`{name}`"]
 
 
 def test_of_a_run_in_several_folders_the_first_ones_counts(folders):
     here, drive, _ = folders
     others = [["0.6250", "0.6250 (epoch 1)", "1 of 3"], ["0.2500", "0.3750 (epoch 1)", "2 of 3"]]
-    assert cells_of(summarize(here, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
-    assert cells_of(summarize(drive, here), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
+    assert measured_of(summarize(here, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
+    assert measured_of(summarize(drive, here), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
 
 
 def test_missing_folder_counts_as_empty(folders, tmp_path):
@@ -185,15 +188,14 @@ def test_missing_folder_counts_as_empty(folders, tmp_path):
 
 def test_variants_of_ones_own_stand_below_the_articles_and_without_its_word(folders):
     table = summarize(*folders)
-    names = list(dict.fromkeys(line.split(" | ")[0] for line in table.splitlines()[2:]))
-    assert names == [f"| `{name}`" for name in (*EXPERIMENTS, "my_variant")]
+    assert list(rows(table)) == [*EXPERIMENTS, "my_variant"]
     assert "| `my_variant` |  | 0.7500 |  | 0.7500 (epoch 1) | 1 of 3 |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
 def test_shipped_run_stands_beside_ones_own_of_the_same_seed(folders):
     here, _, shipped = folders
-    told = [last for last, *_ in cells_of(summarize(here, shipped), "06_final")]
+    told = [last for last, *_ in measured_of(summarize(here, shipped), "06_final")]
     assert told == ["0.5000", "0.9375"]
 
 
@@ -201,7 +203,7 @@ def test_run_without_epochs_or_with_a_broken_file_has_a_row(tmp_path, put_run):
     put_run(tmp_path, "06_final")
     (put_run(tmp_path, "06_final", 0.5, seed=1) / "run.json").write_text("{")
     told = [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
-    assert cells_of(summarize(tmp_path), "06_final") == told
+    assert measured_of(summarize(tmp_path), "06_final") == told
 
 
 def test_notebook_shows_the_table_as_one(results):
@@ -303,8 +305,8 @@ def test_texts_quote_what_the_recipes_runs_measured():
     readme, page, without_luck, in_minutes = (" ".join(path.read_text(encoding="utf-8").split()) for path in texts)
 
     def measured(name, folder="."):
-        table = [line[2:-2].split(" | ") for line in summarize(root / "results" / folder).splitlines()]
-        last, averaged, best, _, seconds, _ = next(cells[2:] for cells in table if cells[0] == f"`{name}`")  # Seed 0.
+        table = all_rows(summarize(root / "results" / folder))
+        last, averaged, best, _, seconds, _ = next(cells for row, _, *cells in table if row == f"`{name}`")  # Seed 0.
         return last, averaged, best.partition(" ")[0], seconds
 
     last, averaged, best, seconds = measured("07_without_luck")
@@ -318,6 +320,10 @@ def test_texts_quote_what_the_recipes_runs_measured():
     last, _, _, seconds = measured("08_in_minutes")
     assert f"the first at {last}" in in_minutes
     assert f"(measured, {seconds} s an epoch)" in in_minutes
+    without = [measured(f"08_without_{name}", "ingredients")[0] for name in ("falling_rate", "muon", "dirac")]
+    sentence = "Seed 0, at {}, ended without the falling rate at {} and without Muon at {}; without the kernels that "
+    sentence += "hand on their input at {}, which is no difference."
+    assert sentence.format(last, *without) in in_minutes
 
 
 def test_page_on_the_results_says_what_each_ingredient_gave(monkeypatch):
