@@ -85,7 +85,8 @@ class RiseAndFall(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, highest, rise, steps):
-        self.highest, self.rise, self.steps = highest, rise, steps
+        # JAX takes no whole number of more than 32 bits.
+        self.highest, self.rise, self.steps = highest, float(rise), float(steps)
 
     def __call__(self, step):
         step = ops.cast(step, "float32")

@@ -17,9 +17,9 @@ TOO_MANY = 100_000_000
 
 @pytest.fixture
 def long_options(small_options, monkeypatch):
-    """Days of epochs of 38 steps."""
+    """Days of epochs of 125 steps, several times as long as the guard measures, so that it decides in the first."""
     monkeypatch.setattr(long_run, "MEASURED_SECONDS", 0.1)
-    return {**small_options, "train_size": 600, "epochs": TOO_MANY}
+    return {**small_options, "train_size": 2000, "epochs": TOO_MANY}
 
 
 def refusal(experiment, folder, **options):
@@ -42,7 +42,7 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
             float(logs["loss"])
             ended.append(time.monotonic())
 
-    options = {**long_options, "train_size": 2000, "val_size": 150}
+    options = {**long_options, "val_size": 150}
     hours, ended = hours_of(refusal(small_experiment, tmp_path, **options)) / 4, []  # Half and twice the speed apart.
     message = refusal(small_experiment, tmp_path, hours=hours, callbacks=[Steps()], **options)
     assert 4 <= len(ended) < 125
