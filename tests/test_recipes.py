@@ -447,4 +447,5 @@ def test_each_comparison_leaves_out_what_its_name_says(monkeypatch):
         "shifts": {"augmentation", "width_shift_range", "height_shift_range"},
         "mirrored_border": {"augmentation", "fill_mode"},
         "quick_statistics": {"batch_norm_momentum"},
+        "four": {"initializer", "augmentation", "alternating_flip", "fill_mode", "batch_norm_momentum"},
     }
