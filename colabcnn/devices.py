@@ -1,10 +1,12 @@
 """The device that Keras computes on, and with which versions."""
 
+import contextlib
+import contextvars
 import os
 import platform
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +36,8 @@ class Execution:
 
 PLAIN = Execution(steps_per_call=1, xla=False)
 """What works wherever Keras does."""
+
+_given_execution = contextvars.ContextVar("given_execution", default=None)
 
 
 def backend():
@@ -102,12 +106,30 @@ def auto_execution():
     (`results/benchmarks` has what each gives). On others several steps a call, as a call may take longer than a step:
     64 under JAX; under TensorFlow 16 on a GPU of compute capability 8.0 (Ampere) and newer, and 1 on an older one, such
     as the T4, where a step takes longer than its launch. These are from a calculation, not yet from a measurement.
+    Inside `execution_given` it is the given one.
     """
+    if given := _given_execution.get():
+        return given
     if backend() == "jax":
         return Execution(1 if is_cpu() else 64, xla=True)
     if is_cpu():
         return Execution(1, xla=False, fused_batch_norm=True, xla_augmentation=True)
     return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
+
+
+def plain_execution():
+    """Return the `Execution` that works wherever this backend does."""
+    return replace(PLAIN, xla=backend() == "jax")
+
+
+@contextlib.contextmanager
+def execution_given(execution):
+    """Let runs that begin inside the `with` take this `Execution`, so that two can be compared."""
+    token = _given_execution.set(execution)
+    try:
+        yield
+    finally:
+        _given_execution.reset(token)
 
 
 def keep_compilations():

@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 
@@ -184,8 +184,9 @@ def _model_that_runs(experiment, split, run, plan, progress):
             f"{steps.capitalize()}{', compiled by XLA,' if execution.xla else ''} failed on this device ({reason}); "
             "training goes on with one plain step a call."
         )
+        run["starts"][-1]["refused"] = f"{steps}{', compiled by XLA' if execution.xla else ''}: {reason}"
     del model
-    execution = replace(devices.PLAIN, xla=devices.backend() == "jax")
+    execution = devices.plain_execution()
     return compiled_model(experiment, split, **model_of, execution=execution), execution
 
 

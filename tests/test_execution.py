@@ -72,6 +72,14 @@ def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
     assert differences(tmp_path / "resumed", tmp_path / "whole") == []
 
 
+def test_execution_that_is_given_is_taken_inside_the_with_only(tmp_path, small_experiment, small_options):
+    suits = devices.auto_execution()
+    with devices.execution_given(Execution(3, xla=suits.xla)):
+        run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["steps_per_call"] == 3
+    assert devices.auto_execution() == suits
+
+
 def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_options, execute, monkeypatch):
     execute(3)
     run(small_experiment, tmp_path / "tried", **small_options)
@@ -149,7 +157,8 @@ def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
     (line,) = [line for line in output.splitlines() if "failed on this device" in line]
     assert "3 steps a call" in line
     assert "division by zero" in line
-    assert json.loads((tmp_path / "refused" / "run.json").read_text())["starts"][0]["steps_per_call"] == 1
+    (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
+    assert (start["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
     assert differences(tmp_path / "refused", tmp_path / "plain") == []
 
 
