@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import math
 import os
 import re
 import subprocess
@@ -15,8 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 CPU_IMAGES = 1280
-# Of one image, forward and backward; see `gflop_an_image`.
-TRAINING_PASSES = 3
 
 
 def run_all(script, doc, comparisons, page, suffix=""):
@@ -171,21 +168,10 @@ def device(options):
     """Return the device, the versions, what one image costs, and the arithmetic that the device is seen to do."""
     import platform
 
-    import keras
-    import numpy as np
-
     from colabcnn import ABLATIONS, build_model, devices
+    from colabcnn.arithmetic import gflop_an_image, matrix_gflops
 
     precision = devices.auto_precision()
-    dtype = "float32" if precision == "float32" else precision.removeprefix("mixed_")
-    size = 2048 if devices.is_cpu() else 8192
-    matrix = keras.ops.cast(np.random.default_rng(0).random((size, size), dtype=np.float32), dtype)
-    multiply = (by_jax if devices.backend() == "jax" else by_tensorflow(False))(keras.ops.matmul)
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.cast(multiply(matrix, matrix)[0, 0], "float32"))
-        seconds.append(time.perf_counter() - began)
     return {
         "device": devices.device_name(),
         "cpu": devices.is_cpu(),
@@ -196,27 +182,13 @@ def device(options):
         "precision": precision,
         "execution": repr(devices.auto_execution()),
         "gflop_an_image": round(gflop_an_image(build_model(ABLATIONS["06_final"])), 3),
-        "gflops": round(2 * size**3 / min(seconds) / 1e9),
+        "gflops": round(matrix_gflops(precision)),
     }
 
 
 def versions_of(*packages):
     """Return the versions of those of the packages that are installed."""
     return {name: metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-
-
-def gflop_an_image(network):
-    """Return the floating-point operations of training on one image, in 1e9: two a multiply-add, three passes."""
-    import keras
-
-    multiply_adds = 0
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, rows, columns, _ = layer.output.shape
-            multiply_adds += rows * columns * math.prod(layer.kernel.shape)
-        elif isinstance(layer, keras.layers.Dense):
-            multiply_adds += math.prod(layer.kernel.shape)
-    return 2 * TRAINING_PASSES * multiply_adds / 1e9
 
 
 def heading(title, script, told, rows, options, columns):
