@@ -50,6 +50,8 @@ _MODULE_OF = {
     "plot_confusion": "predictions",
     "plot_mistakes": "predictions",
     "predict": "predictions",
+    "measure": "measuring",
+    "offer_measurement": "measuring",
     "export": "sharing",
     "fetch": "sharing",
 }

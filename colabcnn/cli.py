@@ -153,6 +153,24 @@ def _parser():
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
+    measure = _verb(
+        subparsers, "measure", verbs.measure, "measure what a run takes on this device, into a small file to send"
+    )
+    measure.add_argument(
+        "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
+    )
+    measure.add_argument("--data", default="cifar10", metavar="DATA", help=f"{DATA_HELP} (default: %(default)s)")
+    measure.add_argument(
+        "--train-size", type=int, default=50000, metavar="N", help="training images at most (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--val-size", type=int, default=10000, metavar="N", help="validation images at most (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--minutes", type=float, default=10, metavar="M", help="that it should take at most (default: %(default)s)"
+    )
+    measure.add_argument("--sent-by", default="", metavar="NAME", help="a name to be credited by (default: none)")
+
     export = _verb(subparsers, "export", verbs.export, "pack a run into one file, to be handed on")
     export.add_argument("run_dir", metavar="DIR", help="the run's folder")
     export.add_argument("-o", "--output", required=True, metavar="FILE.zip", help="the file, or a folder for it")

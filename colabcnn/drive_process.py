@@ -39,7 +39,7 @@ class DriveProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
                 start_new_session=True,  # Ctrl-C is for training, which ends it in order.
             )
         self.busy = False
@@ -77,7 +77,7 @@ class DriveProcess:
             self._process.wait(timeout=1)
 
 
-def _import_path():
+def import_path():
     """Return where this process imports from, so that the other one finds the same library."""
     library = str(Path(__file__).resolve().parents[1])
     return [os.path.abspath(path) if path else library for path in sys.path] + [library]

@@ -22,7 +22,7 @@ class ProgressLine:
     def __init__(self, quiet=False):
         self._quiet = quiet
         self._shown_at = float("-inf")
-        self._notebook = not quiet and _in_notebook()
+        self._notebook = not quiet and in_notebook()
         self._outputs = {}
         self._open = False
         self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
@@ -88,7 +88,7 @@ class ProgressLine:
             self._quiet = True
 
 
-def _in_notebook():
+def in_notebook():
     """Return whether a Jupyter kernel runs us."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from colabcnn.checkpoint_files import checkpoint_files
 from colabcnn.history import best_epoch, read_history
+from colabcnn.measured_words import measured_rows
 from colabcnn.plots import plot_curves
 from colabcnn.recipes import EXPERIMENTS, find_experiment
 from colabcnn.run_folder import FETCHED, FLIP_AVERAGED
@@ -25,24 +26,28 @@ _NOT_MEASURED = ("not yet measured", *("",) * (len(COLUMNS) - 3))
 
 
 class Table(str):
-    """A table as Markdown, which a notebook shows as one."""
+    """A table as Markdown, which a notebook shows as one; `measured` is shown below it, if there is any."""
+
+    measured = ""
 
     def _repr_markdown_(self):
-        return str(self)
+        return "\n\n".join(filter(None, (str(self), self.measured)))
 
 
 def summarize(*folders):
     """Return the table of the six experiments, the recipes and other runs as Markdown, a row for each run.
 
     Args:
-        folders: folders of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`; one that is missing
-            counts as empty. Of a run that several hold, the first one's counts, beside the one that this project ships.
+        folders: folders of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`, and of `measured/`, with
+            what `measure` wrote; one that is missing counts as empty. Of a run that several hold, the first one's
+            counts, beside the one that this project ships.
 
     Returns:
         A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `last epoch` and `best of
         run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
         the last epoch, where the validation images were the whole test set. `seconds an epoch` is the median without
-        each session's first epoch, which holds the compilation.
+        each session's first epoch, which holds the compilation. Its attribute `measured` is a second table, of the
+        measured files, or "" without any; a notebook shows both.
 
     Raises:
         Error: a run's history cannot be read.
@@ -53,7 +58,13 @@ def summarize(*folders):
         told = (f"`{name}`", EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else "")
         measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
         rows += [(*told, *cells) for cells in measured or [_NOT_MEASURED]]
-    return Table("\n".join(f"| {' | '.join(map(_as_text, row))} |" for row in rows))
+    table = Table(_as_lines(rows))
+    table.measured = Table(_as_lines(measured_rows(*folders)))
+    return table
+
+
+def _as_lines(rows):
+    return "\n".join(f"| {' | '.join(map(_as_text, row))} |" for row in rows)
 
 
 def _as_text(cell):

@@ -146,6 +146,16 @@ def evaluate(options):
     return DONE
 
 
+def measure(options):
+    """Measure what a run takes on this device, into a small file."""
+    from colabcnn.measuring import measure, offer_measurement
+
+    sizes = {"train_size": options.train_size, "val_size": options.val_size}
+    path = measure(options.output, data=options.data, **sizes, minutes=options.minutes, sent_by=options.sent_by)
+    offer_measurement(path)
+    return DONE
+
+
 def export(options):
     """Pack a run into one file."""
     from colabcnn.sharing import export
@@ -193,7 +203,10 @@ def summary(options):
 
     if not os.path.isdir(options.results):
         raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")
-    print(summarize(options.results))
+    table = summarize(options.results)
+    print(table)
+    if table.measured:
+        print(f"\n{table.measured}")
     if options.figures:
         for path in save_figures(options.results, options.figures):
             print(path, file=sys.stderr)

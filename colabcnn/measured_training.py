@@ -1,0 +1,164 @@
+"""The trainings of a measurement: by `run`, in plain steps, and one that is interrupted and resumed."""
+
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import keras
+
+from colabcnn import devices
+from colabcnn.checkpoint import newest_checkpoint
+from colabcnn.colab import seconds_since_start
+from colabcnn.experiments import Experiment
+from colabcnn.killed_run import train_until_exception, train_until_killed
+from colabcnn.measured_files import Interruption, Steps, Training
+from colabcnn.progress import ProgressLine
+from colabcnn.run_folder import run_folder
+from colabcnn.training import run
+
+EPOCHS = 3
+# What a process needs beside its training, and how many times as long as expected it may take.
+PROCESS_SECONDS, PATIENCE = 20, 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trainings of a measurement share.
+
+    Args:
+        experiment: `Experiment`.
+        data: as `run` takes it.
+        train_size, val_size: how many images.
+        folder: where the runs' folders are made.
+        deadline: `time.monotonic()` at which the whole should be done.
+        progress: `ProgressLine`.
+    """
+
+    experiment: Experiment
+    data: str
+    train_size: int
+    val_size: int
+    folder: Path
+    deadline: float
+    progress: ProgressLine
+
+    def options(self, epochs):
+        """Return what `run` is given, of types that JSON has."""
+        sizes = {"train_size": self.train_size, "val_size": self.val_size}
+        return {"data": self.data, **sizes, "epochs": epochs, "allow_long": True, "quiet": True}
+
+    def seconds_left(self):
+        return self.deadline - time.monotonic()
+
+
+class _Watch(keras.callbacks.Callback):
+    """Show in one line what is trained, and note when the first epoch ended."""
+
+    def __init__(self, progress, doing):
+        super().__init__()
+        self.first_epoch_ended = None
+        self._progress, self._doing, self._epoch = progress, doing, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch + 1
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params["steps"]
+        self._progress.update(lambda: f"{self._in_words()}, call {batch + 1} of {steps}")
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._progress.update(lambda: f"{self._in_words()}, validating")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.first_epoch_ended = self.first_epoch_ended or time.monotonic()
+        self._progress.update(lambda: f"{self._in_words()} done", milestone=True, last=True)
+
+    def _in_words(self):
+        return f"{self._doing}: epoch {self._epoch} of {self.params['epochs']}"
+
+
+def train(setting, name, *, epochs=EPOCHS, seconds=None):
+    """Train by `run` and return a `Training`.
+
+    Args:
+        setting: `Setting`.
+        name: of the run's folder, and what the line shows.
+        epochs: how many in all.
+        seconds: end after the epoch in which so many are used up; None sets no limit.
+    """
+    watch, began = _Watch(setting.progress, name), time.monotonic()
+    # `run` counts a Colab runtime's hours from its start.
+    hours = None if seconds is None else (seconds_since_start() + max(1.0, seconds)) / 3600
+    result = run(setting.experiment, setting.folder / name, callbacks=[watch], hours=hours, **setting.options(epochs))
+    start = read_run_json(setting, name)["starts"][-1]
+    columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
+    return Training(
+        steps=Steps(**{field.name: start[field.name] for field in fields(Steps)}),
+        refused=as_line(start.get("refused", ""), 400),
+        start_seconds=round(watch.first_epoch_ended - began, 3),
+        **{column: list(result.history[column]) for column in columns},
+    )
+
+
+def train_plain(setting):
+    """Return `(training, failed)`: the same in plain steps, or None and why that failed."""
+    try:
+        with devices.execution_given(devices.plain_execution()):
+            return train(setting, "plain", seconds=setting.seconds_left() / 2), ""
+    except Exception as error:  # As below.
+        return None, _reason(error)
+
+
+def train_interrupted(setting, auto):
+    """Return `(training, Interruption)` of a run that is ended in epoch 2 and resumed; the training None if it failed.
+
+    Args:
+        setting: `Setting`.
+        auto: the `Training` that was not interrupted, which this one should equal.
+    """
+    epochs, why_not = max(2, len(auto.seconds)), ""
+    options = {**setting.options(epochs), "checkpoint_minutes": 0}
+    expected = PROCESS_SECONDS + auto.start_seconds + auto.epoch_seconds()
+    setting.progress.say(f"Another process trains until it is killed. Here nothing moves for about {expected:.0f} s.")
+    try:
+        name = "resumed"
+        why_not = train_until_killed(setting.experiment, setting.folder / name, options, seconds=PATIENCE * expected)
+        if why_not:
+            name = "resumed-here"
+            setting.progress.say(f"That is not possible here: {why_not}. An exception ends the run instead.")
+            train_until_exception(setting.experiment, setting.folder / name, options)
+        resumed, failed = train(setting, name, epochs=epochs), ""
+        first_epoch = read_run_json(setting, name)["starts"][-1]["first_epoch"]
+        same = _bit_for_bit(setting.folder / "auto", setting.folder / name)
+    except Exception as error:  # What a device cannot do is what this is to find out.
+        resumed, failed, first_epoch, same = None, _reason(error), 0, None
+    by = "exception" if why_not else "SIGKILL"
+    return resumed, Interruption(by, as_line(why_not, 400), first_epoch=first_epoch, bit_for_bit=same, failed=failed)
+
+
+def _bit_for_bit(run_dir, other_dir):
+    """Return whether two runs have the same weights, optimizer and history but for seconds; None if not as long."""
+    one, other = (newest_checkpoint(run_folder(path).checkpoints)[0] for path in (run_dir, other_dir))
+    if one.epoch != other.epoch:
+        return None
+    histories = [{**checkpoint.metadata["history"], "seconds": None} for checkpoint in (one, other)]
+    return histories[0] == histories[1] and all(
+        array.tobytes() == counterpart.tobytes()
+        for group in ("model", "optimizer")
+        for array, counterpart in zip(one.arrays[group], other.arrays[group], strict=True)
+    )
+
+
+def read_run_json(setting, name):
+    """Return what the `run.json` of a training holds."""
+    return json.loads(run_folder(setting.folder / name).run_json.read_text(encoding="utf-8"))
+
+
+def _reason(error):
+    return as_line(str(error).strip() or type(error).__name__, 400)
+
+
+def as_line(text, most):
+    """Return a text as one printable line of at most so many characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]
