@@ -9,6 +9,7 @@ import pytest
 
 import colabcnn
 from colabcnn.history import read_history, write_history
+from colabcnn.measured_files import read_measurement
 from colabcnn.recipes import find_experiment
 from file_server import FileServer
 from notebook_runs import NAMES, ROOT, execute, make_project, read, sources
@@ -71,7 +72,7 @@ def test_parameters_are_forms_that_papermill_finds(name):
         expected = {"EXPERIMENT": name, **DEFAULTS, "EPOCHS": find_experiment(name).epochs}
         assert {key: value for key, value in values.items() if key.isupper()} == expected
     else:
-        assert "DRIVE_FOLDER" in values
+        assert ("DRIVE_FOLDER" in values) == (name != "13_measure")  # It needs no Drive.
 
 
 def test_experiments_notebooks_differ_in_story_and_name_only():
@@ -109,7 +110,8 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     outputs = execute(project, name, tmp_path)
     assert not [output for cell in outputs.values() for output in cell if output["output_type"] == "error"]
     assert f"colabcnn {colabcnn.__version__}" in str(outputs["setup"])
-    assert WIDGET in kinds(outputs["explore"])
+    if name != "13_measure":
+        assert WIDGET in kinds(outputs["explore"])
     for cell in {"confusion", "mistakes", "images", "augmentation", "picture"} & set(outputs):
         assert "image/png" in kinds(outputs[cell]), cell
     if "run" in outputs:
@@ -117,6 +119,11 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
         assert "epoch 1/1" in str(outputs["run"])
     if name in EXPERIMENTS:
         assert read_history(project / "drive" / name / "seed-0" / "history.csv")["epoch"] == [1]
+    if name == "13_measure":
+        (path,) = (project / "notebooks" / "measured").glob("*.json")
+        assert read_measurement(path).interruption.by == "SIGKILL"
+        assert path.name in str(outputs["send"])
+        assert "sent by somebody" in "".join(outputs["table"][0]["data"]["text/markdown"])
     if name == "09_compare_runs":
         assert "06_final" in str(outputs["table"])
         assert "application/vnd.plotly.v1+json" in kinds(outputs["figure"])
