@@ -1,8 +1,8 @@
 """What each ingredient of 08_in_minutes gives: python benchmarks/ingredients.py DATA FOLDER [NAME ...]
 
-Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run` itself, on all images, each in
-FOLDER/NAME/seed-<n>, and measures each once on the test set. Stopped and given again, it goes on; `python -m colabcnn
-summary FOLDER` prints the table. Each takes as long as the recipe.
+Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run` itself, on all
+images, each in FOLDER/NAME/seed-<n>, and measures each once on the test set. Stopped and given again, it resumes;
+`python -m colabcnn summary FOLDER` prints the table. Each takes as long as the recipe.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from colabcnn import RECIPES, Error, evaluate, run  # noqa: E402
+import colabcnn  # noqa: E402
+from colabcnn import RECIPES, Error  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {
@@ -45,6 +46,18 @@ WITHOUT = {
         "batch_norm_momentum": 0.99,
     },
 }
+# What an ingredient is replaced by, for the table on the page of the results.
+IN_WORDS = {
+    "muon": "all by Adam, at 0.002",
+    "falling_rate": "half the rate, in every step",
+    "dirac": "Glorot's uniform kernels",
+    "label_smoothing": "labels as they are",
+    "alternating_flip": "random flips",
+    "shifts": "no shifts",
+    "mirrored_border": "the border repeated",
+    "quick_statistics": "BatchNorm's momentum 0.99, not 0.97",
+    "four": "Glorot, random flips, border repeated, momentum 0.99",
+}
 EXPERIMENTS = {RECIPE.name: RECIPE}
 EXPERIMENTS |= {f"08_without_{name}": replace(RECIPE, name=f"08_without_{name}", **o) for name, o in WITHOUT.items()}
 
@@ -55,8 +68,8 @@ def main():
         for seed in range(options.seeds):
             folder = options.folder / name / f"seed-{seed}"
             try:
-                run(EXPERIMENTS[name], folder, data=options.data, seed=seed, allow_long=True)
-                evaluate(folder, data=options.data)
+                colabcnn.run(EXPERIMENTS[name], folder, data=options.data, seed=seed, allow_long=True)
+                colabcnn.evaluate(folder, data=options.data)
             except Error as error:
                 sys.exit(f"error: {error}")
 

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 
+from colabcnn import onednn
 from colabcnn.errors import Error
 
 _MODULE_OF = {
@@ -61,6 +62,7 @@ __all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]
 # Keras fails to import where its default, TensorFlow, is missing (Colab's TPU runtime); JAX is there.
 if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ and importlib.util.find_spec("tensorflow") is None:
     os.environ["KERAS_BACKEND"] = "jax"
+onednn.switch_on()
 
 
 def __getattr__(name):

@@ -1,22 +1,31 @@
 """The pictures that go with the table of `summary`."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+
+from matplotlib.axes import Axes
 
 from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
-from colabcnn.history import read_history
 from colabcnn.plots import COLOURS, Picture, plot_curves, save_figure
 from colabcnn.recipes import EXPERIMENTS, RECIPES
-from colabcnn.summary import devices_of, read_run, runs_by_name
+from colabcnn.run_records import RunRecord, longest, read_record
+from colabcnn.summary import runs_by_name
 from colabcnn.views import article_views
+
+_FINAL = ABLATIONS["06_final"]
+_LINE_STYLES = ("-", "--", "-.", ":")
+# From this ratio on the largest of several values would leave no room for the smallest on a linear axis.
+_LOGARITHMIC_FROM = 10
 
 
 def save_figures(results, folder):
     """Draw the article's pictures of the last experiment that was measured, two of all of them, one of the recipes.
 
     Args:
-        results: a folder as for `summarize`.
+        results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of
+            equally long ones.
         folder: where the pictures go; made if missing.
 
     Returns:
@@ -28,11 +37,12 @@ def save_figures(results, folder):
         Error: there is no run, or a file cannot be read or written.
     """
     runs = runs_by_name([results])
-    chosen = [run_dir for name in ABLATIONS for run_dir in runs.get(name, ())[:1]]
+    chosen = [record for name in ABLATIONS for record in longest(map(read_record, runs.get(name, ())))[:1]]
     figures = {}
     if chosen:
-        views = article_views({"": read_history(chosen[-1] / "history.csv")})
-        figures |= {name.replace(" ", "-"): _in_view(chosen[-1], view) for name, view in views.items()}
+        last = chosen[-1]
+        views = article_views({"": last.history})
+        figures |= {name.replace(" ", "-"): _in_view(last.run_dir, view) for name, view in views.items()}
         figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
     if any(_on_test_set(runs, name) for name in RECIPES):
         figures["recipes"] = draw_recipes(runs)
@@ -51,23 +61,33 @@ def _in_view(run_dir, view):
     return plot_curves(run_dir, metric=view.metric, epochs=view.epochs, value_range=view.value_range, line=view.line)
 
 
-def _validation(run_dirs):
-    return _one_line_a_run(run_dirs, lambda history: history["val_accuracy"], "validation accuracy")
+def _validation(records):
+    return _one_line_a_run(records, "val_accuracy", "validation accuracy", lambda record: record.run_dir.parts[-2])
 
 
-def _seconds(run_dirs):
-    figure = _one_line_a_run(run_dirs, lambda history: history["seconds"], "seconds an epoch")
-    figure.axes[0].set_ylim(bottom=0)
+def _seconds(records):
+    figure = _one_line_a_run(records, "seconds", "seconds an epoch", lambda record: _label(record, (record,)))
+    (axes,) = figure.axes
+    typical = [seconds for record in records for seconds in record.seconds_by_device().values() if seconds > 0]
+    if _is_wide(typical):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
     return figure
 
 
-def _one_line_a_run(run_dirs, values, label):
+def _one_line_a_run(records: list[RunRecord], column: str, label: str, name: Callable[[RunRecord], str]) -> Picture:
     figure = Picture(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
-    for colour, run_dir in zip(COLOURS, run_dirs, strict=False):
-        history = read_history(run_dir / "history.csv")
-        axes.plot(history["epoch"], values(history), color=colour, marker=".", label=run_dir.parts[-2])
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    for colour, record in zip(COLOURS, records, strict=False):
+        # Hundreds of markers would hide the line.
+        style = {"marker": ".", "linewidth": 1.5} if record.length <= 50 else {"linewidth": 0.9}
+        axes.plot(record.history["epoch"], record.history[column], color=colour, label=name(record), **style)
+    if _is_wide([record.length for record in records]):
+        _make_logarithmic(axes)
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.grid(alpha=0.25)
@@ -75,48 +95,68 @@ def _one_line_a_run(run_dirs, values, label):
     return figure
 
 
+def _is_wide(values):
+    return bool(values) and max(values) > _LOGARITHMIC_FROM * min(values)
+
+
+def _make_logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _label(record, records):
+    """Return the name and the devices of a run, for all records that share its line."""
+    seeds = f", {len(records)} seeds" if len(records) > 1 else ""
+    # A dollar sign would begin a formula.
+    return f"{record.run_dir.parts[-2]}{seeds}: {'; '.join(record.devices)}".replace("$", r"\$")
+
+
 def _on_test_set(runs, name):
-    """Return what `read_run` returns, by folder, of the runs of that name that were validated on the whole test set."""
-    whole = {"holdout": 0, "data": "cifar10", "val_size": 10_000}
-    of_name = {run_dir: read_run(run_dir) or {} for run_dir in runs.get(name, ())}
-    return {run_dir: run for run_dir, run in of_name.items() if whole == {key: run.get(key) for key in whole}}
+    """Return the records, by device, of the runs of that name that were validated on the whole test set."""
+    records = [record for record in map(read_record, runs.get(name, ())) if record is not None and record.on_test_set]
+    by_device = {}
+    for record in longest(records) if name in ABLATIONS else records:
+        by_device.setdefault(tuple(record.devices), []).append(record)
+    return by_device
 
 
 def draw_recipes(runs):
     """Draw the recipes beside the experiment whose network they train: by epochs, and by minutes.
 
     Args:
-        runs: as `runs_by_name` returns them; those validated on the whole test set are drawn.
+        runs: as `runs_by_name` returns them; those validated on the whole test set are drawn, of the experiment the
+            longest of them.
 
     Returns:
-        A `matplotlib.figure.Figure`: the validation accuracy of each run, named with their devices, and the article's
-        best epoch as a star, at the seconds an epoch that it reports.
+        A `matplotlib.figure.Figure`: the validation accuracy of each run, with a colour for each name and a line style
+        for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports.
     """
-    final = ABLATIONS["06_final"]
     figure = Picture(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for colour, name in zip(COLOURS, (final.name, *RECIPES), strict=False):
-        drawn = _on_test_set(runs, name)
-        devices = dict.fromkeys(devices_of(run) for run in drawn.values())
-        seeds = f", {len(drawn)} seeds" if len(drawn) > 1 else ""
-        for number, run_dir in enumerate(drawn):
-            history = read_history(run_dir / "history.csv")
-            minutes = [seconds / 60 for seconds in itertools.accumulate(history["seconds"])]
-            label = None if number else f"{name}{seeds}: {'; '.join(devices)}"
-            for axes, passed in zip(panels, (history["epoch"], minutes), strict=True):
-                axes.plot(passed, history["val_accuracy"], color=colour, linewidth=1.2, label=label)
-    told = final.reported
-    article = {"color": COLOURS[-1], "marker": "*", "markersize": 12, "linestyle": ""}
-    article["label"] = f"the article's best: epoch {told.best_epoch}, of {told.epoch_seconds:g} s, Colab 2018"
-    minutes = told.best_epoch * told.epoch_seconds / 60
-    for axes, passed, unit in zip(panels, (told.best_epoch, minutes), ("epoch", "minutes"), strict=True):
-        axes.plot(passed, told.best_val_accuracy, **article)
+    for colour, name in zip(COLOURS, (_FINAL.name, *RECIPES), strict=False):
+        for style, records in zip(itertools.cycle(_LINE_STYLES), _on_test_set(runs, name).values(), strict=False):
+            for record in records:
+                line = {"color": colour, "linestyle": style, "linewidth": 1.2 if record.length <= 100 else 0.7}
+                line["label"] = _label(record, records) if record is records[0] else None
+                minutes = [seconds / 60 for seconds in itertools.accumulate(record.history["seconds"])]
+                for axes, elapsed in zip(panels, (record.history["epoch"], minutes), strict=True):
+                    axes.plot(elapsed, record.history["val_accuracy"], **line)
+    _draw_articles_best(panels)
+    for axes, unit in zip(panels, ("epoch", "minutes"), strict=True):
         axes.axhline(0.9, color="#555555", linewidth=1, linestyle=":")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        _make_logarithmic(axes)
         axes.set_xlabel(unit)
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("validation accuracy")
     panels[0].set_ylim(0.5, 0.95)
     panels[0].legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _draw_articles_best(panels):
+    article = _FINAL.reported
+    star = {"color": COLOURS[-1], "marker": "*", "markersize": 12, "linestyle": ""}
+    star["label"] = f"the article's best: epoch {article.best_epoch}, of {article.epoch_seconds:g} s, Colab 2018"
+    minutes = article.best_epoch * article.epoch_seconds / 60
+    for axes, elapsed in zip(panels, (article.best_epoch, minutes), strict=True):
+        axes.plot(elapsed, article.best_val_accuracy, **star)

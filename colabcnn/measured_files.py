@@ -50,7 +50,6 @@ def _is_date(value):
 
 # What a file has for a field must pass the check that its type is annotated with.
 Flag = Annotated[bool, lambda value: type(value) is bool]
-FlagOrNone = Annotated[bool | None, lambda value: value is None or type(value) is bool]
 Name = Annotated[str, _text(60)]
 Sentence = Annotated[str, _text(400)]
 Count = Annotated[int, _number(1, 1_000_000, kinds=(int,))]
@@ -126,15 +125,14 @@ class Interruption:
         by: "SIGKILL" of its process, or "exception" in the same process.
         why_not_killed: why it was no SIGKILL, else "".
         first_epoch: the one that the resumed run began with; from 2 on, it has continued from a checkpoint.
-        bit_for_bit: whether weights, optimizer and history are those of the run that was not interrupted; None where
-            that has another number of epochs.
+        bit_for_bit: whether weights, optimizer and history are those of the run that was not interrupted.
         failed: why it did not go through, else "".
     """
 
     by: _one_of("SIGKILL", "exception")
     why_not_killed: Sentence
     first_epoch: Annotated[int, _number(0, 100, kinds=(int,))]
-    bit_for_bit: FlagOrNone
+    bit_for_bit: Flag
     failed: Sentence
 
 

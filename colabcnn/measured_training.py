@@ -9,7 +9,6 @@ import keras
 
 from colabcnn import devices
 from colabcnn.checkpoint import newest_checkpoint
-from colabcnn.colab import seconds_since_start
 from colabcnn.experiments import Experiment
 from colabcnn.killed_run import train_until_exception, train_until_killed
 from colabcnn.measured_files import Interruption, Steps, Training
@@ -17,7 +16,6 @@ from colabcnn.progress import ProgressLine
 from colabcnn.run_folder import run_folder
 from colabcnn.training import run
 
-EPOCHS = 3
 # What a process needs beside its training, and how many times as long as expected it may take.
 PROCESS_SECONDS, PATIENCE = 20, 3
 
@@ -30,8 +28,8 @@ class Setting:
         experiment: `Experiment`.
         data: as `run` takes it.
         train_size, val_size: how many images.
+        epochs: how many, from 2: the first one may hold the compilation.
         folder: where the runs' folders are made.
-        deadline: `time.monotonic()` at which the whole should be done.
         progress: `ProgressLine`.
     """
 
@@ -39,17 +37,14 @@ class Setting:
     data: str
     train_size: int
     val_size: int
+    epochs: int
     folder: Path
-    deadline: float
     progress: ProgressLine
 
-    def options(self, epochs):
+    def options(self):
         """Return what `run` is given, of types that JSON has."""
-        sizes = {"train_size": self.train_size, "val_size": self.val_size}
-        return {"data": self.data, **sizes, "epochs": epochs, "allow_long": True, "quiet": True}
-
-    def seconds_left(self):
-        return self.deadline - time.monotonic()
+        sizes = {"train_size": self.train_size, "val_size": self.val_size, "epochs": self.epochs}
+        return {"data": self.data, **sizes, "allow_long": True, "quiet": True}
 
 
 class _Watch(keras.callbacks.Callback):
@@ -78,19 +73,15 @@ class _Watch(keras.callbacks.Callback):
         return f"{self._doing}: epoch {self._epoch} of {self.params['epochs']}"
 
 
-def train(setting, name, *, epochs=EPOCHS, seconds=None):
+def train(setting, name):
     """Train by `run` and return a `Training`.
 
     Args:
         setting: `Setting`.
         name: of the run's folder, and what the line shows.
-        epochs: how many in all.
-        seconds: end after the epoch in which so many are used up; None sets no limit.
     """
     watch, began = _Watch(setting.progress, name), time.monotonic()
-    # `run` counts a Colab runtime's hours from its start.
-    hours = None if seconds is None else (seconds_since_start() + max(1.0, seconds)) / 3600
-    result = run(setting.experiment, setting.folder / name, callbacks=[watch], hours=hours, **setting.options(epochs))
+    result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
     start = read_run_json(setting, name)["starts"][-1]
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
@@ -105,7 +96,7 @@ def train_plain(setting):
     """Return `(training, failed)`: the same in plain steps, or None and why that failed."""
     try:
         with devices.execution_given(devices.plain_execution()):
-            return train(setting, "plain", seconds=setting.seconds_left() / 2), ""
+            return train(setting, "plain"), ""
     except Exception as error:  # As below.
         return None, _reason(error)
 
@@ -117,8 +108,7 @@ def train_interrupted(setting, auto):
         setting: `Setting`.
         auto: the `Training` that was not interrupted, which this one should equal.
     """
-    epochs, why_not = max(2, len(auto.seconds)), ""
-    options = {**setting.options(epochs), "checkpoint_minutes": 0}
+    options, why_not = {**setting.options(), "checkpoint_minutes": 0}, ""
     expected = PROCESS_SECONDS + auto.start_seconds + auto.epoch_seconds()
     setting.progress.say(f"Another process trains until it is killed. Here nothing moves for about {expected:.0f} s.")
     try:
@@ -128,20 +118,18 @@ def train_interrupted(setting, auto):
             name = "resumed-here"
             setting.progress.say(f"That is not possible here: {why_not}. An exception ends the run instead.")
             train_until_exception(setting.experiment, setting.folder / name, options)
-        resumed, failed = train(setting, name, epochs=epochs), ""
+        resumed, failed = train(setting, name), ""
         first_epoch = read_run_json(setting, name)["starts"][-1]["first_epoch"]
         same = _bit_for_bit(setting.folder / "auto", setting.folder / name)
     except Exception as error:  # What a device cannot do is what this is to find out.
-        resumed, failed, first_epoch, same = None, _reason(error), 0, None
+        resumed, failed, first_epoch, same = None, _reason(error), 0, False
     by = "exception" if why_not else "SIGKILL"
     return resumed, Interruption(by, as_line(why_not, 400), first_epoch=first_epoch, bit_for_bit=same, failed=failed)
 
 
 def _bit_for_bit(run_dir, other_dir):
-    """Return whether two runs have the same weights, optimizer and history but for seconds; None if not as long."""
+    """Return whether two runs have the same weights, optimizer and history but for seconds."""
     one, other = (newest_checkpoint(run_folder(path).checkpoints)[0] for path in (run_dir, other_dir))
-    if one.epoch != other.epoch:
-        return None
     histories = [{**checkpoint.metadata["history"], "seconds": None} for checkpoint in (one, other)]
     return histories[0] == histories[1] and all(
         array.tobytes() == counterpart.tobytes()

@@ -22,13 +22,12 @@ COLUMNS = (
 
 
 def measured_rows(*folders):
-    """Return the rows of a table: `COLUMNS` and one for each file in the folders' `measured`; none without a file.
+    """Return a row of `COLUMNS` for each file in the folders' `measured`; of one that cannot be read it says why.
 
-    Of a file that cannot be read the row says why, and the others stay.
     What came from somebody else has its Markdown escaped; HTML and the table's own `|` are left to whoever joins cells.
     """
     paths = {path.name: path for folder in filter(None, folders) for path in Path(folder, FOLDER).glob("*.json")}
-    rows = [COLUMNS, ("---",) * len(COLUMNS)] if paths else []
+    rows = []
     for name in sorted(paths):
         try:
             rows.append(tuple(map(_escaped, _row(read_measurement(paths[name])))))
@@ -78,7 +77,11 @@ def _row(one):
 
 
 def _seconds(one, training):
-    return "not measured" if training is None else f"{one.full_epoch_seconds(training):.3g}"
+    return "not measured" if training is None else _rounded(one.full_epoch_seconds(training))
+
+
+def _rounded(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _share(one):

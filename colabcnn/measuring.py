@@ -17,7 +17,6 @@ from colabcnn.data import data_name
 from colabcnn.errors import Error
 from colabcnn.measured_files import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.measured_training import (
-    EPOCHS,
     Setting,
     as_line,
     read_run_json,
@@ -31,8 +30,9 @@ from colabcnn.progress import ProgressLine, in_notebook
 from colabcnn.run_folder import run_folder
 
 EXPERIMENT = ABLATIONS["06_final"]
+EPOCHS, LEAST_EPOCHS = 3, 2
 # A trial of so many steps tells how quick the device is; fewer than `LEAST_STEPS` are not measured.
-TRIAL_STEPS, LEAST_STEPS = 11, 10
+TRIAL_STEPS, LEAST_STEPS = 4, 8
 # What is trained, in epochs as `auto`: itself, plain steps at half its speed, up to the interruption, and from there.
 EPOCHS_IN_ALL = EPOCHS + 2 * EPOCHS + 1.5 + (EPOCHS - 1)
 # Starts that compile: each of them under TensorFlow, under JAX those whose program is new.
@@ -54,14 +54,15 @@ def measure(
     """Measure training on this device and write a small file for the project's `results/measured/`.
 
     It trains three epochs of `06_final` by `run` as it chooses itself, and three of the same in plain steps; ends a run
-    in the middle and resumes it; and measures a large matrix product. On a slow device it takes fewer images.
+    in the middle and resumes it; and measures a large matrix product. On a slow device it takes fewer images, and on a
+    very slow one two epochs.
 
     Args:
         folder: where the file is written; made if missing.
         data: as for `run`.
         train_size: at most so many training images.
         val_size: validation images for so many training images; for fewer, fewer in proportion.
-        minutes: the whole should take no longer. On a very slow device it does, as ten steps an epoch are the least.
+        minutes: the whole should take no longer. On a very slow device it does: eight steps an epoch are the least.
         sent_by: a name to be credited by, or "".
         quiet: print nothing.
 
@@ -77,11 +78,11 @@ def measure(
     # Where nothing was computed on a GPU yet, it is left to a second process, too, which is killed below.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _compilations_of_its_own(work):
-        setting = Setting(EXPERIMENT, str(data), train_size, val_size, Path(work), began + minutes * 60, progress)
-        setting = _fitted(setting)
+        setting = Setting(EXPERIMENT, str(data), train_size, val_size, EPOCHS, Path(work), progress)
+        setting = _fitted(setting, began + minutes * 60)
         forget_peak_memory()
         progress.say(f"1 of 4: {setting.experiment.name} as this device suits it. It compiles first.")
-        auto = train(setting, "auto", seconds=setting.seconds_left() / 2)
+        auto = train(setting, "auto")
         memory, memory_of = peak_memory()
         progress.say("2 of 4: the same in plain steps. They should compute the same.")
         plain, plain_failed = train_plain(setting)
@@ -167,16 +168,16 @@ def _compilations_of_its_own(folder):
         compilation_cache.reset_cache()
 
 
-def _fitted(setting):
-    """Return the setting with as many images as fit into its time, by a trial of a few steps."""
+def _fitted(setting, deadline):
+    """Return the setting with as many images and epochs as are done by the deadline, after a trial of a few steps."""
     batch_size = setting.experiment.batch_size
-    trial_size = TRIAL_STEPS * batch_size
-    if setting.train_size <= trial_size:
+    if setting.train_size <= LEAST_STEPS * batch_size:
         return setting
     setting.progress.say(f"A trial of {TRIAL_STEPS} steps tells how quick this device is.")
-    trial = train(_with_images(setting, trial_size), "trial", epochs=2)
-    available = setting.seconds_left() - STARTS[devices.backend()] * trial.overhead_seconds()
-    image_seconds = trial.epoch_seconds() / trial_size
+    trial_setting = _with_images(setting, TRIAL_STEPS * batch_size)
+    trial = train(replace(trial_setting, epochs=2), "trial")
+    image_seconds = trial.epoch_seconds() / trial_setting.train_size
+    available = deadline - time.monotonic() - STARTS[devices.backend()] * trial.overhead_seconds()
     fitting = int(SHARE_OF_TIME * available / EPOCHS_IN_ALL / image_seconds) // batch_size
     train_size = min(setting.train_size, max(LEAST_STEPS, fitting) * batch_size)
     if train_size < setting.train_size:
@@ -184,7 +185,7 @@ def _fitted(setting):
             f"The trial took {1000 * image_seconds:.1f} ms an image, so that {train_size:,} training images in place "
             f"of {setting.train_size:,} fit into the time."
         )
-    return _with_images(setting, train_size)
+    return replace(_with_images(setting, train_size), epochs=EPOCHS if fitting >= LEAST_STEPS else LEAST_EPOCHS)
 
 
 def _with_images(setting, train_size):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from colabcnn import devices
+from colabcnn import devices, onednn
 from colabcnn.batch_statistics import RenewStatistics
 from colabcnn.errors import Error, Interrupted
 from colabcnn.feeding import in_batches
@@ -64,6 +64,8 @@ def train_session(
         "versions": devices.versions(),
         "commit": devices.commit(),
     }
+    if devices.is_cpu() and devices.backend() == "tensorflow":
+        start["onednn"] = onednn.is_on()
     before = run["starts"][-1] if run["starts"] else start
     run["starts"].append(start)
     folder.write_run(run)
@@ -226,6 +228,11 @@ def _say_what_changed(before, now, precision, progress):
     ]
     if changed:
         progress.say(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
+    if None not in (was := before.get("onednn"), on := now.get("onednn")) and was != on:
+        progress.say(
+            f"TensorFlow used oneDNN before: {was}, now: {on}; the last bits may differ. To keep them, set "
+            f"{onednn.VARIABLE}={int(was)} before Python starts."
+        )
     if before["device"] != now["device"] and precision != (suits := devices.auto_precision()):
         progress.say(f"The run keeps {precision}, which it began with; {suits} would suit this device better.")
 

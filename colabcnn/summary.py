@@ -1,16 +1,17 @@
 """The article's table beside what was measured, from the folders of runs."""
 
 import html
-import json
-import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from colabcnn.checkpoint_files import checkpoint_files
-from colabcnn.history import best_epoch, read_history
+from colabcnn.history import best_epoch
+from colabcnn.measured_words import COLUMNS as MEASURED_COLUMNS
 from colabcnn.measured_words import measured_rows
 from colabcnn.plots import plot_curves
 from colabcnn.recipes import EXPERIMENTS, find_experiment
-from colabcnn.run_folder import FETCHED, FLIP_AVERAGED
+from colabcnn.run_folder import FETCHED
+from colabcnn.run_records import longest, read_record, seconds_in_words
 
 COLUMNS = (
     "experiment",
@@ -46,28 +47,30 @@ def summarize(*folders):
         A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `last epoch` and `best of
         run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
         the last epoch, where the validation images were the whole test set. `seconds an epoch` is the median without
-        each session's first epoch, which holds the compilation. Its attribute `measured` is a second table, of the
-        measured files, or "" without any; a notebook shows both.
+        each session's first epoch, which holds the compilation; of a run on several devices, one for each. Its
+        attribute `measured` is a second table, of the measured files, or "" without any; a notebook shows both.
 
     Raises:
         Error: a run's history cannot be read.
     """
     runs = runs_by_name(folders)
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
+    rows = []
     for name in [*EXPERIMENTS, *(name for name in runs if name not in EXPERIMENTS)]:
-        told = (f"`{name}`", EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else "")
+        reported = EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else ""
         measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
-        rows += [(*told, *cells) for cells in measured or [_NOT_MEASURED]]
-    table = Table(_as_lines(rows))
-    table.measured = Table(_as_lines(measured_rows(*folders)))
+        rows += [(f"`{name}`", reported, *cells) for cells in measured or [_NOT_MEASURED]]
+    table, files = as_table(COLUMNS, rows), measured_rows(*folders)
+    table.measured = as_table(MEASURED_COLUMNS, files) if files else ""
     return table
 
 
-def _as_lines(rows):
-    return "\n".join(f"| {' | '.join(map(_as_text, row))} |" for row in rows)
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows of cells as a table in Markdown, in which a cell is text and nothing else."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    return Table("\n".join(f"| {' | '.join(map(as_text, line))} |" for line in lines))
 
 
-def _as_text(cell):
+def as_text(cell: str) -> str:
     """Return a cell that stays one: a run that somebody handed on may name its device as it likes."""
     return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
 
@@ -94,7 +97,7 @@ def _has_weights(run_dir):
 
 
 def plot_shipped(name):
-    """Draw the measured run of an experiment that this project ships, with what it was measured on.
+    """Draw the measured run of an experiment that this project ships, the longest, with what it was measured on.
 
     Args:
         name: the experiment's, or the `Experiment`.
@@ -103,12 +106,12 @@ def plot_shipped(name):
         A `matplotlib.figure.Figure`, which a notebook shows, or None, said in one line, where none is shipped.
     """
     name = find_experiment(name).name
-    shipped = runs_by_name([shipped_results()]).get(name)
+    shipped = longest(map(read_record, runs_by_name([shipped_results()]).get(name, ())))
     if not shipped:
         print(f"No measured run of {name} comes with the project yet.")
         return None
-    last, _, best, epochs, seconds, device = _measured(shipped[0])
-    figure = plot_curves(shipped[0])
+    last, _, best, epochs, seconds, device = _measured(shipped[0].run_dir)
+    figure = plot_curves(shipped[0].run_dir)
     figure.suptitle(f"{epochs} epochs on {device}; {seconds} s an epoch; best {best}, last {last}", fontsize=9)
     return figure
 
@@ -138,51 +141,29 @@ def _is_shipped(path):
 
 
 def _measured(run_dir):
-    history, run = read_history(run_dir / "history.csv"), read_run(run_dir)
-    if run is None:
+    record = read_record(run_dir)
+    if record is None:
         return "its run.json cannot be read", *_NOT_MEASURED[1:]
-    accuracies, best = history["val_accuracy"], best_epoch(history)
-    if not accuracies:
+    if not record.length:
         return "no epoch is done yet", *_NOT_MEASURED[1:]
+    accuracies, best, run = record.history["val_accuracy"], best_epoch(record.history), record.info
     notes = [run["precision"], f"seed {run['seed']}"]
     notes += [f"validated on {run['holdout']} training images held out"] if run["holdout"] else []
     notes += ["handed on by somebody"] if (run_dir / FETCHED).exists() else []
+    averaged = record.flip_averaged()
     return (
         f"{accuracies[-1]:.4f}",
-        _flip_averaged(run_dir, run, len(accuracies)),
+        "" if averaged is None else f"{averaged:.4f}",
         f"{accuracies[best - 1]:.4f} (epoch {best})",
-        f"{len(accuracies)} of {run['epochs']}",
-        f"{statistics.median(_undisturbed(history, run)):.0f}",
-        ", ".join([devices_of(run), *notes]),
+        f"{record.length} of {run['epochs']}",
+        _seconds(record),
+        ", ".join(["; ".join(record.devices), *notes]),
     )
 
 
-def _flip_averaged(run_dir, run, epoch):
-    """Return what `evaluate` measured of the run's last epoch, empty where it did not, or not on the same images."""
-    try:
-        measured = json.loads((run_dir / "test.json").read_text(encoding="utf-8"))
-        last, same = measured["last_epoch"], (0, measured["test_size"]) == (run["holdout"], run["val_size"])
-        return f"{last[FLIP_AVERAGED]:.4f}" if same and last["epoch"] == epoch else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _undisturbed(history, run):
-    """Return the seconds of the epochs that began no session; of all where each did."""
-    first = {start["first_epoch"] for start in run["starts"]}
-    seconds = [value for epoch, value in zip(history["epoch"], history["seconds"], strict=True) if epoch not in first]
-    return seconds or history["seconds"]
-
-
-def devices_of(run):
-    """Return the devices that a run, as `read_run` returns it, was trained on."""
-    return "; ".join(dict.fromkeys(start["device"] for start in run["starts"]))
-
-
-def read_run(run_dir):
-    """Return what of a run's `run.json` the table tells, or None where that cannot be read."""
-    try:
-        run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        return {key: run[key] for key in ("starts", "epochs", "precision", "seed", "data", "holdout", "val_size")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # As where Drive has brought one of the two files.
+def _seconds(record):
+    """Return the seconds of an epoch; with the device's name where there are several, which are not averaged."""
+    seconds = {device: seconds_in_words(value) for device, value in record.seconds_by_device().items()}
+    if len(seconds) == 1:
+        return next(iter(seconds.values()))
+    return "; ".join(f"{value} on {device}" for device, value in seconds.items())

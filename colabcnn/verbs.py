@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 
+from colabcnn import onednn
 from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
 from colabcnn.recipes import RECIPES
@@ -21,6 +22,7 @@ DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1500, 200, 5, 16
 
 def demo(options):
     """Train the final network on images drawn by code."""
+    _keep_onednn(options.run_dir)
     from dataclasses import replace
 
     from colabcnn.training import run
@@ -59,6 +61,7 @@ def list_experiments(options):
 
 def train(options):
     """Train an experiment, or go on with its run."""
+    _keep_onednn(options.run_dir)
     from colabcnn.training import run
 
     result = run(
@@ -83,6 +86,15 @@ def train(options):
     if not options.quiet:
         _report(result)
     return DONE if result.complete else STOPPED
+
+
+def _keep_onednn(run_dir):
+    """Let TensorFlow, which is not imported yet, compute as the run in a folder began."""
+    from colabcnn.run_folder import run_folder
+
+    run = run_folder(run_dir).read_run()
+    if run and isinstance(run["starts"], list) and run["starts"] and isinstance(run["starts"][-1], dict):
+        onednn.keep(run["starts"][-1].get("onednn"))
 
 
 def _report(result):

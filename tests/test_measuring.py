@@ -11,7 +11,7 @@ from colabcnn import Error, devices, killed_run, measure, measuring, offer_measu
 from colabcnn.cli import main
 from colabcnn.devices import Execution
 from colabcnn.measured_files import MOST_BYTES, read_measurement
-from colabcnn.measured_training import EPOCHS, Setting, train, train_interrupted, train_plain
+from colabcnn.measured_training import Setting, train, train_interrupted, train_plain
 from colabcnn.measured_words import COLUMNS
 from colabcnn.progress import ProgressLine
 from colabcnn.trainer import TrainingModel
@@ -41,7 +41,7 @@ def values(measured):
 
 @pytest.fixture
 def setting(tmp_path, small_experiment):
-    return Setting(small_experiment, "synthetic", 100, 40, tmp_path, time.monotonic() + 600, ProgressLine(quiet=True))
+    return Setting(small_experiment, "synthetic", 100, 40, 2, tmp_path, ProgressLine(quiet=True))
 
 
 def put(results, values, name="a.json"):
@@ -67,7 +67,7 @@ def test_file_has_what_was_measured_and_on_what(measured):
     assert (one.versions, one.precision) == (devices.versions(), devices.auto_precision())
     assert vars(one.auto.steps) == vars(devices.auto_execution())
     assert vars(one.plain.steps) == vars(devices.plain_execution())
-    assert [len(training.seconds) for training in (one.auto, one.plain, one.resumed)] == [EPOCHS] * 3
+    assert [len(training.seconds) for training in (one.auto, one.plain, one.resumed)] == [3] * 3
     assert (one.train_size, one.val_size, one.data, one.sent_by) == (100, 40, "synthetic", "Ada")
     assert one.matrix_gflops > 1
     assert one.peak_memory > 100e6
@@ -120,7 +120,7 @@ def test_ways_that_differ_are_reported_as_a_finding(tmp_path, values, column):
 def test_what_fell_back_is_in_the_file_with_its_reason(setting, monkeypatch):
     refuse_training(monkeypatch, lambda positions: True)
     with devices.execution_given(Execution(3, xla=devices.backend() == "jax")):
-        training = train(setting, "auto", epochs=1)
+        training = train(setting, "auto")
     assert training.refused.startswith("3 steps a call")
     assert training.refused.endswith(": division by zero")
     assert training.steps.steps_per_call == 1
@@ -148,14 +148,14 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_given_up_with_its_reason(se
     for name, value in broken.items():
         monkeypatch.setattr(killed_run, name, value)
     began = time.monotonic()
-    reported = killed_run.train_until_killed(setting.experiment, setting.folder / "run", setting.options(2), seconds=2)
+    reported = killed_run.train_until_killed(setting.experiment, setting.folder / "run", setting.options(), seconds=2)
     assert reported.startswith(why)
     assert time.monotonic() - began < 30
 
 
 def test_where_no_process_can_be_killed_an_exception_ends_the_run(setting, monkeypatch):
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
-    auto = train(setting, "auto", epochs=2)
+    auto = train(setting, "auto")
     resumed, how = train_interrupted(setting, auto)
     assert (how.by, how.why_not_killed) == ("exception", "a TPU belongs to one process")
     assert (how.first_epoch, how.bit_for_bit, how.failed) == (2, True, "")
@@ -186,13 +186,13 @@ def test_resumed_run_that_is_another_one_is_reported_as_a_finding(tmp_path, valu
     assert "did NOT continue" in put(tmp_path, values)["interrupted and resumed"]
 
 
-def test_slow_device_takes_fewer_images(setting, capsys):
-    setting = replace(setting, train_size=1000, val_size=200, progress=ProgressLine())
-    assert measuring._fitted(setting).train_size == 1000
-    setting = replace(setting, deadline=time.monotonic(), folder=setting.folder / "late")
-    fitted = measuring._fitted(setting)
-    assert (fitted.train_size, fitted.val_size) == (10 * 16, 32)
-    assert "160 training images in place of 1,000 fit into the time" in capsys.readouterr().out
+def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting, capsys):
+    setting = replace(setting, train_size=1000, val_size=200, epochs=3, progress=ProgressLine())
+    assert measuring._fitted(setting, time.monotonic() + 600) == setting
+    assert "fit into the time" not in capsys.readouterr().out
+    fitted = measuring._fitted(replace(setting, folder=setting.folder / "late"), time.monotonic())
+    assert (fitted.train_size, fitted.val_size, fitted.epochs) == (8 * 16, 25, 2)
+    assert "128 training images in place of 1,000 fit into the time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

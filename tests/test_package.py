@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn.summary import summarize
 
 pytestmark = pytest.mark.versions
 
@@ -88,11 +87,6 @@ def test_readmes_table_is_that_of_the_experiments():
         assert kernels == ", ".join(f"{size}x{size}" for size in experiment.kernel_sizes)
         assert dropout == (f"{experiment.dropout:.2f}" if experiment.dropout else "none")
         assert (augmentation == "none") == (experiment.augmentation is None)
-
-
-def test_readmes_figures_are_those_of_the_results():
-    table = README.partition("<!-- summary -->\n")[2].partition("\n\n")[0]
-    assert table == summarize(ROOT / "results")
 
 
 def test_readmes_speeds_are_those_of_the_benchmark():

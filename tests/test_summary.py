@@ -1,18 +1,14 @@
 """The table and the pictures say what the runs' files say, and what was not run."""
 
-import importlib
 import json
-import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from colabcnn import ABLATIONS, Error, devices, figures, find_runs, plot_shipped, run, summary
 from colabcnn.figures import save_figures
 from colabcnn.history import empty_history, read_history, write_history
-from colabcnn.recipes import EXPERIMENTS, RECIPES
-from colabcnn.run_folder import FLIP_AVERAGED
+from colabcnn.recipes import EXPERIMENTS
 from colabcnn.summary import summarize
 from test_history import history_of
 
@@ -114,19 +110,74 @@ def test_table_tells_what_was_validated_on_if_not_the_test_set(tmp_path, put_run
     assert rows(summarize(tmp_path))["06_final"][-1].endswith("validated on 5000 training images held out")
 
 
-def test_picture_of_the_recipes_names_all_their_devices_and_shows_the_whole_test_set_only(tmp_path, put_run):
-    for seed, device in enumerate(("T4", "CPU")):
-        starts = [{"device": device, "first_epoch": 1}]
-        put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, starts=starts)
-    for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=2):
+def on(device):
+    return {"starts": [{"device": device, "first_epoch": 1}]}
+
+
+def test_picture_of_the_recipes_draws_each_device_as_a_line_of_its_own_and_the_whole_test_set_only(tmp_path, put_run):
+    for seed, device in enumerate(("T4", "T4", "$CPU$")):
+        put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, **on(device))
+    for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=3):
         put_run(tmp_path, "08_in_minutes", 0.5, seed=seed, **{**TEST_SET, **change})
-    epochs, _ = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
-    assert [list(line.get_ydata()) for line in epochs.lines[:-2]] == [[0.75], [0.76]]
-    assert epochs.lines[0].get_label() == "08_in_minutes, 2 seeds: T4; CPU"
-    for seed in (0, 1):
+    for panel in figures.draw_recipes(summary.runs_by_name([tmp_path])).axes:
+        lines = panel.lines[:-2]
+        assert [list(line.get_ydata()) for line in lines] == [[0.75], [0.76], [0.77]]
+        assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
+        labels = [line.get_label() for line in lines if not line.get_label().startswith("_")]
+        assert labels == ["08_in_minutes, 2 seeds: T4", r"08_in_minutes: \$CPU\$"]
+    for seed in (0, 1, 2):
         (tmp_path / "08_in_minutes" / f"seed-{seed}" / "run.json").write_text("{")
     with pytest.raises(Error, match="holds no run"):
         save_figures(tmp_path, tmp_path / "figures")
+
+
+def test_longest_run_of_an_experiment_is_drawn(tmp_path, put_run, monkeypatch):
+    pictures = {}
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: pictures.update({path.stem: figure}))
+    put_run(tmp_path, "05_ascending_kernels", 0.25, 0.5, **on("T4"))
+    put_run(tmp_path, "06_final", 0.5, 0.75, **TEST_SET, **on("T4"))
+    put_run(tmp_path, "06_final", *[0.875] * 700, seed=1, **TEST_SET, **on("H100"))
+    put_run(tmp_path, "08_in_minutes", 0.75, **TEST_SET, **on("T4"))
+    save_figures(tmp_path, tmp_path / "figures")
+    assert pictures["loss"].axes[0].get_title() == "06_final/seed-1"
+    for name in ("validation", "seconds"):
+        (axes,) = pictures[name].axes
+        assert [len(line.get_xdata()) for line in axes.lines] == [2, 700]
+        assert axes.get_xscale() == "log"
+    # The seconds of the two differ a hundredfold, and they are those of two devices.
+    assert axes.get_yscale() == "log"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["05_ascending_kernels: T4", "06_final: H100"]
+    labels = [line.get_label() for line in pictures["recipes"].axes[0].lines[:2]]
+    assert labels == ["06_final: H100", "08_in_minutes: T4"]
+
+
+def test_equally_long_runs_are_drawn_on_linear_axes(results, monkeypatch, tmp_path):
+    pictures = {}
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: pictures.update({path.stem: figure}))
+    save_figures(results, tmp_path)
+    assert {pictures[name].axes[0].get_xscale() for name in ("validation", "seconds")} == {"linear"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cell"), [("93.4", "93"), ("9.96", "10"), ("9.94", "9.9"), ("0.384", "0.38"), ("0", "0")]
+)
+def test_seconds_have_decimals_below_ten(tmp_path, put_run, seconds, cell):
+    run_dir = put_run(tmp_path, "06_final", 0.5, 0.5, **on("T4"))
+    lines = (run_dir / "history.csv").read_text().splitlines()
+    rest = [f"{line.rpartition(',')[0]},{seconds}" for line in lines[1:]]
+    (run_dir / "history.csv").write_text("\n".join([lines[0], *rest, ""]))
+    assert rows(summarize(tmp_path))["06_final"][5] == cell
+
+
+def test_seconds_of_a_run_on_two_devices_are_not_averaged(tmp_path, put_run):
+    # The T4 lost epoch 3, which the CPU trained again.
+    starts = [{"device": device, "first_epoch": first} for device, first in (("T4", 1), ("T4", 3), ("CPU", 3))]
+    run_dir = put_run(tmp_path, "06_final", *[0.5] * 5, starts=starts)
+    history = read_history(run_dir / "history.csv")
+    history["seconds"] = [100.0, 0.5, 90.0, 40.0, 60.0]
+    write_history(run_dir / "history.csv", history)
+    assert rows(summarize(tmp_path))["06_final"][5] == "0.5 on T4; 50 on CPU"
 
 
 def test_folder_without_runs_is_told(tmp_path, run_cli):
@@ -231,12 +282,17 @@ def test_runs_that_can_be_asked_for_a_prediction_are_those_with_a_checkpoint(fol
 def test_shipped_run_is_drawn_with_what_it_was_measured_on(folders, capsys):
     figure = plot_shipped("06_final")
     device = rows(summarize(folders[2]))["06_final"][-1]
-    told = f"3 of 3 epochs on {device}; 0 s an epoch; best 0.9375 (epoch 3), last 0.9375"
+    told = f"3 of 3 epochs on {device}; 0.11 s an epoch; best 0.9375 (epoch 3), last 0.9375"
     assert figure.get_suptitle() == told
     curves = {line.get_label(): line for line in figure.axes[1].lines}
     assert curves["06_final/seed-0: validation"].get_ydata().tolist() == [0.875, 0.75, 0.9375]
     assert plot_shipped(ABLATIONS["01_descending_kernels"]).axes
     assert capsys.readouterr().out == ""
+
+
+def test_longest_shipped_run_is_drawn(folders, put_run):
+    put_run(folders[2], "06_final", *[0.5] * 20, seed=1, epochs=20)
+    assert plot_shipped("06_final").get_suptitle().startswith("20 of 20 epochs on ")
 
 
 def test_run_that_is_not_shipped_is_told(folders, capsys):
@@ -249,102 +305,3 @@ def test_run_that_is_not_shipped_is_told(folders, capsys):
 def test_what_is_shipped_is_found_in_a_checkout():
     assert summary.shipped_results().name == "results"
     assert summary.shipped_results().is_dir()
-
-
-def test_page_on_the_results_says_what_the_histories_say():
-    results = Path(__file__).resolve().parents[1] / "results"
-    page = (results / "README.md").read_text(encoding="utf-8")
-    lines = page.partition("<!-- orderings -->")[2].partition("\n## ")[0].splitlines()
-    orderings = [line[2:-2].split(" | ") for line in lines if line.startswith("| 0")]
-    assert [row[0][:2] for row in orderings] == ["02", "03", "04", "05", "06"]
-    for row in orderings:
-        first, second = (next(results.glob(f"{number}_*/seed-0"), None) for number in (row[0][:2], row[0][-2:]))
-        if first is None or second is None:
-            assert row[1] == "not yet measured"
-            continue
-        one, other = (read_history(run_dir / "history.csv")["val_accuracy"] for run_dir in (first, second))
-        assert len(one) == len(other) == 20  # As the page says.
-        values = (one[-1] - other[-1], max(one) - max(other), (sum(one[-5:]) - sum(other[-5:])) / 5)
-        assert row[1:4] == [f"{value:+.4f}" for value in values]
-
-
-def table_on_the_page(results, name):
-    page = (results / "README.md").read_text(encoding="utf-8")
-    return rows(page.partition(f"<!-- {name} -->\n")[2].partition("\n\n")[0])
-
-
-def test_page_on_the_results_counts_the_seeds_that_passed():
-    results = Path(__file__).resolve().parents[1] / "results"
-    told = table_on_the_page(results, "recipes")
-    assert list(told) == list(RECIPES)
-    for name, cells in told.items():
-        run_dirs = sorted(results.glob(f"{name}/seed-*"))
-        if not run_dirs:
-            assert cells == ["not yet measured", "", "", "", ""]
-            continue
-        for run_dir in run_dirs:
-            info = json.loads((run_dir / "run.json").read_text())
-            assert (info["experiment"], info["holdout"]) == (RECIPES[name].settings(), 0)
-            assert len(read_history(run_dir / "history.csv")["epoch"]) == RECIPES[name].epochs
-        last = [read_history(run_dir / "history.csv")["val_accuracy"][-1] for run_dir in run_dirs]
-        measured = [json.loads((run_dir / "test.json").read_text()) for run_dir in run_dirs]
-        averaged = [test["last_epoch"][FLIP_AVERAGED] for test in measured]
-        assert cells == [
-            f"{sum(value > 0.9 for value in last)} of {len(last)}",
-            *(f"{value:.4f}" for value in (statistics.mean(last), min(last), max(last), statistics.mean(averaged))),
-        ]
-    passed, mean = told["08_in_minutes"][:2]
-    sentence = f"with {passed.replace('of', 'of the')} seeds that were run, at {mean} on average"
-    assert sentence in (results.parent / "README.md").read_text(encoding="utf-8")
-
-
-def test_texts_quote_what_the_recipes_runs_measured():
-    root = Path(__file__).resolve().parents[1]
-    texts = [root / "README.md", root / "results" / "README.md"]
-    texts += [root / "notebooks" / f"{name}.ipynb" for name in ("07_without_luck", "08_in_minutes")]
-    readme, page, without_luck, in_minutes = (" ".join(path.read_text(encoding="utf-8").split()) for path in texts)
-
-    def measured(name, folder="."):
-        table = all_rows(summarize(root / "results" / folder))
-        last, averaged, best, _, seconds, _ = next(cells for row, _, *cells in table if row == f"`{name}`")  # Seed 0.
-        return last, averaged, best.partition(" ")[0], seconds
-
-    last, averaged, best, seconds = measured("07_without_luck")
-    assert f"ended at {last} with the one seed that was run" in readme
-    assert f"it ended at **{last}**, flip averaged {averaged}." in page
-    assert f"ended at {last}, its best epoch is at {best}" in without_luck
-    assert f"took {seconds} s (measured)" in without_luck
-    last, averaged, _, _ = measured("07_rate_that_falls_at_once", "tried")
-    assert f"ended **at {last}** on the test set, flip averaged {averaged}" in page
-    assert f"with such statistics, at {last}" in without_luck
-    last, _, _, seconds = measured("08_in_minutes")
-    assert f"the first at {last}" in in_minutes
-    assert f"(measured, {seconds} s an epoch)" in in_minutes
-    without = [measured(f"08_without_{name}", "ingredients")[0] for name in ("falling_rate", "muon", "dirac")]
-    sentence = "Seed 0, at {}, ended without the falling rate at {} and without Muon at {}; without the kernels that "
-    sentence += "hand on their input at {}, which is no difference."
-    assert sentence.format(last, *without) in in_minutes
-
-
-def test_page_on_the_results_says_what_each_ingredient_gave(monkeypatch):
-    root = Path(__file__).resolve().parents[1]
-    monkeypatch.syspath_prepend(root / "benchmarks")
-    experiments = importlib.import_module("ingredients").EXPERIMENTS
-    told = {name: cells[1:] for name, cells in table_on_the_page(root / "results", "ingredients").items()}
-    assert list(told) == list(experiments)
-    recipe, *_ = told
-    run_dirs = {name: root / "results" / "ingredients" / name / "seed-0" for name in told}
-    run_dirs[recipe] = root / "results" / recipe / "seed-0"
-    of_recipe = read_history(run_dirs[recipe] / "history.csv")["val_accuracy"][-1]
-    for name, cells in told.items():
-        if not run_dirs[name].exists():
-            assert cells == ["not measured", "", ""]
-            continue
-        info = json.loads((run_dirs[name] / "run.json").read_text())
-        assert info["experiment"] == experiments[name].settings()
-        history = read_history(run_dirs[name] / "history.csv")
-        assert len(history["epoch"]) == experiments[name].epochs
-        last = history["val_accuracy"][-1]
-        difference = "" if name == recipe else f"{last - of_recipe:+.4f}"
-        averaged = json.loads((run_dirs[name] / "test.json").read_text())["last_epoch"][FLIP_AVERAGED]
-        assert cells == [f"{last:.4f}", difference, f"{averaged:.4f}"]

@@ -1,0 +1,37 @@
+"""TensorFlow's oneDNN operations: switched on before TensorFlow is imported, and kept by a run.
+
+TensorFlow leaves them off on x86 processors without AVX-512, where they train this network in two thirds of the time
+(`results/benchmarks/README.md`). They change the last bits of a run, so its start records them. TensorFlow reads the
+setting once, when it is imported: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/util.cc
+"""
+
+import os
+import sys
+
+VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def switch_on() -> None:
+    """Ask TensorFlow for oneDNN, unless somebody else has set it or TensorFlow is imported already."""
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault(VARIABLE, "1")
+
+
+def keep(recorded: bool | None) -> None:
+    """Ask TensorFlow for what a run began with, where it is not imported yet.
+
+    Args:
+        recorded: `onednn` of the run's last start; None changes nothing.
+    """
+    if recorded is not None and "tensorflow" not in sys.modules:
+        os.environ[VARIABLE] = str(int(recorded))
+
+
+def is_on() -> bool | None:
+    """Return whether TensorFlow, imported, uses oneDNN's operations; None where it does not say."""
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        return bool(_pywrap_util_port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return None

@@ -1,0 +1,246 @@
+"""The tables and sentences about the runs in `results/`, as Markdown: every number in them is computed here.
+
+Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 count, and
+of an experiment the longest of them.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from colabcnn import Error
+from colabcnn.ablations import ABLATIONS
+from colabcnn.experiments import Experiment
+from colabcnn.history import best_epoch
+from colabcnn.recipes import EXPERIMENTS, RECIPES
+from colabcnn.run_records import RunRecord, longest, read_record, seconds_in_words
+from colabcnn.summary import as_table, as_text, runs_by_name
+
+Records = Mapping[str, Sequence[RunRecord]]
+NOT_MEASURED = "not yet measured"
+GOAL = 0.9
+
+
+def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EXPERIMENTS) -> Records:
+    """Return the runs of experiments in a folder of `<name>/seed-<n>/`, by name and seed.
+
+    Args:
+        folder: the folder.
+        experiments: what the runs of each name must have been; None takes any settings.
+
+    Returns:
+        A dict from each of the names to its records, empty where there is no run.
+
+    Raises:
+        Error: a run is not complete, or not of that experiment, or not on all of CIFAR-10.
+    """
+    runs, records = runs_by_name([folder]), {}
+    for name, experiment in experiments.items():
+        records[name] = []
+        for run_dir in runs.get(name, ()):
+            record = read_record(run_dir)
+            if record is None or not record.is_complete(experiment):
+                raise Error(
+                    f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
+                    "validated on the test set. Complete it, or keep it elsewhere."
+                )
+            records[name].append(record)
+    return records
+
+
+def summary_table(records: Records) -> str:
+    """Return what the article reports and what was measured, a row for each experiment."""
+    columns = ("experiment", "the article reports", "epochs", "seeds", "last epoch", "the same, flip averaged")
+    rows = []
+    for name, experiment in EXPERIMENTS.items():
+        runs = longest(records[name])
+        if runs:
+            cells = (str(runs[0].length), str(len(runs)), with_deviation(last_epochs(runs)), flip_averaged_mean(runs))
+            cells += (_best_of(runs), seconds_in_table(runs))
+        else:
+            cells = (NOT_MEASURED, *[""] * 5)
+        rows.append((f"`{name}`", experiment.reported.in_words(), *cells))
+    return as_table((*columns, "best of run", "seconds an epoch"), rows)
+
+
+def recipes_table(records: Records) -> str:
+    """Return how the last epochs of the recipes' runs are distributed, a row for each recipe."""
+    columns = ("recipe", "seeds", "at 0.90 or above", "mean", "standard deviation", "lowest", "highest")
+    rows = []
+    for name in RECIPES:
+        runs = records[name]
+        if not runs:
+            rows.append((f"`{name}`", NOT_MEASURED, *[""] * 7))
+            continue
+        last = last_epochs(runs)
+        deviation = f"{statistics.stdev(last):.4f}" if len(last) > 1 else ""
+        cells = (str(len(last)), str(_ended_at_goal(runs)), f"{statistics.mean(last):.4f}", deviation)
+        cells += (f"{min(last):.4f}", f"{max(last):.4f}", flip_averaged_mean(runs), seconds_in_table(runs))
+        rows.append((f"`{name}`", *cells))
+    return as_table((*columns, "flip averaged, mean", "seconds an epoch"), rows)
+
+
+def recipe_sentences(records: Records) -> str:
+    """Return one sentence for each recipe: its seeds, their mean and how long a run takes on each device."""
+    lines = []
+    for name in RECIPES:
+        runs = records[name]
+        if not runs:
+            lines.append(f"- `{name}` is {NOT_MEASURED}.")
+            continue
+        last = last_epochs(runs)
+        mean = f"{statistics.mean(last):.4f}" + (" on average" if len(last) > 1 else "")
+        ended = f"{_ended_at_goal(runs)} of {len(last)} {'seed' if len(last) == 1 else 'seeds'} ended at 0.90 or above"
+        durations = _by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
+        took = "; ".join(f"{duration_in_words(values)} on {device}" for device, values in durations.items())
+        lines.append(f"- `{name}`: {ended}, at {mean}" + (f". A run took {as_text(took)}." if took else "."))
+    return "\n".join(lines)
+
+
+def first_try_table(tried: Records, records: Records) -> str:
+    """Return the first try of `07_without_luck` beside the recipe, both of seed 0."""
+    runs = [run for run in (*tried["07_rate_that_falls_at_once"], *records["07_without_luck"]) if run.info["seed"] == 0]
+    rows = [
+        (f"`{run.run_dir.parts[-2]}`", f"{last_epochs([run])[0]:.4f}", flip_averaged_mean([run]), str(run.length))
+        for run in runs
+    ]
+    return as_table(("seed 0 of", "last epoch", "flip averaged", "epochs"), rows)
+
+
+def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]) -> str:
+    """Return what `08_in_minutes` loses without an ingredient, and what its own seeds differ by.
+
+    Args:
+        records: the recipe's runs, and those without an ingredient, by name.
+        recipe: the recipe's name.
+        in_words: from each of the other names, what is otherwise.
+
+    Returns:
+        A sentence and a table. A difference is of the mean over the seeds that both have. With the standard deviation
+        s of the recipe's seeds, it is clear from 2 s sqrt(2 / n) on, for n such seeds.
+    """
+    last = {run.info["seed"]: run.history["val_accuracy"][-1] for run in records[recipe]}
+    deviation = statistics.stdev(last.values()) if len(last) > 1 else None
+    rows = [(f"`{recipe}`", "nothing", *_ingredient_cells(records[recipe]), "", "")]
+    for name, words in in_words.items():
+        pairs = [run for run in records[name] if run.info["seed"] in last]
+        if not pairs:
+            rows.append((f"`{name}`", words, NOT_MEASURED, *[""] * 4))
+            continue
+        difference = statistics.mean(run.history["val_accuracy"][-1] - last[run.info["seed"]] for run in pairs)
+        if deviation is None:
+            effect = ""
+        elif abs(difference) < 2 * deviation * (2 / len(pairs)) ** 0.5:
+            effect = "no clear difference"
+        else:
+            effect = "lower" if difference < 0 else "higher"
+        rows.append((f"`{name}`", words, *_ingredient_cells(pairs), f"{difference:+.4f}", effect))
+    columns = ("experiment", "what is otherwise", "seeds", "last epoch", "flip averaged", "difference", "effect")
+    sentence = ""
+    if deviation is not None:
+        spread = max(last.values()) - min(last.values())
+        sentence = f"The {len(last)} seeds of `{recipe}` differ by up to {spread:.4f}, "
+        sentence += f"with a standard deviation of {deviation:.4f}.\n\n"
+    return sentence + as_table(columns, rows)
+
+
+def final_table(records: Records) -> str:
+    """Return the runs of `06_final` that are as long as the article's, beside what the article reports of its own."""
+    experiment = ABLATIONS["06_final"]
+    runs = [run for run in records[experiment.name] if run.length == experiment.epochs]
+    if not runs:
+        return f"A run of `{experiment.name}` of {experiment.epochs} epochs is {NOT_MEASURED}."
+    # What `reported` has no field for is the article's in words: 0.90 was reached once.
+    article = experiment.reported
+    best = f"{article.best_val_accuracy:.4f} (epoch {article.best_epoch})"
+    rows = [
+        ("best of run", best, *(_best_of([run]) for run in runs)),
+        ("epochs at 0.90 or above", "1", *(str(len(_at_goal(run))) for run in runs)),
+        ("the first of them", str(article.best_epoch), *(str(next(iter(_at_goal(run)), "none")) for run in runs)),
+        ("last epoch", "below 0.90", *(f"{run.history['val_accuracy'][-1]:.4f}" for run in runs)),
+        ("mean of the last 50", "", *(f"{statistics.mean(run.history['val_accuracy'][-50:]):.4f}" for run in runs)),
+        ("training, last epoch", "near 0.96", *(f"{run.history['accuracy'][-1]:.4f}" for run in runs)),
+        ("seconds an epoch", f"{article.epoch_seconds:g}, Colab 2018", *(seconds_in_table([run]) for run in runs)),
+    ]
+    columns = (f"{experiment.epochs} epochs", "the article", *(f"seed {run.info['seed']}" for run in runs))
+    return as_table(columns, rows)
+
+
+def resumed_sentences(records: Records) -> str:
+    """Return one sentence for each run that was interrupted: where it was resumed."""
+    lines = []
+    for name in EXPERIMENTS:
+        for run in records[name]:
+            epochs = [str(start["first_epoch"]) for start in run.info["starts"][1:]]
+            if epochs:
+                lines.append(f"- `{name}`, seed {run.info['seed']}, was resumed in epoch {', '.join(epochs)}.")
+    return "\n".join(lines) or "No run was interrupted."
+
+
+def last_epochs(runs: Sequence[RunRecord]) -> list[float]:
+    """Return the validation accuracy of each run's last epoch."""
+    return [run.history["val_accuracy"][-1] for run in runs]
+
+
+def with_deviation(values: Sequence[float]) -> str:
+    """Return the mean, with the standard deviation where there are two values or more."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def flip_averaged_mean(runs: Sequence[RunRecord]) -> str:
+    """Return the mean of what `evaluate` measured of the last epochs, and of how many where it did not measure all."""
+    values = [value for run in runs if (value := run.flip_averaged()) is not None]
+    if not values:
+        return ""
+    return f"{statistics.mean(values):.4f}" + (f" ({len(values)} of {len(runs)})" if len(values) < len(runs) else "")
+
+
+def seconds_in_table(runs: Sequence[RunRecord]) -> str:
+    """Return the seconds of an epoch on each device and in each precision, from the quickest run to the slowest."""
+    seconds = _by_device((run, run.seconds_by_device()) for run in runs)
+    return "; ".join(f"{_range(values)} on {device}" for device, values in seconds.items())
+
+
+def duration_in_words(seconds: Sequence[float]) -> str:
+    """Return the shortest and the longest of some durations, in seconds, minutes or hours by the longest."""
+    unit, divisor = ("s", 1) if max(seconds) < 120 else ("min", 60) if max(seconds) < 7200 else ("h", 3600)
+    return f"{_range([value / divisor for value in seconds])} {unit}"
+
+
+def _by_device(runs):
+    found = {}
+    for run, seconds in runs:
+        for device, value in seconds.items():
+            found.setdefault(f"{device}, {run.info['precision']}", []).append(value)
+    return found
+
+
+def _only(run):
+    """Return the device of a run that was trained on a single one, as a list, else an empty one."""
+    return run.devices if len(run.devices) == 1 else []
+
+
+def _range(values):
+    low, high = seconds_in_words(min(values)), seconds_in_words(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _at_goal(run):
+    """Return the epochs at the goal or above; rounded, since a history holds 0.9 as the nearest 32-bit number."""
+    history = run.history
+    return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= GOAL]
+
+
+def _ended_at_goal(runs):
+    return sum(run.length in _at_goal(run) for run in runs)
+
+
+def _best_of(runs):
+    best = max(runs, key=lambda run: max(run.history["val_accuracy"]))
+    seed = f", seed {best.info['seed']}" if len(runs) > 1 else ""
+    return f"{max(best.history['val_accuracy']):.4f} (epoch {best_epoch(best.history)}{seed})"
+
+
+def _ingredient_cells(runs):
+    return str(len(runs)), with_deviation(last_epochs(runs)), flip_averaged_mean(runs)

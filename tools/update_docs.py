@@ -1,0 +1,127 @@
+"""Write what the runs in `results/` say into the marked blocks of the pages: python tools/update_docs.py [--figures]
+
+A block lies between `<!-- begin NAME -->` and `<!-- end NAME -->`; what is between them is generated, so edit the rest
+only. `--check` writes nothing and fails where a page is out of date. `--figures` draws results/figures again.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tools")]
+
+import orderings  # noqa: E402
+import result_tables as tables  # noqa: E402
+from colabcnn import Error  # noqa: E402
+from colabcnn.figures import save_figures  # noqa: E402
+from colabcnn.summary import summarize  # noqa: E402
+
+
+def main() -> None:
+    """Update the pages, or check them."""
+    options = _parse()
+    try:
+        out_of_date = update(ROOT, check=options.check)
+        if options.figures:
+            for path in save_figures(ROOT / "results", ROOT / "results" / "figures"):
+                print(path.relative_to(ROOT))
+    except Error as error:
+        sys.exit(f"error: {error}")
+    for path in out_of_date:
+        print(f"{path} {'is out of date' if options.check else 'is updated'}")
+    if options.check and out_of_date:
+        sys.exit("Run python tools/update_docs.py.")
+
+
+def update(root: Path, check: bool = False) -> list[str]:
+    """Write the blocks of all pages from the runs in `results/`.
+
+    Args:
+        root: the project's folder.
+        check: write nothing.
+
+    Returns:
+        The paths, from `root`, of the pages that were out of date.
+
+    Raises:
+        Error: a run does not count, or a page's markers are not those of its blocks.
+    """
+    changed = []
+    for path, blocks in generate(root / "results").items():
+        page = (root / path).read_text(encoding="utf-8")
+        updated = fill(page, blocks, path)
+        if updated == page:
+            continue
+        changed.append(path)
+        if not check:
+            (root / path).write_text(updated, encoding="utf-8")
+    return changed
+
+
+def generate(results: Path) -> dict[str, dict[str, str]]:
+    """Return for each page, by its path, the blocks by name.
+
+    Raises:
+        Error: a run does not count, as `read_results` says.
+    """
+    ingredients = importlib.import_module("ingredients")
+    recipe = ingredients.RECIPE.name
+    in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
+    records = tables.read_results(results)
+    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None})
+    without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
+    of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
+    return {
+        "README.md": {
+            "summary": tables.summary_table(records),
+            "recipes": tables.recipe_sentences(records),
+        },
+        "results/README.md": {
+            "orderings": orderings.orderings_table(records),
+            "training": orderings.training_table(records),
+            "final": tables.final_table(records),
+            "recipes": tables.recipes_table(records),
+            "first try": tables.first_try_table(tried, records),
+            "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
+            "resumed": tables.resumed_sentences(records),
+            "measured": summarize(results).measured or "**No file has come in yet.**",
+        },
+    }
+
+
+def fill(page: str, blocks: Mapping[str, str], path: str) -> str:
+    """Return a page with its blocks replaced.
+
+    Args:
+        page: the page's text.
+        blocks: what lies in each block, by name.
+        path: the page's, for the message.
+
+    Raises:
+        Error: a block's markers are missing or there twice.
+    """
+    for name, text in blocks.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
+        before, found, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed or begin in rest or end in before + after:
+            raise Error(
+                f"{path} has no block {name!r}, or two; put {begin.strip()} and {end.strip()} there, each on a line."
+            )
+        # The empty lines let Markdown begin and end a table or a list there.
+        page = f"{before}{begin}\n{text}\n\n{end}{after}"
+    return page
+
+
+def _parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is out of date")
+    parser.add_argument("--figures", action="store_true", help="draw results/figures again, too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
