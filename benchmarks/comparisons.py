@@ -77,7 +77,7 @@ def in_a_process(script, name, options):
 
 def split_of(options, *, images=None, val_size=None):
     """Return a `Split`, with a validation image for five training images, as CIFAR-10 has them."""
-    from colabcnn.data import load_split
+    from colabcnn.data.cifar10 import load_split
 
     images = images or options.images
     return load_split(options.data, train_size=images, val_size=val_size or val_size_of(images))
@@ -91,9 +91,10 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
     """Return a function that trains one more epoch as `run` does, and returns its seconds."""
     import keras
 
-    from colabcnn import ABLATIONS, devices
-    from colabcnn.session import compiled_model, fit_options
-    from colabcnn.trainer import PlanEpoch
+    from colabcnn import ABLATIONS
+    from colabcnn.network import devices
+    from colabcnn.network.training_model import PlanEpoch
+    from colabcnn.training.session import compiled_model, fit_options
     from recording import Clock, quiet_recorder
 
     class StopAfterOne(keras.callbacks.Callback):
@@ -144,7 +145,7 @@ def compare_epochs(first, name, second, precisions, options):
 
 def in_words(value):
     """Return what "auto" stands for on this device."""
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     return devices.auto_precision() if value == "auto" else value
 
@@ -168,8 +169,9 @@ def device(options):
     """Return the device, the versions, what one image costs, and the arithmetic that the device is seen to do."""
     import platform
 
-    from colabcnn import ABLATIONS, build_model, devices
-    from colabcnn.arithmetic import gflop_an_image, matrix_gflops
+    from colabcnn import ABLATIONS, build_model
+    from colabcnn.network import devices
+    from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops
 
     precision = devices.auto_precision()
     return {

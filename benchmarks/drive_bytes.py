@@ -15,8 +15,8 @@ from pairs import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from colabcnn.checkpoint import Checkpoint, write_checkpoint
-from colabcnn.delivery import Delivery
+from colabcnn.drive.delivery import Delivery
+from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from conftest import Mount
 
 VALUES = 2_974_986

@@ -115,7 +115,7 @@ def start_up(options):
     code = """
 import sys, time
 import keras
-from colabcnn.training import run
+from colabcnn.training.run import run
 began = time.monotonic()
 class First(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):

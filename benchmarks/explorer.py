@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from colabcnn import ABLATIONS, explore
-from colabcnn.history import COLUMNS, empty_history, write_history
+from colabcnn.store.history import COLUMNS, empty_history, write_history
 
 EPOCHS, REDRAWS = 700, 21
 

@@ -76,7 +76,7 @@ def train_on_request(options):
     import time
 
     import peers
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     split = split_of(options)
     with tempfile.TemporaryDirectory() as folder:

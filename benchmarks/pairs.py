@@ -43,6 +43,6 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
 
 def describe():
     """Print the device and the versions that the figures below belong to."""
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     print(f"{devices.device_name()}; {devices.versions()}; {platform.platform()}")

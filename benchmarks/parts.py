@@ -40,14 +40,14 @@ def precisions():
 
 
 def fused_batch_norm(precision="auto"):
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     plain = replace(devices.auto_execution(), fused_batch_norm=False)
     return {"precision": precision}, {"precision": precision, "execution": plain}
 
 
 def xla_augmentation():
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     return {}, {"execution": replace(devices.auto_execution(), xla_augmentation=False)}
 
@@ -60,7 +60,8 @@ def augmented():
 
 def steps_a_call():
     """Of a network so small that a call costs more than its step: on a CPU the article's hides it."""
-    from colabcnn import ABLATIONS, devices
+    from colabcnn import ABLATIONS
+    from colabcnn.network import devices
 
     small = {"name": "small", "kernel_sizes": (3,), "filters": (4, 4, 8), "batch_size": 16, "augmentation": None}
     options = {"experiment": replace(ABLATIONS["06_final"], **small), "precision": "float32"}
@@ -70,7 +71,7 @@ def steps_a_call():
 
 def endings(options):
     """Return the longest time from an epoch's end to that of its `fit`, of five, with our input and with arrays."""
-    from colabcnn import session
+    from colabcnn.training import session
 
     def as_arrays(*arrays, batch_size):
         return dict(zip("xy", arrays, strict=False), batch_size=batch_size)
@@ -87,7 +88,7 @@ def reading(options):
     """Return the seconds to read CIFAR-10 from the page cache, ours and the plain way, medians of seven."""
     import numpy as np
 
-    from colabcnn import data
+    from colabcnn.data import cifar10 as data
 
     folder = Path(options.data)
     folder = folder / data.FOLDER_NAME if (folder / data.FOLDER_NAME).is_dir() else folder

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from colabcnn import ABLATIONS, build_model, plan_epoch
-from colabcnn.trainer import VALIDATION_BATCH_SIZE
+from colabcnn.network.training_model import VALIDATION_BATCH_SIZE
 from recording import Clock
 
 EXPERIMENT = ABLATIONS["06_final"]

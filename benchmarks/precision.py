@@ -19,8 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 def main():
     options = parse()
-    from colabcnn import ABLATIONS, devices
-    from colabcnn.training import run
+    from colabcnn import ABLATIONS
+    from colabcnn.network import devices
+    from colabcnn.training.run import run
 
     experiment = replace(ABLATIONS["06_final"], name="precision", filters=tuple(options.filters))
     print(

@@ -4,11 +4,11 @@ import time
 
 import keras
 
-from colabcnn.history import empty_history
-from colabcnn.interruption import Interruption
-from colabcnn.progress import ProgressLine
-from colabcnn.recorder import Recorder
-from colabcnn.run_folder import RunFolder
+from colabcnn.store.history import empty_history
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.training.interruption import Interruption
+from colabcnn.training.progress import ProgressLine
+from colabcnn.training.recorder import Recorder
 
 
 def quiet_recorder(folder, experiment, *, checkpoint_minutes):

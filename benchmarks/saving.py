@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from colabcnn import ABLATIONS
-from colabcnn.data import split_data
-from colabcnn.session import compiled_model
-from colabcnn.synthetic import load_synthetic
+from colabcnn.data.cifar10 import split_data
+from colabcnn.data.synthetic import load_synthetic
+from colabcnn.training.session import compiled_model
 from pairs import describe
 from recording import quiet_recorder
 

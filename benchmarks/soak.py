@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from colabcnn import status
-from colabcnn.checkpoint_files import checkpoint_files
-from colabcnn.history import read_history
+from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.store.history import read_history
 from conftest import Sessions
 from runs import differences
 

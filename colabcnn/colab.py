@@ -20,7 +20,7 @@ def welcome(tag=None):
     """
     # TensorFlow's notices about the processor and CUDA would stand before everything else.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from colabcnn import devices
+    from colabcnn.network import devices
 
     versions = devices.versions()
     print(", ".join(f"{name} {version}" for name, version in versions.items()))

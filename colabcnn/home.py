@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from colabcnn.errors import Error
-from colabcnn.storage import write_atomically
+from colabcnn.store.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 # What stands in an address that is nobody's yet; no account can be called so.

@@ -10,9 +10,9 @@ import sys
 import time
 
 from colabcnn import onednn
-from colabcnn.ablations import ABLATIONS
 from colabcnn.errors import Error
-from colabcnn.recipes import RECIPES
+from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.recipes import RECIPES
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -25,7 +25,7 @@ def demo(options):
     _keep_onednn(options.run_dir)
     from dataclasses import replace
 
-    from colabcnn.training import run
+    from colabcnn.training.run import run
 
     began = time.monotonic()
     experiment = replace(ABLATIONS["06_final"], name="demo", batch_size=DEMO_BATCH_SIZE)
@@ -62,7 +62,7 @@ def list_experiments(options):
 def train(options):
     """Train an experiment, or go on with its run."""
     _keep_onednn(options.run_dir)
-    from colabcnn.training import run
+    from colabcnn.training.run import run
 
     result = run(
         options.name,
@@ -90,7 +90,7 @@ def train(options):
 
 def _keep_onednn(run_dir):
     """Let TensorFlow, which is not imported yet, compute as the run in a folder began."""
-    from colabcnn.run_folder import run_folder
+    from colabcnn.store.run_folder import run_folder
 
     run = run_folder(run_dir).read_run()
     if run and isinstance(run["starts"], list) and run["starts"] and isinstance(run["starts"][-1], dict):
@@ -98,7 +98,7 @@ def _keep_onednn(run_dir):
 
 
 def _report(result):
-    from colabcnn.history import best_epoch
+    from colabcnn.store.history import best_epoch
 
     accuracies, best = result.history["val_accuracy"], best_epoch(result.history)
     print(
@@ -113,7 +113,7 @@ def _report(result):
 
 def status(options):
     """Print how a run stands."""
-    from colabcnn.run_folder import status
+    from colabcnn.store.run_folder import status
 
     if options.verify:
         return _verify(options)
@@ -131,7 +131,7 @@ def status(options):
 
 
 def _verify(options):
-    from colabcnn.run_folder import verify
+    from colabcnn.store.run_folder import verify
 
     checkpoints, restored = verify(options.run_dir)
     if options.json:
@@ -145,8 +145,8 @@ def _verify(options):
 
 def evaluate(options):
     """Measure a run on the test set."""
-    from colabcnn.evaluation import evaluate
-    from colabcnn.run_folder import FLIP_AVERAGED
+    from colabcnn.inspection.weights import evaluate
+    from colabcnn.store.run_folder import FLIP_AVERAGED
 
     measured = evaluate(options.run_dir, data=options.data, progress=True)
     for name in ("last_epoch", "best_epoch"):
@@ -160,7 +160,7 @@ def evaluate(options):
 
 def measure(options):
     """Measure what a run takes on this device, into a small file."""
-    from colabcnn.measuring import measure, offer_measurement
+    from colabcnn.measuring.measurement import measure, offer_measurement
 
     sizes = {"train_size": options.train_size, "val_size": options.val_size}
     path = measure(options.output, data=options.data, **sizes, minutes=options.minutes, sent_by=options.sent_by)
@@ -170,7 +170,7 @@ def measure(options):
 
 def export(options):
     """Pack a run into one file."""
-    from colabcnn.sharing import export
+    from colabcnn.sharing.share import export
 
     export(options.run_dir, options.output, options.checkpoint)
     return DONE
@@ -178,7 +178,7 @@ def export(options):
 
 def fetch(options):
     """Bring a run that somebody exported."""
-    from colabcnn.sharing import fetch
+    from colabcnn.sharing.share import fetch
 
     run_dir = fetch(options.source, options.sha256, options.folder)
     print(f"Look at it: python -m colabcnn plot {shlex.quote(str(run_dir))} -o FILE.png")
@@ -198,7 +198,7 @@ def home(options):
 
 def plot(options):
     """Draw the curves of runs into a file."""
-    from colabcnn.plots import plot_curves, save_figure
+    from colabcnn.viewing.curves import plot_curves, save_figure
 
     figure = plot_curves(
         *options.run_dirs, metric=options.metric, epochs=options.epochs, value_range=options.range, line=options.line
@@ -210,8 +210,8 @@ def plot(options):
 
 def summary(options):
     """Print the article's table beside what was measured."""
-    from colabcnn.figures import save_figures
-    from colabcnn.summary import summarize
+    from colabcnn.viewing.figures import save_figures
+    from colabcnn.viewing.table import summarize
 
     if not os.path.isdir(options.results):
         raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")

@@ -43,7 +43,7 @@ def cifar10_folder():
 
 @pytest.fixture(scope="session")
 def real_images(cifar10_folder):
-    from colabcnn.data import load_cifar10
+    from colabcnn.data.cifar10 import load_cifar10
 
     return load_cifar10(cifar10_folder)[0][0][:1200]
 

@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from colabcnn.checkpoint import newest_checkpoint
-from colabcnn.history import COLUMNS, read_history
+from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.history import COLUMNS, read_history
 
 BACKENDS = [
     pytest.param(

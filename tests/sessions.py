@@ -20,8 +20,9 @@ import keras
 import numpy as np
 from matplotlib import figure
 
-from colabcnn import ABLATIONS, RECIPES, Error, run, trainer
-from colabcnn.recorder import Recorder
+from colabcnn import ABLATIONS, RECIPES, Error, run
+from colabcnn.network import training_model as trainer
+from colabcnn.training.recorder import Recorder
 
 # Those that change something on the disk, and opening; between two of them it does not change.
 CALLS = ("open", "write", "fsync", "replace", "unlink", "truncate", "mkdir")

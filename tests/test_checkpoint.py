@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from colabcnn.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint, read_checkpoint, write_checkpoint
 from colabcnn.errors import Error
+from colabcnn.store.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint, read_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.versions
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from colabcnn import CheckpointToDrive, Error, status
-from colabcnn.checkpoint_files import checkpoint_files
+from colabcnn.store.checkpoint_files import checkpoint_files
 
 pytestmark = pytest.mark.versions
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from colabcnn import ABLATIONS, RECIPES, __version__
-from colabcnn.history import read_history
+from colabcnn.store.history import read_history
 
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from colabcnn import Error, load_cifar10
-from colabcnn import data as data_module
-from colabcnn.data import FILE_MD5, split_data
+from colabcnn.data import cifar10 as data_module
+from colabcnn.data.cifar10 import FILE_MD5, split_data
 
 pytestmark = pytest.mark.versions
 

@@ -18,12 +18,12 @@ import pytest
 
 import colabcnn
 from colabcnn import Error
-from colabcnn.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of
-from colabcnn.delivery import Delivery
-from colabcnn.drive_folder import DriveFolder
+from colabcnn.drive.delivery import Delivery
+from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
-from colabcnn.restoring import bring_from_drive
+from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.training.resume import bring_from_drive
 
 SERVER = Path(__file__).parent / "faulty_drive.py"
 
@@ -275,7 +275,7 @@ def test_process_that_dies_is_replaced_and_training_goes_on(tmp_path, local, del
 def test_library_that_lies_in_the_current_folder_is_found(tmp_path):
     code = (
         "import sys; sys.path[:] = [''] + [path for path in sys.path if path]; import colabcnn, os, time;"
-        "from colabcnn.delivery import Delivery; os.chdir(sys.argv[1]);"
+        "from colabcnn.drive.delivery import Delivery; os.chdir(sys.argv[1]);"
         "delivery = Delivery('local', 'drive', minutes=0, say=print); os.mkdir('local'); delivery.fetch(0)"
     )
     shutil.copytree(Path(colabcnn.__file__).parent, tmp_path / "clone" / "colabcnn")
@@ -517,7 +517,7 @@ def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp
 
 HANGING = """
 import sys, time
-from colabcnn.delivery import Delivery
+from colabcnn.drive.delivery import Delivery
 sys.path.insert(0, {tests!r})
 from test_drive import save
 from pathlib import Path

@@ -12,15 +12,16 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import devices, run
-from colabcnn.checkpoint import newest_checkpoint
-from colabcnn.data import load_split
-from colabcnn.devices import Execution
+from colabcnn import run
+from colabcnn.data.cifar10 import load_split
 from colabcnn.errors import Interrupted
-from colabcnn.history import read_history
-from colabcnn.model import reseed_dropout
-from colabcnn.session import compiled_model, fit_options
-from colabcnn.trainer import PlanEpoch, TrainingModel
+from colabcnn.network import devices
+from colabcnn.network.devices import Execution
+from colabcnn.network.model import reseed_dropout
+from colabcnn.network.training_model import PlanEpoch, TrainingModel
+from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.history import read_history
+from colabcnn.training.session import compiled_model, fit_options
 from runs import differences
 
 pytestmark = pytest.mark.versions
@@ -83,7 +84,7 @@ def test_execution_that_is_given_is_taken_inside_the_with_only(tmp_path, small_e
 def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_options, execute, monkeypatch):
     execute(3)
     run(small_experiment, tmp_path / "tried", **small_options)
-    monkeypatch.setattr("colabcnn.session.try_out", lambda *arguments: None)
+    monkeypatch.setattr("colabcnn.training.session.try_out", lambda *arguments: None)
     run(small_experiment, tmp_path / "untried", **small_options)
     assert differences(tmp_path / "tried", tmp_path / "untried") == []
 
@@ -122,7 +123,7 @@ def test_ctrl_c_while_the_device_is_tried_out_ends_as_it_does_later(
 
     execute(3)
     with monkeypatch.context() as patched:
-        patched.setattr("colabcnn.session.try_out", interrupted)
+        patched.setattr("colabcnn.training.session.try_out", interrupted)
         with pytest.raises(Interrupted):
             run(small_experiment, tmp_path, **small_options)
     assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from colabcnn import Error, explore, explorer
-from colabcnn.history import empty_history, write_history
-from colabcnn.plots import COLOURS
+from colabcnn import Error, explore
+from colabcnn.store.history import empty_history, write_history
+from colabcnn.viewing import explorer
+from colabcnn.viewing.curves import COLOURS
 from test_history import history_of
 
 pytestmark = pytest.mark.versions

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn.history import write_history
+from colabcnn.store.history import write_history
 from test_history import history_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from colabcnn import Error, load_model, run, status
-from colabcnn.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.colab import seconds_since_start
-from colabcnn.history import read_history
-from colabcnn.lock import Lock
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.history import read_history
+from colabcnn.store.lock import Lock
 from runs import BACKENDS, differences
 
 KILLED = -signal.SIGKILL
@@ -150,9 +150,9 @@ PLAN_AND_IMAGES = """
 import hashlib, sys
 import numpy as np
 from colabcnn import ABLATIONS
-from colabcnn import trainer
-from colabcnn.augmentation import augment
-from colabcnn.synthetic import load_synthetic
+from colabcnn.network import training_model as trainer
+from colabcnn.network.augmentation import augment
+from colabcnn.data.synthetic import load_synthetic
 
 laid_out = []
 callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)

@@ -3,7 +3,7 @@
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.history import COLUMNS, best_epoch, empty_history, read_history, write_history
+from colabcnn.store.history import COLUMNS, best_epoch, empty_history, read_history, write_history
 
 
 def history_of(*accuracies):

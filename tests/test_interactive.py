@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.history import empty_history, write_history
-from colabcnn.interactive import export_html, interactive_figure
-from colabcnn.plots import COLOURS
+from colabcnn.store.history import empty_history, write_history
+from colabcnn.viewing.curves import COLOURS
+from colabcnn.viewing.plotly_page import export_html, interactive_figure
 from test_history import history_of
 
 pytest.importorskip("plotly", reason="Plotly is not installed")
@@ -254,6 +254,6 @@ def test_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_import_pulls_in_neither_plotly_nor_keras():
-    code = "import sys, json, colabcnn.interactive; print(json.dumps([*sys.modules]))"
+    code = "import sys, json, colabcnn.viewing.plotly_page; print(json.dumps([*sys.modules]))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))
     assert not {"plotly", "keras", "tensorflow", "jax", "ipywidgets"} & set(loaded)

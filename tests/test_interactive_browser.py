@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from colabcnn.history import empty_history, write_history
-from colabcnn.interactive import export_html, interactive_figure
+from colabcnn.store.history import empty_history, write_history
+from colabcnn.viewing.plotly_page import export_html, interactive_figure
 from test_history import history_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")

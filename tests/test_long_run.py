@@ -8,7 +8,8 @@ from dataclasses import replace
 import keras
 import pytest
 
-from colabcnn import Error, long_run, run, status
+from colabcnn import Error, run, status
+from colabcnn.training import long_run
 
 pytestmark = pytest.mark.versions
 

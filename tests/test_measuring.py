@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import Error, devices, killed_run, measure, measuring, offer_measurement, summarize
+from colabcnn import Error, measure, offer_measurement, summarize
 from colabcnn.cli import main
-from colabcnn.devices import Execution
-from colabcnn.measured_files import MOST_BYTES, read_measurement
-from colabcnn.measured_training import Setting, train, train_interrupted, train_plain
-from colabcnn.measured_words import COLUMNS
-from colabcnn.progress import ProgressLine
-from colabcnn.trainer import TrainingModel
+from colabcnn.measuring import killed_run
+from colabcnn.measuring import measurement as measuring
+from colabcnn.measuring.trials import Setting, train, train_interrupted, train_plain
+from colabcnn.network import devices
+from colabcnn.network.devices import Execution
+from colabcnn.network.training_model import TrainingModel
+from colabcnn.store.measurements import MOST_BYTES, read_measurement
+from colabcnn.training.progress import ProgressLine
+from colabcnn.viewing.measurement_table import COLUMNS
 from test_execution import refuse_training
 
 pytestmark = pytest.mark.versions
@@ -167,7 +170,7 @@ def test_run_that_cannot_be_resumed_is_reported_as_a_finding(tmp_path, setting, 
         run_dir.write_text("no folder")
 
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
-    monkeypatch.setattr("colabcnn.measured_training.train_until_exception", spoiled)
+    monkeypatch.setattr("colabcnn.measuring.trials.train_until_exception", spoiled)
     (path,) = (measured / "measured").iterdir()
     resumed, how = train_interrupted(setting, read_measurement(path).auto)
     assert resumed is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from colabcnn import ABLATIONS, build_model
-from colabcnn.model import reseed_dropout
+from colabcnn.network.model import reseed_dropout
 
 pytestmark = pytest.mark.versions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn.history import read_history
+from colabcnn.store.history import read_history
 from notebook_runs import command, execute, make_project
 
 pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 
 import colabcnn
-from colabcnn.history import read_history, write_history
-from colabcnn.measured_files import read_measurement
-from colabcnn.recipes import find_experiment
+from colabcnn.experiments.recipes import find_experiment
+from colabcnn.store.history import read_history, write_history
+from colabcnn.store.measurements import read_measurement
 from file_server import FileServer
 from notebook_runs import NAMES, ROOT, execute, make_project, read, sources
 from test_history import history_of

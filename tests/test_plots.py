@@ -4,8 +4,8 @@ import matplotlib
 import pytest
 
 from colabcnn import Error, plot_curves
-from colabcnn.history import write_history
-from colabcnn.plots import save_figure
+from colabcnn.store.history import write_history
+from colabcnn.viewing.curves import save_figure
 from test_history import history_of
 
 pytestmark = pytest.mark.versions

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from colabcnn import ABLATIONS, CLASS_NAMES, Error, load_model, run, status
-from colabcnn.checkpoint import newest_checkpoint, write_checkpoint
-from colabcnn.data import load_data, split_data
-from colabcnn.predictions import WHITE_FROM, plot_confusion, plot_mistakes, predict
+from colabcnn.data.cifar10 import load_data, split_data
+from colabcnn.inspection.predictions import WHITE_FROM, plot_confusion, plot_mistakes, predict
+from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.versions
 

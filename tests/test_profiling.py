@@ -7,7 +7,8 @@ from dataclasses import replace
 import keras
 import pytest
 
-from colabcnn import Error, devices, run
+from colabcnn import Error, run
+from colabcnn.network import devices
 from runs import differences
 
 pytestmark = pytest.mark.versions

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from colabcnn import progress
-from colabcnn.progress import ProgressLine, duration
+from colabcnn.training import progress
+from colabcnn.training.progress import ProgressLine, duration
 
 SEVEN_HUNDRED = (
-    "from colabcnn import progress; progress.REFRESH_SECONDS = 0; line = progress.ProgressLine()\n"
+    "from colabcnn.training import progress as progress; progress.REFRESH_SECONDS = 0; line = progress.ProgressLine()\n"
     "for epoch in range(1, 701): line.update(lambda: f'epoch {epoch}/700', milestone=True, last=epoch == 700)"
 )
 

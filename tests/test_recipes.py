@@ -18,7 +18,6 @@ from colabcnn import (
     Error,
     augment,
     build_model,
-    devices,
     evaluate,
     export,
     fetch,
@@ -26,14 +25,15 @@ from colabcnn import (
     plan_epoch,
     run,
 )
-from colabcnn.data import split_data
-from colabcnn.experiments import Experiment
-from colabcnn.history import read_history
-from colabcnn.optimizers import make_loss, make_optimizer
-from colabcnn.run_checks import check_run
-from colabcnn.run_folder import RunFolder
-from colabcnn.session import compiled_model
-from colabcnn.synthetic import load_synthetic
+from colabcnn.data.cifar10 import split_data
+from colabcnn.data.synthetic import load_synthetic
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.network import devices
+from colabcnn.network.optimizers import make_loss, make_optimizer
+from colabcnn.sharing.checks import check_run
+from colabcnn.store.history import read_history
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.training.session import compiled_model
 from file_server import FileServer
 from runs import BACKENDS, differences
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from colabcnn import Error, load_model, run, status
-from colabcnn.history import read_history
+from colabcnn.store.history import read_history
 from runs import BACKENDS, differences
 
 pytestmark = pytest.mark.versions
@@ -134,7 +134,7 @@ def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, sma
 
 
 def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
-    from colabcnn import data
+    from colabcnn.data import cifar10 as data
 
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     split_data = data.split_data

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.history import empty_history, write_history
-from colabcnn.run_list import list_runs
+from colabcnn.store.history import empty_history, write_history
+from colabcnn.store.run_list import list_runs
 from test_history import history_of
 
 pytestmark = pytest.mark.versions

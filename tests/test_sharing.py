@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 import colabcnn
-from colabcnn import ABLATIONS, Error, download, export, fetch, find_runs, load_model, predict, run, status
-from colabcnn.checkpoint import newest_checkpoint, write_checkpoint
+from colabcnn import ABLATIONS, Error, export, fetch, find_runs, load_model, predict, run, status
+from colabcnn.sharing import download
+from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
 from file_server import QUOTA, SIGN_IN, FileServer
 from runs import differences
 
@@ -210,7 +211,7 @@ def test_two_digests_that_differ_are_refused(tmp_path):
 
 @pytest.mark.parametrize("where", ["beside", "behind", "in capitals"])
 def test_fault_30_wrong_digest_is_refused_before_anything_is_unpacked(archive, tmp_path, offered, monkeypatch, where):
-    monkeypatch.setattr("colabcnn.sharing.unpack", lambda *arguments: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("colabcnn.sharing.share.unpack", lambda *arguments: pytest.fail("it was unpacked"))
     url, digest = offered(archive), "0" * 64
     key = "SHA256" if where == "in capitals" else "sha256"
     source, options = (url, {"sha256": digest}) if where == "beside" else (f"{url}#{key}={digest}", {})

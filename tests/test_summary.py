@@ -5,11 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, Error, devices, figures, find_runs, plot_shipped, run, summary
-from colabcnn.figures import save_figures
-from colabcnn.history import empty_history, read_history, write_history
-from colabcnn.recipes import EXPERIMENTS
-from colabcnn.summary import summarize
+from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run
+from colabcnn.experiments.recipes import EXPERIMENTS
+from colabcnn.network import devices
+from colabcnn.store.history import empty_history, read_history, write_history
+from colabcnn.viewing import figures
+from colabcnn.viewing import table as summary
+from colabcnn.viewing.figures import save_figures
+from colabcnn.viewing.table import summarize
 from test_history import history_of
 
 pytestmark = pytest.mark.versions

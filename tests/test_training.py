@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, devices, evaluate, load_model, run, status
-from colabcnn.checkpoint import newest_checkpoint
-from colabcnn.history import COLUMNS, read_history
+from colabcnn import Error, evaluate, load_model, run, status
+from colabcnn.network import devices
+from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.history import COLUMNS, read_history
 
 pytestmark = pytest.mark.versions
 
@@ -52,7 +53,7 @@ def test_folder_holds_what_the_readme_says(finished):
 
 def test_validation_figures_are_those_of_the_whole_validation_set(finished):
     from colabcnn import load_synthetic
-    from colabcnn.evaluation import network_with_weights
+    from colabcnn.inspection.weights import network_with_weights
 
     folder, result = finished
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
@@ -92,7 +93,8 @@ def test_status_has_exactly_its_fields(finished):
 
 
 def test_evaluate_measures_once(finished, monkeypatch):
-    from colabcnn import evaluation, load_synthetic
+    from colabcnn import load_synthetic
+    from colabcnn.inspection import weights as evaluation
 
     folder, _ = finished
     measured = evaluate(folder)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from colabcnn import Error
-from colabcnn.history import COLUMNS, write_history
-from colabcnn.recipes import EXPERIMENTS, RECIPES
+from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
+from colabcnn.store.history import COLUMNS, write_history
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from colabcnn.ablations import ABLATIONS
-from colabcnn.run_records import RunRecord
-from colabcnn.summary import as_table
+from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.viewing.measured_runs import RunRecord
+from colabcnn.viewing.table import as_table
 from result_tables import NOT_MEASURED, Records
 
 # Of so many epochs the mean is taken: at a constant rate a single one is mostly chance.

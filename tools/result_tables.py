@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from colabcnn import Error
-from colabcnn.ablations import ABLATIONS
-from colabcnn.experiments import Experiment
-from colabcnn.history import best_epoch
-from colabcnn.recipes import EXPERIMENTS, RECIPES
-from colabcnn.run_records import RunRecord, longest, read_record, seconds_in_words
-from colabcnn.summary import as_table, as_text, runs_by_name
+from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
+from colabcnn.store.history import best_epoch
+from colabcnn.viewing.measured_runs import RunRecord, longest, read_record, seconds_in_words
+from colabcnn.viewing.table import as_table, as_text, runs_by_name
 
 Records = Mapping[str, Sequence[RunRecord]]
 NOT_MEASURED = "not yet measured"

@@ -16,8 +16,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tools")]
 import orderings  # noqa: E402
 import result_tables as tables  # noqa: E402
 from colabcnn import Error  # noqa: E402
-from colabcnn.figures import save_figures  # noqa: E402
-from colabcnn.summary import summarize  # noqa: E402
+from colabcnn.viewing.figures import save_figures  # noqa: E402
+from colabcnn.viewing.table import summarize  # noqa: E402
 
 
 def main() -> None:

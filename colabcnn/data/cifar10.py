@@ -1,0 +1,268 @@
+"""CIFAR-10 from its official files, each checked before it is opened, and the split into training and validation."""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from colabcnn import colab
+from colabcnn.errors import Error
+from colabcnn.experiments.experiment import NUM_CLASSES
+from colabcnn.store.files import DISK_ERRORS, copy_atomically, write_atomically
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
+FOLDER_NAME = "cifar-10-batches-py"
+ARCHIVE_NAME = "cifar-10-python.tar.gz"
+# Where CIFAR-10's author publishes it. The archive's SHA-256 is the one that Keras checks.
+ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
+ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9354329d7fe0b5c001ce"
+FILE_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+
+class Split(NamedTuple):
+    """What a run trains on and validates on: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    val_images: np.ndarray
+    val_labels: np.ndarray
+
+    def digest(self):
+        """Return the SHA-256, in hex, over the bytes of all four arrays."""
+        sha256 = hashlib.sha256()
+        for array in self:
+            sha256.update(np.ascontiguousarray(array).data)
+        return sha256.hexdigest()
+
+
+def load_cifar10(folder=None):
+    """Load CIFAR-10.
+
+    Args:
+        folder: the official `cifar-10-batches-py` folder or the one that holds it; None takes `$CIFAR10_DIR`, else
+            Keras's cache, else downloads the official archive (170 MB) into it. In Colab with Drive mounted the
+            archive is kept on Drive, and the next session takes it from there.
+
+    Returns:
+        `(train_images, train_labels), (test_images, test_labels)`: images `(50000, 32, 32, 3) uint8` and
+        `(10000, 32, 32, 3) uint8`, labels `(n,) int64` from 0 to 9.
+
+    Raises:
+        Error: a file is missing, truncated, altered or not the official one; no network; no room.
+    """
+    folder = folder or os.environ.get("CIFAR10_DIR") or _cached_folder() or _download()
+    folder = Path(folder).expanduser()
+    if (folder / FOLDER_NAME).is_dir():
+        folder = folder / FOLDER_NAME
+    if not folder.is_dir():
+        raise Error(f"{folder} is not a folder; expected the official {FOLDER_NAME} files in it.")
+    images = np.empty((60000, 32, 32, 3), dtype=np.uint8)
+    labels = np.empty(60000, dtype=np.int64)
+
+    def read(index, name):
+        part = slice(index * 10000, (index + 1) * 10000)
+        planes, labels[part] = _read_batch(folder / name)
+        for channel in range(3):  # Plane by plane: a third of the time of a transposed copy.
+            images[part, ..., channel] = planes[:, channel]
+
+    with ThreadPoolExecutor() as threads:  # Reading, digesting and copying run side by side.
+        list(threads.map(read, range(6), (*TRAIN_FILES, "test_batch")))
+    return (images[:50000], labels[:50000]), (images[50000:], labels[50000:])
+
+
+def load_data(data, *, size=None, test_size=None):
+    """Load what a run's `data` names.
+
+    Args:
+        data: "cifar10", "synthetic", or the path of a folder with CIFAR-10.
+        size: how many training images of the synthetic ones to draw; None draws as many as CIFAR-10 has.
+        test_size: likewise for the test images.
+
+    Returns:
+        As `load_cifar10`.
+    """
+    if data == "synthetic":
+        if size and size > 1_000_000:
+            raise Error(f"{size} synthetic images are asked for; expected a million at most.")
+        from colabcnn.data.synthetic import load_synthetic
+
+        return load_synthetic(size or 50000, test_size or 10000)
+    return load_cifar10(None if data == "cifar10" else data)
+
+
+def load_split(data, *, train_size=None, val_size=None, holdout=0):
+    """Load what a run's `data` names and split it; of the synthetic images no more are drawn than that takes.
+
+    Args, Returns and Raises as `load_data` and `split_data` have them.
+    """
+    needed = train_size + holdout if train_size else None
+    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
+    return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
+
+
+def data_name(data):
+    """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
+    return "synthetic" if data == "synthetic" else "cifar10"
+
+
+def split_data(train, test, *, train_size=None, val_size=None, holdout=0):
+    """Choose what to train on and what to validate on.
+
+    Args:
+        train: `(images, labels)` of the training set.
+        test: `(images, labels)` of the test set.
+        train_size: take the first so many training images; None takes all.
+        val_size: take the first so many validation images; None takes all.
+        holdout: 0 validates on the test set, as the article does; N validates on N training images, as many of each
+            class, the same ones whatever the run's seed, and leaves the test set alone.
+
+    Returns:
+        A `Split`.
+
+    Raises:
+        Error: a size that the data cannot give.
+    """
+    val = test
+    if holdout:
+        if holdout % NUM_CLASSES or not 0 < holdout < len(train[1]):
+            raise Error(
+                f"holdout is {holdout}; expected a multiple of {NUM_CLASSES} below the {len(train[1])} training images."
+            )
+        held_out = _stratified(train[1], holdout // NUM_CLASSES)
+        val = train[0][held_out], train[1][held_out]
+        train = train[0][~held_out], train[1][~held_out]
+    for name, size, labels in (("train_size", train_size, train[1]), ("val_size", val_size, val[1])):
+        if size is not None and not 1 <= size <= len(labels):
+            raise Error(f"{name} is {size}; expected 1 to {len(labels)}, the images that there are.")
+    return Split(train[0][:train_size], train[1][:train_size], val[0][:val_size], val[1][:val_size])
+
+
+def _stratified(labels, per_class):
+    """Return a mask that picks `per_class` images of each class, always the same ones."""
+    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)), kind="stable")
+    mask = np.zeros(len(labels), dtype=bool)
+    for label in range(NUM_CLASSES):
+        of_class = order[labels[order] == label]
+        if len(of_class) < per_class:
+            raise Error(f"holdout wants {per_class} images of class {label}; the training set has {len(of_class)}.")
+        mask[of_class[:per_class]] = True
+    return mask
+
+
+def _read_batch(path):
+    """Return one official file's images, `(10000, 3, 32, 32) uint8`, and labels.
+
+    The files are pickles, so the MD5 comes before the opening.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Error(
+            f"{path} cannot be read ({error.strerror}); expected the official {FOLDER_NAME} files in {path.parent}."
+        ) from None
+    _check_md5(path.name, content, f"delete {path.parent} and fetch CIFAR-10 again.")
+    batch = pickle.loads(content, encoding="bytes")
+    return batch[b"data"].reshape(-1, 3, 32, 32), batch[b"labels"]
+
+
+def _check_md5(name, content, advice):
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != FILE_MD5[name]:
+        raise Error(
+            f"{name} is not the official CIFAR-10 file: {len(content)} bytes with MD5 {found}, "
+            f"expected {FILE_MD5[name]}; {advice}"
+        )
+
+
+def _cache():
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+
+
+def _cached_folder():
+    """Return the folder in Keras's cache that has all files, at either place where Keras has put them, or None."""
+    for folder in (_cache() / f"{FOLDER_NAME}-target" / FOLDER_NAME, _cache() / FOLDER_NAME):
+        if all((folder / name).is_file() for name in FILE_MD5):
+            return folder
+    return None
+
+
+def _download():
+    """Fetch the archive, from Drive if it is kept there, and unpack its checked files into Keras's cache."""
+    archive = _cache() / ARCHIVE_NAME
+    drive = colab.mounted_drive()
+    kept = drive / "colabcnn" / ARCHIVE_NAME if drive else None
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        if kept:
+            with _drive_may_fail(kept):
+                copy_atomically(kept, archive)
+        archive = _get_archive()
+        folder = _unpack(archive)
+        if kept:
+            with _drive_may_fail(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                if not kept.is_file() or kept.stat().st_size != archive.stat().st_size:
+                    copy_atomically(archive, kept)
+        archive.unlink()
+    except OSError as error:
+        raise Error(
+            f"CIFAR-10 could not be kept in {archive.parent} ({error.strerror or error}); it needs 360 MB there: "
+            f"make room, or point CIFAR10_DIR at a folder with the official {FOLDER_NAME} files."
+        ) from None
+    return folder
+
+
+@contextlib.contextmanager
+def _drive_may_fail(kept):
+    """Go on without Drive's copy, which only saves the next session a download, and say so."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        print(f"CIFAR-10 is not kept on Drive, the next session downloads it again: {kept}: {error.strerror}.")
+
+
+def _get_archive():
+    from keras.utils import get_file
+
+    try:
+        # Checks the SHA-256 of a file that is there and fetches it again when it differs.
+        return Path(get_file(ARCHIVE_NAME, ARCHIVE_URL, file_hash=ARCHIVE_SHA256, cache_dir=_cache().parent))
+    except Exception as error:  # Keras raises bare Exceptions and ValueErrors here.
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        (_cache() / ARCHIVE_NAME).unlink(missing_ok=True)
+        raise Error(
+            f"CIFAR-10 could not be downloaded: {error} Try again with a network, or give the folder of the official "
+            f"{FOLDER_NAME} files, by --data FOLDER or CIFAR10_DIR."
+        ) from None
+
+
+def _unpack(archive):
+    """Write the files that this library reads, each checked, and nothing else that the archive may hold."""
+    folder = _cache() / f"{FOLDER_NAME}-target" / FOLDER_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive) as tar:
+            for name in FILE_MD5:
+                content = tar.extractfile(f"{FOLDER_NAME}/{name}").read()
+                _check_md5(name, content, f"delete {archive} and try again.")
+                write_atomically(folder / name, content)
+    except (tarfile.TarError, KeyError, AttributeError, EOFError) as error:
+        raise Error(f"{archive} is not the official CIFAR-10 archive ({error}); delete it and try again.") from None
+    return folder

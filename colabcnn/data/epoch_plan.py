@@ -1,0 +1,67 @@
+"""The order of an epoch's images and one transform for each, as a pure function of seed and epoch."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from colabcnn.experiments.experiment import IMAGE_SIZE
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What an epoch does, image by image.
+
+    Args:
+        rows: `(size,) int64`, a permutation: the i-th image trained on is row `rows[i]` of the training set.
+        transforms: `augment`'s arguments, each `(size,)`, for the i-th image trained on; empty without augmentation.
+    """
+
+    rows: np.ndarray
+    transforms: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def plan_epoch(seed, epoch, *, size, augmentation=None):
+    """Plan one epoch.
+
+    The raw 64-bit output of Philox is used alone, because NumPy keeps it the same in every version, which it does not
+    promise of `Generator.permutation` and its kin: so a run goes on with the same plan after an upgrade.
+
+    Args:
+        seed: int from 0 to 2**64 - 1, the run's.
+        epoch: int from 1.
+        size: number of training images.
+        augmentation: `Augmentation`, or None for the images as they are.
+
+    Returns:
+        An `EpochPlan`. Its transforms are uniform in the augmentation's ranges, as
+        `ImageDataGenerator.get_random_transform` draws them: `rotation` in degrees, `row_shift` and `column_shift` in
+        pixels (whole ones, or a flip that alternates, where the augmentation says so), `channel_shift` on the 0-255
+        scale, all `float32`; `flip` is `bool`.
+    """
+    bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+
+    def uniform(limit):
+        unit = (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
+        return ((2.0 * unit - 1.0) * limit).astype(np.float32)
+
+    def shift(limit):
+        if not augmentation.whole_pixels:
+            return uniform(limit)
+        pixels = round(limit)
+        return np.floor(uniform(pixels + 0.5) + 0.5).clip(-pixels, pixels)
+
+    rows = np.argsort(bits.random_raw(size), kind="stable")
+    if augmentation is None:
+        return EpochPlan(rows)
+    transforms = {
+        "rotation": uniform(augmentation.rotation_range),
+        "row_shift": shift(augmentation.height_shift_range * IMAGE_SIZE),
+        "column_shift": shift(augmentation.width_shift_range * IMAGE_SIZE),
+        "flip": (uniform(1.0) < 0.0) & augmentation.horizontal_flip,
+        "channel_shift": uniform(augmentation.channel_shift_range),
+    }
+    if augmentation.alternating_flip:
+        # Drawn for the run, image by image, not for an epoch: these begin with 1.
+        first = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)).random_raw(size) >> np.uint64(63) == 1
+        transforms["flip"] = first[rows] ^ (epoch % 2 == 0)
+    return EpochPlan(rows, transforms)

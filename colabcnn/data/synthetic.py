@@ -1,0 +1,88 @@
+"""Images drawn by code, of CIFAR-10's shape and types, for use without a network and without the data set."""
+
+import numpy as np
+
+from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
+
+# Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
+_COLOURS = np.array(
+    [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 0.5, 0), (0.5, 0, 1)]
+)
+SHAPES = ("disc", "ring", "square", "frame", "triangle", "wedge", "plus", "cross", "rows", "columns")
+
+
+def load_synthetic(train_size=50000, test_size=10000):
+    """Draw the stand-in for CIFAR-10: ten shapes of any place and size, turned by up to 20 degrees, in noise.
+
+    Each shape is of about its own colour, as ships lean towards blue, on a background of any colour: so a few hundred
+    steps teach something, and augmentation still helps much on few images.
+    An image depends on its number alone, so that fewer images are the first ones of more.
+
+    Args:
+        train_size: number of training images.
+        test_size: number of test images, none of which is a training image.
+
+    Returns:
+        `(train_images, train_labels), (test_images, test_labels)`: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`
+        from 0 to 9, the index into `SHAPES`, each class in turn.
+    """
+    return _draw(train_size, key=1), _draw(test_size, key=2)
+
+
+def _draw(size, key, chunk=1000):
+    parameters, noise = np.random.Philox(key=key), np.random.Philox(key=key + 100)
+    images = np.empty((size, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    for start in range(0, size, chunk):
+        count = min(chunk, size - start)
+        unit = (parameters.random_raw(count * 12).reshape(count, 12) >> np.uint64(11)) * 2.0**-53
+        grain = (
+            noise.random_raw(count * IMAGE_SIZE**2 * 3 // 8).view(np.uint8).reshape(count, IMAGE_SIZE, IMAGE_SIZE, 3)
+        )
+        ink = _ink(unit[:, :4])[..., None]
+        labels = np.arange(count) % NUM_CLASSES
+        background = 255 * unit[:, None, None, 4:7]
+        foreground = 255 * (0.2 * unit[:, None, None, 7:10] + 0.8 * _COLOURS[labels][:, None, None])
+        picture = background * (1 - ink) + foreground * ink + 0.2 * (grain - 127.5)
+        images[start : start + count] = np.clip(np.rint(picture), 0, 255)
+    return images, np.arange(size) % NUM_CLASSES
+
+
+def _ink(unit):
+    """Return how far each pixel is covered by its image's shape, `(count, 32, 32)` in [0, 1]."""
+    centre_row, centre_column = (10 + 12 * unit[:, k, None, None] for k in (0, 1))
+    radius = 7 + 4 * unit[:, 2, None, None]
+    angle = np.deg2rad(20) * (2 * unit[:, 3, None, None] - 1)
+    row, column = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] + 0.5
+    row, column = (row - centre_row) / radius, (column - centre_column) / radius
+    u, v = np.cos(angle) * column + np.sin(angle) * row, np.cos(angle) * row - np.sin(angle) * column
+    distance = np.empty_like(u)
+    for label, shape in enumerate(SHAPES):
+        distance[label::NUM_CLASSES] = _distance(shape, u[label::NUM_CLASSES], v[label::NUM_CLASSES])
+    return np.clip(0.5 - distance * radius, 0, 1)
+
+
+def _distance(shape, u, v):
+    """Return the signed distance to a shape of radius about 1, negative inside; `u` to the right, `v` down."""
+    round_, box = np.hypot(u, v), np.maximum(abs(u), abs(v))
+    p, q = (u + v) / 2**0.5, (u - v) / 2**0.5
+    match shape:
+        case "disc":
+            return round_ - 1
+        case "ring":
+            return abs(round_ - 0.8) - 0.22
+        case "square":
+            return box - 0.85
+        case "frame":
+            return abs(box - 0.75) - 0.2
+        case "triangle":
+            return np.maximum(v, 0.866 * abs(u) - 0.5 * v) - 0.6
+        case "wedge":
+            return np.maximum(-v, 0.866 * abs(u) + 0.5 * v) - 0.6
+        case "plus":
+            return np.maximum(np.minimum(abs(u), abs(v)) - 0.25, box - 1)
+        case "cross":
+            return np.maximum(np.minimum(abs(p), abs(q)) - 0.25, np.maximum(abs(p), abs(q)) - 1)
+        case "rows":
+            return np.maximum(abs(abs(v) - 0.55) - 0.22, abs(u) - 0.95)
+        case "columns":
+            return np.maximum(abs(abs(u) - 0.55) - 0.22, abs(v) - 0.95)

@@ -1,0 +1,254 @@
+"""A run's folder on Drive, where every call may fail, hang or tell of yesterday.
+
+Only the process of `drive_process.py` comes here; training itself never touches Drive.
+"""
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+
+from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
+from colabcnn.errors import AnotherRunError, Error
+from colabcnn.store.checkpoint_files import (
+    BROUGHT,
+    SMALL_FILES,
+    checkpoint_files,
+    epoch_of,
+    is_checkpoint_name,
+    read_verified,
+    retire,
+    verifies,
+)
+from colabcnn.store.files import copy_atomically, discard, remove_partials, retried, set_aside, write_atomically
+
+
+class DriveFolder:
+    """Bring a run's files to Drive and back.
+
+    Args:
+        local: the run's folder on this machine.
+        drive: its folder on Drive; made where Drive is there.
+    """
+
+    def __init__(self, local, drive):
+        self.local = Path(local)
+        self.drive = Path(os.path.realpath(drive))
+        self._good = set()
+        self._delivered = {}
+
+    def fetch(self, have, run=None):
+        """Bring the newest checkpoint that verifies to this machine, if it is newer than what is here.
+
+        No file on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
+        session's file, since a listing may be stale.
+
+        Args:
+            have: epoch of the newest checkpoint here, 0 for none.
+            run: what tells this run from others, or None where that is not known yet.
+
+        Returns:
+            A dict of `fetched` (the checkpoint's name or None; the file here has `BROUGHT` behind it, until whoever
+            asked has seen that it is of the right run), `passed_over` (by name, why newer ones were not taken),
+            `unreadable` (whether one of those might be good, could it be read), `run` (what `run.json` on Drive holds,
+            or None) and `session_run` (what the newest session tells its run by, or None where nothing was delivered).
+
+        Raises:
+            OSError: the folder cannot be read.
+            AnotherRunError: it holds another run.
+        """
+        self._check_mount()
+        session = newest_session(self.drive)
+        self._check_run(session, run)
+        names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
+        if is_checkpoint_name(session["newest"]):
+            names.add(session["newest"])
+        told = {"fetched": None, "passed_over": {}, "unreadable": False}
+        told |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
+        for name in sorted(names, reverse=True):
+            if epoch_of(name) <= have:
+                break
+            try:
+                content = retried(read_verified, self.drive / "checkpoints" / name)
+            except FileNotFoundError:
+                told["passed_over"][name] = f"{name} was delivered to Drive, but Drive does not have it."
+                told["unreadable"] = True
+            except OSError as error:
+                told["passed_over"][name] = f"{name} cannot be read on Drive ({error.strerror})."
+                told["unreadable"] = True
+            except Error as error:
+                told["passed_over"][name] = f"On Drive, {error}"
+            else:
+                (self.local / "checkpoints").mkdir(parents=True, exist_ok=True)
+                write_atomically(self.local / "checkpoints" / f"{name}{BROUGHT}", content)
+                self._good.add(name)
+                told["fetched"] = name
+                break
+        with contextlib.suppress(OSError):
+            if not (self.local / "test.json").exists():
+                retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
+        return told
+
+    def begin(self, identity, run):
+        """Take over: write the next numbered session file, which an older session will find.
+
+        Args:
+            identity: str that no other session has.
+            run: what tells this run from others.
+
+        Returns:
+            A dict of `session`, the number.
+
+        Raises:
+            OSError: what Drive said.
+            AnotherRunError: the folder holds another run.
+        """
+        self._check_mount()
+        before = newest_session(self.drive)
+        self._check_run(before, run)
+        remove_partials(self.drive, [*SMALL_FILES, "session-*"])
+        number = before["session"] + 1
+        write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": before["newest"]})
+        return {"session": number}
+
+    def deliver(self, run, session=None):
+        """Bring the newest checkpoint and the small files to Drive, read them back, retire what is older.
+
+        Args:
+            run: what tells this run from others.
+            session: dict of `session` and `identity`; None for a finished run, which takes over from nobody.
+
+        Returns:
+            A dict of `newer_session` (a number; nothing was delivered) or of `delivered`, the newest checkpoint's name;
+            with what `failure` returns where it was something behind the checkpoint that failed.
+
+        Raises:
+            OSError: what Drive said; what was delivered before stands.
+            Error: what was read back is not what was written.
+        """
+        self._check_mount()  # Makes a folder again that has gone to the trash.
+        newest = newest_session(self.drive)
+        if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
+            return {"newer_session": newest["session"]}
+        self._check_run(newest, run)
+        remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
+        here = self._newest_here()
+        if here is None:
+            return {"delivered": None}
+        name, content = here
+        there = self._newest_good(least=epoch_of(name))
+        if there and epoch_of(there) > epoch_of(name):
+            return {"delivered": there}  # The same run further on: nothing newer is overwritten.
+        if not there:
+            self._deliver_checkpoint(name, content)
+        told = {"delivered": there or name}
+        try:
+            if session and not there:
+                write_session(self.drive, {**session, "run": run, "newest": name})
+            for small in SMALL_FILES:
+                self._deliver_small(self.local / small)
+            retire(self.drive / "checkpoints", self._good, remove=discard)
+        except OSError as error:
+            told |= failure(error, self.local)
+        return told
+
+    def set_aside(self, names=None):
+        """Put checkpoints that cannot be gone on from, or the whole run, into a folder beside them.
+
+        Args:
+            names: of checkpoints; None takes all of them and the small files, and leaves no run there.
+
+        Returns:
+            A dict of `set_aside`, the new folder or None where nothing was there.
+        """
+        self._check_mount()
+        there = checkpoint_files(self.drive / "checkpoints")
+        if names is None:
+            there += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
+            # An older session gives way to it, and nobody looks for the checkpoint that the last one names.
+            write_session(self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1})
+        else:
+            there = [path for path in there if path.name in names]
+        return {"set_aside": str(set_aside(self.drive, there)) if there else None}
+
+    def _check_mount(self):
+        """Make the folder, but not where a plain one stands for Drive: that would bar the next mount, and be lost.
+
+        Below `/content/drive` that must be a mount point. Elsewhere it is the mount point that the folder lay on when
+        the run first used it, noted in `drive.json`.
+        """
+        note = self.local / "drive.json"
+        try:
+            told = json.loads(note.read_text(encoding="utf-8"))
+            noted = Path(told["mount"]) if told["drive"] == str(self.drive) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            noted = None
+        mount = DRIVE_MOUNT if DRIVE_MOUNT in self.drive.parents else noted
+        if mount is None:
+            mount = next(path for path in (self.drive, *self.drive.parents) if os.path.ismount(path))
+        elif not os.path.ismount(mount):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
+        os.makedirs(self.drive / "checkpoints", exist_ok=True)
+        if noted is None:
+            write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+
+    def _check_run(self, session, run):
+        # A session that came to no checkpoint binds nobody.
+        if session["newest"] and None not in (run, session["run"]) and run != session["run"]:
+            raise AnotherRunError(f"{self.drive} holds another run; give another folder")
+
+    def _read_run(self):
+        """Return what `run.json` holds, or None where there is none that tells of a run."""
+        try:
+            run = json.loads(retried((self.drive / "run.json").read_text, encoding="utf-8"))
+            return run if isinstance(run["experiment"]["name"], str) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _newest_here(self):
+        """Return the name and the content of the newest local checkpoint that verifies, or None.
+
+        All of it at once: training goes on and retires files meanwhile.
+        """
+        for path in checkpoint_files(self.local / "checkpoints"):
+            with contextlib.suppress(Error, FileNotFoundError):
+                return path.name, read_verified(path)
+        return None
+
+    def _newest_good(self, least):
+        """Return the name of the newest checkpoint on Drive that verifies, of those from an epoch on, or None."""
+        for path in checkpoint_files(self.drive / "checkpoints"):
+            if epoch_of(path) < least:
+                return None
+            if path.name in self._good or verifies(path):
+                self._good.add(path.name)
+                return path.name
+        return None
+
+    def _deliver_checkpoint(self, name, content):
+        target = self.drive / "checkpoints" / name
+        write_atomically(target, content)
+        try:
+            read_verified(target)
+        except Error:
+            discard(target)
+            raise Error(f"{name} reads back from {self.drive} other than it was written") from None
+        self._good.add(name)
+
+    def _deliver_small(self, path):
+        """Copy a small file if it is there and has changed since it was copied."""
+        if not path.exists():
+            return
+        stat = path.stat()
+        if self._delivered.get(path.name) != (stat.st_mtime_ns, stat.st_size):
+            copy_atomically(path, self.drive / path.name)
+            self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
+
+
+def failure(error, local):
+    """Return an OSError as a dict of `errno`, `error` (a sentence) and `local` (whether that disk failed)."""
+    filename = str(error.filename or "")
+    told = f"{filename}: {error.strerror}" if filename else str(error)
+    return {"errno": error.errno, "error": told, "local": filename.startswith(f"{local}{os.sep}")}

@@ -1,0 +1,56 @@
+"""Which session trains a run. No lock crosses Drive: each session that trains writes a numbered file, the newest wins.
+
+A session is a dict of `session` (its number, from 1), `identity` (text that no other has), `run` (what tells the run
+from others) and `newest` (the name of the newest checkpoint that was delivered, or None).
+"""
+
+import json
+import os
+import re
+
+from colabcnn.store.files import retried, write_atomically
+
+NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None}
+_NAME = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
+
+
+def newest_session(drive):
+    """Return the newest session that a run's folder on Drive tells of, `NO_SESSION` for none.
+
+    Numbers that the listing does not show yet are looked for by name. Of two files with one number the greater identity
+    counts, so that both their writers decide alike.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    by_number = {}
+    for name in retried(os.listdir, drive):
+        if match := _NAME.fullmatch(name):
+            by_number.setdefault(int(match[1]), []).append(name)
+    number = max(by_number, default=0)
+    found = [_read(drive / name) for name in by_number.get(number, ())]
+    while (next_one := _read(drive / f"session-{number + 1}.json")) is not None:
+        number, found = number + 1, [next_one]
+    newest = max((session for session in found if session), key=lambda session: session["identity"], default={})
+    return {**NO_SESSION, **newest, "session": number}
+
+
+def write_session(drive, session):
+    """Write a session's file.
+
+    Raises:
+        OSError: Drive's own.
+    """
+    write_atomically(drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
+
+
+def _read(path):
+    """Return a session file's dict, an empty one where it is broken or unreadable, None where there is none."""
+    try:
+        session = json.loads(retried(path.read_text, encoding="utf-8"))
+        texts = (session["identity"], session["run"] or "", session["newest"] or "")
+        return {key: session[key] for key in NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

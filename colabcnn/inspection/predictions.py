@@ -1,0 +1,245 @@
+"""What a run's best weights say: of the images that it validates on, and of a picture of one's own."""
+
+import contextlib
+import io
+import os
+import warnings
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from colabcnn.data.cifar10 import CLASS_NAMES, load_split
+from colabcnn.errors import Error
+from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
+from colabcnn.inspection.weights import check_data_name, open_best
+from colabcnn.viewing.curves import COLOURS, Picture, png_of, run_label
+
+BATCH_SIZE = 250
+COLUMNS, ROWS = 5, 5
+# From this share on, white reads better on the colour map "Blues" than black; either's contrast is 4.5 at the least.
+WHITE_FROM = 0.715
+# So many pixels on its longer side a picture keeps at least for display; a photo's 12 million take long to draw.
+SHOWN_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run's network says of a picture; a notebook shows its figure.
+
+    Args:
+        class_name: the most probable class.
+        probabilities: dict from class name to float in [0, 1], the most probable first; they sum to 1.
+        figure: `matplotlib.figure.Figure`: the picture, what the network sees of it, and the probabilities.
+    """
+
+    class_name: str
+    probabilities: dict[str, float]
+    figure: Picture = field(repr=False)
+
+    def _repr_png_(self):
+        return png_of(self.figure)
+
+
+def plot_confusion(run_dir, data=None):
+    """Draw which classes the run's best weights take for which, on the images that the run validates on.
+
+    Args:
+        run_dir: the run's folder; the run may still be going.
+        data: None takes what the run names; a folder says where the CIFAR-10 of a run on CIFAR-10 is.
+
+    Returns:
+        A `matplotlib.figure.Figure`: rows are true classes, columns predicted ones; a cell holds the number of images,
+        its colour their share of the true class.
+
+    Raises:
+        Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
+    """
+    heading, _, labels, probabilities = _validated(run_dir, data)
+    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
+    np.add.at(counts, (labels, probabilities.argmax(1)), 1)
+    # A few validation images may have none of a class.
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Picture(figsize=(7.6, 6.6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] >= WHITE_FROM else "black"
+        axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(NUM_CLASSES), CLASS_NAMES, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(NUM_CLASSES), CLASS_NAMES)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, label="share of the true class", shrink=0.8).outline.set_visible(False)
+    right, total = np.trace(counts), len(labels)
+    figure.suptitle(f"{heading}\nright on {right:,} of {total:,} images, accuracy {right / total:.4f}", fontsize=10)
+    return figure
+
+
+def plot_mistakes(run_dir, data=None):
+    """Draw the mistakes that the run's best weights make most confidently, on the images that the run validates on.
+
+    Args:
+        run_dir: the run's folder; the run may still be going.
+        data: as in `plot_confusion`.
+
+    Returns:
+        A `matplotlib.figure.Figure` of 25 pictures at most, the most confident mistake first, each with its true class,
+        the predicted one and that one's probability.
+
+    Raises:
+        Error: as `plot_confusion`.
+    """
+    heading, images, labels, probabilities = _validated(run_dir, data)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    mistakes = np.flatnonzero(predicted != labels)
+    shown = mistakes[np.argsort(-confidence[mistakes], kind="stable")][: ROWS * COLUMNS]
+    part = f", the {len(shown)} most confident" if len(shown) < len(mistakes) else ""
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = Picture(figsize=(10, 0.8 + 2.1 * rows), layout="constrained")
+    figure.suptitle(f"{heading}\nwrong on {len(mistakes):,} of {len(labels):,} images{part}", fontsize=10)
+    if not len(shown):
+        figure.text(0.5, 0.4, "There is no mistake to show: every image is told rightly.", ha="center", fontsize=12)
+        return figure
+    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, index in zip(grid, shown, strict=False):
+        axes.imshow(images[index])
+        true_class, predicted_class = CLASS_NAMES[labels[index]], CLASS_NAMES[predicted[index]]
+        axes.set_title(f"{true_class} -> {predicted_class}, {confidence[index]:.2f}", fontsize=8)
+    return figure
+
+
+def predict(run_dir, picture):
+    """Tell what the run's best weights see in a picture.
+
+    Args:
+        run_dir: the run's folder; the run may still be going.
+        picture: the path or the bytes of an image file, a PIL image, or an array `(h, w)`, `(h, w, 3)` or
+            `(h, w, 4) uint8`, of any size. A photo is turned upright, what is transparent becomes white, and the
+            square in the middle is reduced to `(32, 32, 3)`.
+
+    Returns:
+        A `Prediction`.
+
+    Raises:
+        Error: the picture cannot be had from what was given; there is no run in that folder, or no checkpoint of it.
+    """
+    image = _opened(picture)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    seen = image.crop((left, top, left + side, top + side)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
+    heading, _, network = _best(run_dir)
+    (values,) = _probabilities(network, np.asarray(seen)[None])
+    probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
+    figure = Picture(figsize=(10, 3.5), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)
+    figure.suptitle(heading, fontsize=10)
+    given_axes, seen_axes, bars_axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    _draw_given(given_axes, image, left, top, side)
+    seen_axes.imshow(seen)
+    seen_axes.set_title(f"what the network sees, {IMAGE_SIZE} x {IMAGE_SIZE}", fontsize=9)
+    seen_axes.set_axis_off()
+    _draw_bars(bars_axes, probabilities)
+    return Prediction(next(iter(probabilities)), probabilities, figure)
+
+
+def _validated(run_dir, data):
+    """Return `(heading, images, labels, probabilities)` of what the run validates on, by its best weights."""
+    heading, (folder, run), network = _best(run_dir)
+    check_data_name(folder, run, data)
+    sizes = {name: run[name] for name in ("train_size", "val_size", "holdout")}
+    split = load_split(data or run["data"], **sizes)
+    if (found := split.digest()) != run["data_sha256"]:
+        raise Error(
+            f"{run['data']} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "
+            f"{run['data_sha256'][:16]}...; use the version of colabcnn that its run.json names."
+        )
+    return heading, split.val_images, split.val_labels, _probabilities(network, split.val_images)
+
+
+def _best(run_dir):
+    """Return a heading, `(RunFolder, run)` and the network with the weights of the run's best epoch."""
+    folder, run, epoch, network = open_best(run_dir)
+    return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, run), network
+
+
+def _probabilities(network, images):
+    """Return `(n, 10) float32` for images `(n, 32, 32, 3) uint8`."""
+    # Each picture has a network of its own, and TensorFlow warns of a function that is compiled again and again.
+    compute = network.predict_on_batch if keras.backend.backend() == "jax" else network
+    batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+    return np.concatenate([keras.ops.convert_to_numpy(compute(batch.astype(np.float32) / 255)) for batch in batches])
+
+
+def _opened(picture):
+    """Return the picture as an upright RGB `PIL.Image.Image`, whatever it was given as."""
+    told, source = _source(picture)
+    with warnings.catch_warnings(action="ignore"):  # Broken EXIF data, for one, leaves a picture all the same.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
+                return _in_rgb(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError:
+            reason = "is no image file that Pillow knows"
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            reason = f"has too many pixels, {Image.MAX_IMAGE_PIXELS:,} at most are read"
+        except Exception as error:  # Of a broken file Pillow's many readers raise nearly anything.
+            reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise Error(f"{told} {reason}; expected a picture such as PNG or JPEG: give another, or save it as one of these.")
+
+
+def _source(picture):
+    """Return what to call the picture, and a path, a file or a `PIL.Image.Image`."""
+    if isinstance(picture, (str, os.PathLike)):
+        return str(picture), os.path.expanduser(picture)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return f"a file of {len(picture)} bytes", io.BytesIO(picture)
+    if isinstance(picture, Image.Image):
+        return f"the image of mode {picture.mode}", picture
+    if not hasattr(picture, "__array__"):
+        raise Error(
+            f"the picture is a {type(picture).__name__}; expected the path or the bytes of an image file, a PIL image, "
+            "or an array of uint8; give one of these."
+        )
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or not array.size or not (array.ndim == 2 or array.shape[2:] in ((3,), (4,))):
+        raise Error(
+            f"the picture is an array {array.shape} of {array.dtype}; expected (h, w), (h, w, 3) or (h, w, 4) of "
+            "uint8: give one picture, scaled to 0 to 255 and converted by `.astype('uint8')`."
+        )
+    return "the array", Image.fromarray(array)
+
+
+def _in_rgb(image):
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of an unknown range")
+    if image.mode.startswith("I"):
+        # Pillow would cut 16 bits off at 255 and make nearly everything white.
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _draw_given(axes, image, left, top, side):
+    axes.imshow(image.reduce(max(1, max(image.size) // SHOWN_SIZE)), extent=(0, image.width, image.height, 0))
+    if image.width != image.height:
+        axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=COLOURS[1], linewidth=2))
+    axes.set_title(f"the picture, {image.width} x {image.height}", fontsize=9)
+    axes.set_axis_off()
+
+
+def _draw_bars(axes, probabilities):
+    names = list(probabilities)
+    bars = axes.barh(names, list(probabilities.values()), color=[COLOURS[0]] + [COLOURS[5]] * (len(names) - 1))
+    axes.bar_label(bars, fmt="{:.2f}", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.15), xticks=(0, 0.5, 1), xlabel="probability")
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{names[0]}, {probabilities[names[0]]:.2f}", fontsize=9)

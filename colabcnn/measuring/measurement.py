@@ -1,0 +1,193 @@
+"""`measure`: what a run of 06 takes on this device, whether it computes what plain steps do, and whether it resumes."""
+
+import contextlib
+import datetime
+import os
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from colabcnn.colab import in_colab
+from colabcnn.data.cifar10 import data_name
+from colabcnn.errors import Error
+from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.measuring.trials import (
+    Setting,
+    as_line,
+    read_run_json,
+    train,
+    train_interrupted,
+    train_plain,
+)
+from colabcnn.network import devices
+from colabcnn.network.arithmetic import forget_peak_memory, gflop_an_image, matrix_gflops, peak_memory
+from colabcnn.network.model import build_model
+from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
+from colabcnn.store.run_folder import run_folder
+from colabcnn.training.progress import ProgressLine, in_notebook
+from colabcnn.viewing.measurement_table import in_words
+
+EXPERIMENT = ABLATIONS["06_final"]
+EPOCHS, LEAST_EPOCHS = 3, 2
+# A trial of so many steps tells how quick the device is; fewer than `LEAST_STEPS` are not measured.
+TRIAL_STEPS, LEAST_STEPS = 4, 8
+# What is trained, in epochs as `auto`: itself, plain steps at half its speed, up to the interruption, and from there.
+EPOCHS_IN_ALL = EPOCHS + 2 * EPOCHS + 1.5 + (EPOCHS - 1)
+# Starts that compile: each of them under TensorFlow, under JAX those whose program is new.
+STARTS = {"tensorflow": 4, "jax": 2}
+# Of the time, for what is not foreseen.
+SHARE_OF_TIME = 0.8
+
+
+def measure(
+    folder="measured",
+    *,
+    data="cifar10",
+    train_size=FULL_SIZE,
+    val_size=10000,
+    minutes=10,
+    sent_by="",
+    quiet=False,
+) -> Path:
+    """Measure training on this device and write a small file for the project's `results/measured/`.
+
+    It trains three epochs of `06_final` by `run` as it chooses itself, and three of the same in plain steps; ends a run
+    in the middle and resumes it; and measures a large matrix product. On a slow device it takes fewer images, and on a
+    very slow one two epochs.
+
+    Args:
+        folder: where the file is written; made if missing.
+        data: as for `run`.
+        train_size: at most so many training images.
+        val_size: validation images for so many training images; for fewer, fewer in proportion.
+        minutes: the whole should take no longer. On a very slow device it does: eight steps an epoch are the least.
+        sent_by: a name to be credited by, or "".
+        quiet: print nothing.
+
+    Returns:
+        The file's path; `offer_measurement` says what to do with it.
+
+    Raises:
+        Error: bad arguments; a folder that cannot be written; data that cannot be had.
+    """
+    _check(train_size, val_size, minutes, sent_by)
+    began, progress = time.monotonic(), ProgressLine(quiet)
+    run_folder(folder).create()
+    # Where nothing was computed on a GPU yet, it is left to a second process, too, which is killed below.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _compilations_of_its_own(work):
+        setting = Setting(EXPERIMENT, str(data), train_size, val_size, EPOCHS, Path(work), progress)
+        setting = _fitted(setting, began + minutes * 60)
+        forget_peak_memory()
+        progress.say(f"1 of 4: {setting.experiment.name} as this device suits it. It compiles first.")
+        auto = train(setting, "auto")
+        memory, memory_of = peak_memory()
+        progress.say("2 of 4: the same in plain steps. They should compute the same.")
+        plain, plain_failed = train_plain(setting)
+        progress.say("3 of 4: a run that is interrupted in the middle and resumed.")
+        resumed, interruption = train_interrupted(setting, auto)
+        progress.say("4 of 4: a large matrix product.")
+        precision = read_run_json(setting, "auto")["precision"]
+        measurement = Measurement(
+            sent_by=sent_by.strip(),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            device=as_line(devices.device_name(), 120),
+            platform=as_line(platform.platform(), 200),
+            backend=devices.backend(),
+            versions=devices.versions(),
+            commit=devices.commit() or "",
+            experiment=setting.experiment.name,
+            data=data_name(data),
+            train_size=setting.train_size,
+            val_size=setting.val_size,
+            precision=precision,
+            peak_memory=memory,
+            memory_of=memory_of,
+            gflop_an_image=gflop_an_image(build_model(setting.experiment)),
+            matrix_gflops=round(matrix_gflops(precision), 3),
+            minutes=round((time.monotonic() - began) / 60, 2),
+            auto=auto,
+            plain=plain,
+            plain_failed=plain_failed,
+            resumed=resumed,
+            interruption=interruption,
+        )
+        progress.end()
+    path = write_measurement(Path(folder).expanduser(), measurement)
+    read_measurement(path)  # What cannot be read again is found here and not by whoever it is sent to.
+    return path
+
+
+def offer_measurement(path) -> None:
+    """Print the paragraph that goes with a measured file and, in Colab, offer the file for download.
+
+    Args:
+        path: as `measure` returns it.
+
+    Raises:
+        Error: it is not such a file.
+    """
+    print(f"{in_words(read_measurement(path))}\n")
+    print(f"Send this paragraph and the file {path}. The project keeps such files in results/measured.")
+    if in_colab() and in_notebook():
+        print("The browser downloads the file; it is in the Files pane, too (the folder symbol on the left).")
+        with contextlib.suppress(Exception):  # A browser that allows no download still has the Files pane.
+            from google.colab import files
+
+            files.download(str(path))
+
+
+def _check(train_size, val_size, minutes, sent_by):
+    for name, value in (("train_size", train_size), ("val_size", val_size)):
+        if type(value) is not int or value < 1:
+            raise Error(f"{name} is {value!r}; expected a whole number from 1.")
+    if type(minutes) not in (int, float) or not 0 < minutes <= 600:
+        raise Error(f"minutes is {minutes!r}; expected a number above 0 and up to 600.")
+    if not isinstance(sent_by, str) or len(sent_by) > 60 or not sent_by.isprintable():
+        raise Error(f"sent_by is {sent_by!r}; expected a name of at most 60 letters in one line, or an empty text.")
+
+
+@contextlib.contextmanager
+def _compilations_of_its_own(folder):
+    """Let JAX compile afresh, unless it was told where to keep compilations: kept ones would hide what they take."""
+    if devices.backend() != "jax" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "jax"))
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()
+
+
+def _fitted(setting, deadline):
+    """Return the setting with as many images and epochs as are done by the deadline, after a trial of a few steps."""
+    batch_size = setting.experiment.batch_size
+    if setting.train_size <= LEAST_STEPS * batch_size:
+        return setting
+    setting.progress.say(f"A trial of {TRIAL_STEPS} steps tells how quick this device is.")
+    trial_setting = _with_images(setting, TRIAL_STEPS * batch_size)
+    trial = train(replace(trial_setting, epochs=2), "trial")
+    image_seconds = trial.epoch_seconds() / trial_setting.train_size
+    available = deadline - time.monotonic() - STARTS[devices.backend()] * trial.overhead_seconds()
+    fitting = int(SHARE_OF_TIME * available / EPOCHS_IN_ALL / image_seconds) // batch_size
+    train_size = min(setting.train_size, max(LEAST_STEPS, fitting) * batch_size)
+    if train_size < setting.train_size:
+        setting.progress.say(
+            f"The trial took {1000 * image_seconds:.1f} ms an image, so that {train_size:,} training images in place "
+            f"of {setting.train_size:,} fit into the time."
+        )
+    return replace(_with_images(setting, train_size), epochs=EPOCHS if fitting >= LEAST_STEPS else LEAST_EPOCHS)
+
+
+def _with_images(setting, train_size):
+    val_size = max(1, setting.val_size * train_size // setting.train_size)
+    return replace(setting, train_size=train_size, val_size=val_size)

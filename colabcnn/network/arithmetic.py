@@ -1,0 +1,81 @@
+"""What a device computes at most, what training takes of it, and the memory that it took."""
+
+import contextlib
+import math
+import resource
+import sys
+import time
+
+import keras
+import numpy as np
+
+from colabcnn.network import devices
+
+# Of one image, forward and backward.
+TRAINING_PASSES = 3
+MATRIX_SIZE_CPU, MATRIX_SIZE = 2048, 8192
+
+
+def gflop_an_image(network):
+    """Return the floating-point operations of training on one image, in 1e9: two a multiply-add, three passes."""
+    multiply_adds = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, rows, columns, _ = layer.output.shape
+            multiply_adds += rows * columns * math.prod(layer.kernel.shape)
+        elif isinstance(layer, keras.layers.Dense):
+            multiply_adds += math.prod(layer.kernel.shape)
+    return 2 * TRAINING_PASSES * multiply_adds / 1e9
+
+
+def matrix_gflops(precision):
+    """Return the GFLOP/s that the device reaches in one large matrix product, the quickest of ten.
+
+    Args:
+        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+    """
+    dtype = "float32" if precision == "float32" else precision.removeprefix("mixed_")
+    size = MATRIX_SIZE_CPU if devices.is_cpu() else MATRIX_SIZE
+    matrix = keras.ops.cast(np.random.default_rng(0).random((size, size), dtype=np.float32), dtype)
+    multiply, seconds = _compiled(keras.ops.matmul), []
+    for _ in range(10):
+        began = time.perf_counter()
+        keras.ops.convert_to_numpy(keras.ops.cast(multiply(matrix, matrix)[0, 0], "float32"))
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def forget_peak_memory():
+    """Begin to count `peak_memory` from now on, where the backend can: TensorFlow on a GPU."""
+    if devices.backend() == "tensorflow" and not devices.is_cpu():
+        import tensorflow as tf
+
+        with contextlib.suppress(Exception):  # As below.
+            tf.config.experimental.reset_memory_stats("GPU:0")
+
+
+def peak_memory():
+    """Return `(bytes, of)`: the most memory in use, of "device" or, on a CPU, "process"; bytes None if not known."""
+    if devices.is_cpu():
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
+    try:
+        if devices.backend() == "jax":
+            import jax
+
+            return jax.devices()[0].memory_stats()["peak_bytes_in_use"], "device"
+        import tensorflow as tf
+
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"], "device"
+    except Exception:  # Not every allocator counts, and each says so in its own way.
+        return None, "device"
+
+
+def _compiled(function):
+    if devices.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function)

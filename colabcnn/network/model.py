@@ -1,0 +1,84 @@
+"""The network, of stock Keras layers."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
+
+
+def build_model(experiment, *, seed=0, precision="float32"):
+    """Build an experiment's network.
+
+    Sets of convolutions without padding, each followed by BatchNorm and ReLU; dropout at the end of each set; one 2x2
+    max pooling after the first set; then a dense softmax. Every other setting is Keras's default, unless the experiment
+    has it.
+
+    Args:
+        experiment: `Experiment`.
+        seed: int; the initial weights are a function of it and of the layer.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16": the layers' dtype policy. Variables, the softmax and
+            BatchNorm's statistics stay float32. Keras's global policy is not touched.
+
+    Returns:
+        A `keras.Model` from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10) float32` probabilities.
+    """
+    policy = keras.DTypePolicy(precision)
+    layer_number = itertools.count()
+
+    def initializer():
+        layer_seed = np.random.SeedSequence([seed, next(layer_number)]).generate_state(1)
+        return keras.initializers.GlorotUniform(seed=int(layer_seed[0]))
+
+    x = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="images")
+    for set_number, filters in enumerate(experiment.filters, start=1):
+        for number, kernel_size in enumerate(experiment.kernel_sizes, start=1):
+            place = f"{set_number}_{number}"
+            x = keras.layers.Conv2D(
+                filters, kernel_size, kernel_initializer=initializer(), dtype=policy, name=f"conv_{place}"
+            )(x)
+            x = keras.layers.BatchNormalization(
+                momentum=experiment.batch_norm_momentum, dtype=policy, name=f"batch_norm_{place}"
+            )(x)
+            x = keras.layers.Activation("relu", dtype=policy, name=f"relu_{place}")(x)
+        if experiment.dropout > 0:
+            # `reseed_dropout` sets the state; a seed given here keeps Keras from drawing one from a global generator.
+            x = keras.layers.Dropout(experiment.dropout, seed=set_number, dtype=policy, name=f"dropout_{set_number}")(x)
+        if set_number == 1 and len(experiment.filters) > 1:
+            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling")(x)
+    x = keras.layers.Flatten(dtype=policy, name="flatten")(x)
+    probabilities = keras.layers.Dense(
+        NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
+    )(x)
+    # Not the experiment's name: a model's name may not begin with a digit under TensorFlow.
+    model = keras.Model(images, probabilities, name="cnn")
+    if experiment.initializer == "dirac":
+        # Assigned, and no initializer of our own: plain Keras is to open the model's file without this library.
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
+    return model
+
+
+def _with_dirac_filters(kernel):
+    """Return a kernel, `(height, width, channels, filters)`, whose first filters hand on one channel each."""
+    height, width, channels, filters = kernel.shape
+    handed_on = min(channels, filters)
+    kernel = kernel.copy()
+    kernel[..., :handed_on] = 0
+    kernel[height // 2, width // 2, range(handed_on), range(handed_on)] = 1
+    return kernel
+
+
+def reseed_dropout(model, seed, epoch):
+    """Set each dropout layer's random state from `(seed, epoch, layer)`, so that a resumed run has nothing to restore.
+
+    Args:
+        model: as `build_model` made it; changed in place.
+        seed: int, the run's.
+        epoch: int from 1.
+    """
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    for index, layer in enumerate(dropouts):
+        layer.seed_generator.state.assign(np.random.SeedSequence([seed, epoch, index]).generate_state(2))

@@ -1,0 +1,110 @@
+"""What an experiment is trained by: its loss, and its optimizer with the schedule of its rate."""
+
+import keras
+from keras import ops
+
+from colabcnn.experiments.experiment import NUM_CLASSES
+
+
+class KernelMuon(keras.optimizers.Muon):
+    """Keras's Muon for the 4-D kernels that it leaves to Adam by itself, if they take more than three channels.
+
+    A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and
+    before each step it is scaled to a norm of sqrt(filters), as in airbench (github.com/KellerJordan/cifar10-airbench).
+    BatchNorm stands behind each convolution, so that changes nothing of what a training step computes, but for its
+    epsilon; and as an orthogonal update has at most that norm, too, the learning rate is at most about the turn of a
+    kernel in a step.
+
+    Args:
+        newton_schulz_dtype: in which the Newton-Schulz steps are computed.
+        **options: of `keras.optimizers.Muon`.
+    """
+
+    def __init__(self, newton_schulz_dtype="float32", **options):
+        super().__init__(**options)
+        self.newton_schulz_dtype = newton_schulz_dtype
+
+    def get_config(self):
+        return {**super().get_config(), "newton_schulz_dtype": self.newton_schulz_dtype}
+
+    def _should_use_adamw(self, variable):
+        # Three channels are not worth a matrix.
+        return len(variable.shape) != 4 or variable.shape[2] <= 3
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        norm = ops.norm(ops.reshape(variable, (-1,)))
+        self.assign(variable, variable * (variable.shape[-1] ** 0.5 / norm))
+        super()._muon_update_step(gradient, variable, lr, m)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        matrix = ops.cast(ops.reshape(x, (-1, x.shape[-1])), self.newton_schulz_dtype)
+        return ops.cast(ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape), x.dtype)
+
+
+def make_optimizer(experiment, *, steps_an_epoch, precision):
+    """Return the optimizer of an experiment.
+
+    Args:
+        experiment: `Experiment`.
+        steps_an_epoch: how many steps an epoch has; of a schedule it is the measure.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16". Under the second Muon computes its Newton-Schulz
+            steps in bfloat16, as its author does; float16 has not been tried for them. The last gets loss scaling,
+            which Keras gives by itself under a global policy only; a step that overflows is then not counted, so a
+            schedule ends so many steps before 0.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
+    """
+    rate = experiment.learning_rate
+    if experiment.schedule == "linear":
+        steps = experiment.epochs * steps_an_epoch
+        rate = RiseAndFall(rate, round(experiment.warmup * steps), steps)
+    if experiment.optimizer == "muon":
+        optimizer = KernelMuon(
+            learning_rate=rate,
+            adam_lr_ratio=(experiment.adam_learning_rate or experiment.learning_rate) / experiment.learning_rate,
+            momentum=experiment.momentum,
+            ns_steps=experiment.newton_schulz_steps,
+            rms_rate=None,
+            weight_decay=None,
+            adam_weight_decay=None,
+            newton_schulz_dtype="bfloat16" if precision == "mixed_bfloat16" else "float32",
+        )
+    else:
+        optimizer = keras.optimizers.Adam(rate)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
+class RiseAndFall(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises linearly from 0, then falls linearly to 0.
+
+    Args:
+        highest: the rate at the end of the rise.
+        rise: how many steps it rises for; 0 begins with the highest.
+        steps: how many there are in all; from there on the rate is 0.
+    """
+
+    def __init__(self, highest, rise, steps):
+        # JAX takes no whole number of more than 32 bits.
+        self.highest, self.rise, self.steps = highest, float(rise), float(steps)
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        share = (self.steps - step) / max(1, self.steps - self.rise)
+        share = ops.minimum(share, step / self.rise) if self.rise else share
+        return self.highest * ops.maximum(share, 0.0)
+
+    def get_config(self):
+        return {"highest": self.highest, "rise": self.rise, "steps": self.steps}
+
+
+def make_loss(experiment):
+    """Return the loss of an experiment for `compile`: cross-entropy of whole-number labels, smoothed if it says so."""
+    if not experiment.label_smoothing:
+        return "sparse_categorical_crossentropy"
+
+    def smoothed_cross_entropy(labels, probabilities):
+        labels = ops.one_hot(ops.cast(labels, "int32"), NUM_CLASSES)
+        return keras.losses.categorical_crossentropy(labels, probabilities, label_smoothing=experiment.label_smoothing)
+
+    return smoothed_cross_entropy

@@ -1,0 +1,198 @@
+"""Stock `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
+
+from functools import partial
+
+import keras
+import numpy as np
+from keras import ops
+
+from colabcnn.data.epoch_plan import plan_epoch
+from colabcnn.experiments.experiment import IMAGE_SIZE
+from colabcnn.network.augmentation import augment
+from colabcnn.network.devices import PLAIN
+from colabcnn.network.fused_batch_norm import call_fused
+from colabcnn.network.model import reseed_dropout
+from colabcnn.network.variables import assign_arrays, read_arrays
+
+VALIDATION_BATCH_SIZE = 250
+
+
+class TrainingModel(keras.Model):
+    """A network together with the images that it is trained on and validated on, and the epoch's plan.
+
+    The network is its one child; images and plan are no variables of it, so counting, saving and digesting `network`
+    sees the network alone. Its `fit` takes the positions in the epoch's plan, 0 to `train_size - 1` in order;
+    `PlanEpoch` lays that out before each epoch. Its `evaluate` and `validation_data` take the positions of the
+    validation images. Positions and not batches of the plan, because `fit` feeds them without running Python for
+    each step: TensorFlow 2.21 sets `M_TRIM_THRESHOLD` for the whole process when data comes from a Python generator,
+    and the page faults that follow took a third of a CPU's time.
+
+    Args:
+        network: as `build_model` makes it.
+        split: `Split`; the images go to the device here, as uint8.
+        batch_size: images a step.
+        execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`; under JAX that
+            is a loop in Python, so there `fit` is given the positions of so many batches as one batch, and they are
+            told apart here.
+        fill_mode: `augment`'s.
+    """
+
+    def __init__(self, network, split, *, batch_size, execution=PLAIN, fill_mode="nearest"):
+        super().__init__(name="training", dtype="float32")  # Else the images would have a global policy's precision.
+        self.network = network
+        self.batch_size = batch_size
+        self.execution = execution
+        steps, on_jax = execution.steps_per_call, keras.backend.backend() == "jax"
+        self.steps_a_batch, self.batches_a_call = (steps, 1) if on_jax else (1, steps)
+        self.resident = _Resident(split)
+        transform = partial(augment, fill_mode=fill_mode)
+        self._augment = _compiled_by_xla(transform) if execution.xla_augmentation else transform
+
+    def call(self, images, training=False):
+        if self.execution.fused_batch_norm:
+            return call_fused(self.network, images, training)
+        return self.network(images, training=training)
+
+    def build_state(self):
+        """Create the optimizer's, the metrics' and the loss's state, after `compile`.
+
+        A checkpoint is restored into it, and Keras under JAX would otherwise try to build it from the first batch,
+        which holds no images.
+        """
+        images, labels = ops.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3)), ops.zeros((1,), dtype="int32")
+        predictions = self(images)
+        self.compute_loss(x=images, y=labels, y_pred=predictions)
+        self.compute_metrics(images, labels, predictions)
+        self.reset_metrics()
+        self.optimizer.build(self.trainable_variables)
+
+    # Under JAX a step receives `(state, data)` and everything on the device as part of `data`: what a jitted function
+    # closes over is compiled into it, 150 MB of constants. TensorFlow captures it, and a step receives `(data,)`.
+
+    def train_step(self, *args):
+        return self._steps(self._train_step, args, self.batch_size)
+
+    def test_step(self, *args):
+        return self._steps(self._test_step, args, VALIDATION_BATCH_SIZE)
+
+    def _steps(self, step, args, batch_size):
+        """Make one step, or where several are a batch one for each, in a loop on the device."""
+        if self.steps_a_batch == 1:
+            return step(*args)
+        import jax
+
+        state, (resident, batch) = args
+        positions = keras.utils.unpack_x_y_sample_weight(batch)[0]
+        full, rest = divmod(len(positions), batch_size)
+
+        def step_at(index, state):
+            part = jax.lax.dynamic_slice(positions, (index * batch_size,), (batch_size,))
+            return step(state, (resident, (part,)))
+
+        logs = None
+        if full:
+            # What a step logs is carried along: callbacks read it.
+            shapes = jax.eval_shape(step_at, 0, state)[0]
+            logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), shapes)
+            logs, state = jax.lax.fori_loop(0, full, lambda index, carried: step_at(index, carried[1]), (logs, state))
+        if rest:
+            logs, state = step(state, (resident, (positions[full * batch_size :],)))
+        return logs, state
+
+    def _train_step(self, *args):
+        *state, data = args
+        positions, (images, labels, plan) = self._unpack(data, self.resident.train)
+        transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
+        rows = transforms.pop("rows")
+        images = ops.take(images, rows, axis=0)
+        images = self._augment(images, **transforms) if transforms else ops.cast(images, "float32")
+        return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
+
+    def _test_step(self, *args):
+        *state, data = args
+        rows, (images, labels) = self._unpack(data, self.resident.validation)
+        images = ops.cast(ops.take(images, rows, axis=0), "float32")
+        return super().test_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            self.train_function = self._with_resident(self.train_function, self.resident.train)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            self.test_function = self._with_resident(self.test_function, self.resident.validation)
+
+    def _with_resident(self, function, resident):
+        if keras.backend.backend() != "jax":
+            return function
+        return lambda state, iterator: function(state, ((resident(), batch) for batch in iterator))
+
+    def _unpack(self, data, resident):
+        arrays, batch = data if keras.backend.backend() == "jax" else (resident(), data)
+        return keras.utils.unpack_x_y_sample_weight(batch)[0], arrays
+
+
+def try_out(model, fit_options):
+    """Make the calls of training and of validation that are given, so that they are compiled; put everything back.
+
+    Args:
+        model: `TrainingModel`, compiled, with its state in place and a plan laid out.
+        fit_options: of `fit`, for a call of each shape that the run will make.
+
+    Raises:
+        Exception: the device's own, whatever it cannot do. The model must not be used any more.
+    """
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    before = read_arrays(variables)
+    model.fit(**fit_options, epochs=1)
+    assign_arrays(variables, before, "variables")
+
+
+def _compiled_by_xla(function):
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True)
+
+
+class _Resident:
+    """What lies on the device, in an object that Keras does not track."""
+
+    def __init__(self, split):
+        self._train = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
+        self._validation = ops.convert_to_tensor(split.val_images), ops.convert_to_tensor(split.val_labels)
+        self._plan = {}
+
+    def train(self):
+        return *self._train, {name: variable.value for name, variable in self._plan.items()}
+
+    def validation(self):
+        return self._validation
+
+    def lay_out(self, plan):
+        """Replace the plan, in place: a compiled TensorFlow step holds on to the variables that it was traced with."""
+        # A GPU has no kernels for variables of bool, nor for TensorFlow's of int32; JAX makes int64 into int32.
+        transforms = {name: values.astype(np.float32) for name, values in plan.transforms.items()}
+        for name, values in {"rows": plan.rows, **transforms}.items():
+            values = ops.convert_to_tensor(values)
+            if name in self._plan:
+                self._plan[name].assign(values)
+            else:
+                dtype = keras.backend.standardize_dtype(values.dtype)
+                self._plan[name] = keras.Variable(values, dtype=dtype, trainable=False, name=name)
+
+
+class PlanEpoch(keras.callbacks.Callback):
+    """Lay out each epoch of a `TrainingModel` before it begins: the plan, and dropout's random states."""
+
+    def __init__(self, experiment, seed, size):
+        super().__init__()
+        self.experiment = experiment
+        self.seed = seed
+        self.size = size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
+        self.model.resident.lay_out(plan)
+        reseed_dropout(self.model.network, self.seed, epoch + 1)

@@ -1,0 +1,133 @@
+"""Bring a file from a URL or from Google Drive, through gdown."""
+
+import hashlib
+import inspect
+import re
+from urllib.parse import parse_qs, urlsplit
+
+from colabcnn.errors import Error
+from colabcnn.sharing.archive import MAX_BYTES
+from colabcnn.store.files import DISK_ERRORS
+
+_DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
+_DRIVE_ID = re.compile(r"[-\w]{20,100}", re.ASCII)
+_DRIVE_PATH = re.compile(r"/file/(?:u/\d+/)?d/([-\w]+)", re.ASCII)
+TIMEOUT_SECONDS = 60
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def source_and_digest(source, sha256=None):
+    """Return `(source, sha256)`: a URL or a file's id on Google Drive, and the digest that was given or None.
+
+    Args:
+        source: a URL, or an id on Google Drive; `#sha256=<hex>` behind it gives the digest.
+        sha256: hex, or None.
+
+    Raises:
+        Error: it is neither; a link to a folder on Drive; a digest that is none, or two that differ.
+    """
+    if not isinstance(source, str):
+        raise Error(f"the source is {source!r}; expected a URL or the id of a file on Google Drive, a str.")
+    source, _, fragment = source.strip().partition("#")
+    kind, _, told = fragment.partition("=")
+    if fragment and kind.lower() != "sha256":
+        raise Error(f"the link ends in {'#' + fragment!r}; expected #sha256= and the digest, or nothing.")
+    told = told if fragment else None
+    for digest in (sha256, told):
+        if digest is not None and not (isinstance(digest, str) and _SHA256.fullmatch(digest.strip().lower())):
+            raise Error(f"sha256 is {digest!r}; expected 64 hexadecimal digits, as `export` prints them.")
+    digests = {digest.strip().lower() for digest in (sha256, told) if digest is not None}
+    if len(digests) > 1:
+        raise Error("the link ends in another SHA-256 than the one given beside it; give the one that is right.")
+    return _source(source), digests.pop() if digests else None
+
+
+def _source(source):
+    """Return a link to a file on Drive as that file's id, and everything else as it is."""
+    try:
+        url = urlsplit(source)
+        host = url.hostname
+    except ValueError:
+        raise Error(f"{source} is no URL; expected https://... or the id of a file on Google Drive.") from None
+    if url.scheme not in ("http", "https") or not host:
+        if _DRIVE_ID.fullmatch(source):
+            return source
+        raise Error(f"{source!r} is neither a URL (https://...) nor a file's id on Google Drive; give one of these.")
+    if host not in _DRIVE_HOSTS:
+        return source
+    path = _DRIVE_PATH.match(url.path)
+    drive_id = path[1] if path else (parse_qs(url.query).get("id") or [""])[0]
+    if not _DRIVE_ID.fullmatch(drive_id):
+        raise Error(f"{source} is no link to a file on Google Drive; choose Share, Copy link at the file itself.")
+    return drive_id
+
+
+def download(source, file, *, quiet=False):
+    """Write what lies at a source into a file, with a progress bar.
+
+    Args:
+        source: as `source_and_digest` returns it.
+        file: opened for writing bytes.
+        quiet: no progress bar.
+
+    Returns:
+        The SHA-256, hex, of what was written.
+
+    Raises:
+        Error: it cannot be had, or is larger than a run.
+        OSError: the disk's own.
+    """
+    import gdown
+
+    writer = _Writer(file)
+    where = {"url" if "://" in source else "id": source}
+    if "timeout" in inspect.signature(gdown.download).parameters:  # Not in gdown 5: there Ctrl-C ends the wait.
+        where["timeout"] = TIMEOUT_SECONDS
+    try:
+        # No cookies: nothing is left in the user's home, and nothing that lies there decides what is brought.
+        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)
+    except Error:
+        raise
+    except Exception as error:  # gdown's, requests', and what either stumbles over.
+        if writer.error:
+            raise writer.error from None
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        raise Error(f"{source} could not be downloaded: {_reason(error)}") from None
+    file.flush()
+    return writer.sha256.hexdigest()
+
+
+def _reason(error):
+    """Return what went wrong in a sentence, without the frame that gdown puts around it."""
+    text = " ".join(str(error).split()).removeprefix("Failed to retrieve file url: ")
+    text = text.partition(" You may still be able to access the file from the browser:")[0]
+    return text[:400].rstrip(".") + "." if text else f"{type(error).__name__}."
+
+
+class _Writer:
+    """What gdown writes to: counts and digests as the bytes come, and ends a download that does not end."""
+
+    def __init__(self, file):
+        self.sha256 = hashlib.sha256()
+        self.error = None
+        self._file = file
+        self._size = 0
+
+    def write(self, block):
+        self._size += len(block)
+        try:
+            if self._size > MAX_BYTES:
+                raise Error(f"the file is larger than {MAX_BYTES:,} bytes, which no run is.")
+            self._file.write(block)
+        except (Error, OSError) as error:
+            self.error = error  # gdown may raise one of its own for it.
+            raise
+        self.sha256.update(block)
+        return len(block)
+
+    def flush(self):
+        self._file.flush()
+
+    def tell(self):
+        return self._size

@@ -1,0 +1,59 @@
+"""One row an epoch: `history.csv`."""
+
+import csv
+import io
+
+from colabcnn.errors import Error
+from colabcnn.store.files import write_atomically
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+def empty_history():
+    """Return a history without epochs: a dict from column to list, `epoch` counting from 1."""
+    return {column: [] for column in COLUMNS}
+
+
+def best_epoch(history):
+    """Return the epoch, from 1, of the highest validation accuracy, the first one of equals; None without epochs."""
+    values = history["val_accuracy"]
+    return history["epoch"][values.index(max(values))] if values else None
+
+
+def write_history(path, history):
+    """Write all rows, each number so that reading gives the same float again."""
+    write_atomically(path, history_text(history))
+
+
+def history_text(history):
+    """Return what `history.csv` holds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(zip(*(history[column] for column in COLUMNS), strict=True))
+    return text.getvalue()
+
+
+def read_history(path):
+    """Read a `history.csv` as `empty_history` describes it.
+
+    Raises:
+        Error: there is no such file, or a line of it is not a row of the history.
+    """
+    history = empty_history()
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.DictReader(file), start=2):
+                try:
+                    values = [int(row["epoch"])] + [float(row[column]) for column in COLUMNS[1:]]
+                except (KeyError, TypeError, ValueError):
+                    raise Error(
+                        f"{path}, line {number} is not a row of {', '.join(COLUMNS)}; train the run again "
+                        "with the same command, which writes the file anew from the checkpoint."
+                    ) from None
+                for column, value in zip(COLUMNS, values, strict=True):
+                    history[column].append(value)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Error(f"{path} cannot be read ({reason}); expected the folder of a run with a history.") from None
+    return history

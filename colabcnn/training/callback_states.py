@@ -1,0 +1,106 @@
+"""What Keras's stock callbacks must remember across a resume; Keras itself forgets it when training begins."""
+
+import keras
+import numpy as np
+
+from colabcnn.errors import Error
+from colabcnn.network.variables import as_arrays
+
+_STATES = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
+    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    keras.callbacks.History: ("epoch", "history"),
+}
+
+
+def save_states(callbacks):
+    """Return what stock callbacks hold, after an epoch.
+
+    Args:
+        callbacks: `keras.callbacks.Callback`s; those that are not of a stock class hold nothing that is known here.
+
+    Returns:
+        `(states, arrays)`: JSON types, one dict a stock callback in order, and the arrays that they point into.
+    """
+    states, arrays = [], []
+    for callback in callbacks:
+        if kind := _stock_class(callback):
+            values = {field: _encode(getattr(callback, field), arrays) for field in _STATES[kind]}
+            states.append({"class": kind.__name__, "values": values})
+    return states, arrays
+
+
+def restore_states(callbacks, states, arrays, goes_on):
+    """Give stock callbacks back what `save_states` returned, each to the next one of its class.
+
+    Args:
+        callbacks: as for `save_states`; after their `on_train_begin`, which resets them.
+        states: as `save_states` returned.
+        arrays: likewise.
+        goes_on: whether there is anything left to train.
+
+    Returns:
+        The names of the classes of stock callbacks for which nothing was saved: they begin anew.
+
+    Raises:
+        Error: the states are not what `save_states` returns; a checkpoint may be a stranger's.
+    """
+    try:
+        return _restore_states(callbacks, states, arrays, goes_on)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
+
+
+def _restore_states(callbacks, states, arrays, goes_on):
+    waiting, without = list(states), []
+    for callback in callbacks:
+        if kind := _stock_class(callback):
+            state = next((state for state in waiting if state["class"] == kind.__name__), None)
+            if state is None:
+                without.append(kind.__name__)
+                continue
+            waiting.remove(state)
+            # These fields and no others, such as the path that ModelCheckpoint writes to.
+            for field in _STATES[kind]:
+                setattr(callback, field, _decode(state["values"][field], arrays))
+            if goes_on and kind is keras.callbacks.EarlyStopping:
+                callback.stopped_epoch = 0  # It ended the run before that is extended now.
+    return without
+
+
+def early_stopping_ended(callbacks):
+    """Return whether Keras's EarlyStopping, and not some other callback, has ended the training."""
+    return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
+
+
+def _stock_class(callback):
+    return next((kind for kind in _STATES if isinstance(callback, kind)), None)
+
+
+def _encode(value, arrays):
+    """Return JSON types; an array becomes its position in `arrays`, a float a string that JSON has no number for."""
+    if isinstance(value, dict):
+        return {"dict": {key: _encode(member, arrays) for key, member in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_encode(member, arrays) for member in value]
+    if isinstance(value, np.generic) or (np.shape(value) == () and hasattr(value, "dtype")):
+        value = np.asarray(value).item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"float": str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    arrays.extend(as_arrays([value]))
+    return {"array": len(arrays) - 1}
+
+
+def _decode(value, arrays):
+    if isinstance(value, list):
+        return [_decode(member, arrays) for member in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {key: _decode(member, arrays) for key, member in content.items()}
+    return float(content) if kind == "float" else arrays[content]

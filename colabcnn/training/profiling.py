@@ -1,0 +1,87 @@
+"""A trace of a few training steps, to see where their time goes."""
+
+from pathlib import Path
+
+import keras
+
+from colabcnn.errors import Error
+from colabcnn.network import devices
+
+SKIPPED_CALLS, TRACED_CALLS = 5, 10
+
+
+class ProfileSteps(keras.callbacks.Callback):
+    """Trace ten calls of the compiled step, or as many as the epoch still has, after five to warm up, into a folder.
+
+    TensorBoard's profile plugin opens what lies in `plugins/profile` there; under JAX there is also a
+    `perfetto_trace.json.gz`, which https://ui.perfetto.dev opens.
+
+    Args:
+        folder: made if missing.
+        say: callable that shows a message.
+
+    Raises:
+        Error: the folder cannot be made.
+    """
+
+    def __init__(self, folder, say):
+        super().__init__()
+        self._folder = Path(folder).expanduser()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Error(f"{self._folder} cannot be made ({error.strerror}); give another folder for it.") from None
+        self._say = say
+        self._calls = 0
+        self._tracing = False
+        self._logs = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._calls == SKIPPED_CALLS:
+            _start(str(self._folder))
+            self._tracing = True
+        self._calls += 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._logs = logs
+        if self._calls == SKIPPED_CALLS + TRACED_CALLS:
+            self._end()
+
+    def on_test_begin(self, logs=None):
+        self._end()
+
+    def close(self):
+        """End the trace, if one is being taken; say it if there was none."""
+        self._end()
+        if self._calls <= SKIPPED_CALLS:
+            self._say(f"No trace: the first {SKIPPED_CALLS} calls are left out, and there were {self._calls}.")
+
+    def _end(self):
+        if self._tracing:
+            self._tracing = False
+            if self._logs:
+                float(self._logs["loss"])  # The device may be behind; reading a result waits for it.
+            _stop()
+            self._say(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
+
+
+def _start(folder):
+    if devices.backend() == "jax":
+        import jax
+
+        jax.profiler.start_trace(folder, create_perfetto_trace=True)
+    else:
+        import tensorflow as tf
+
+        tf.profiler.experimental.start(folder)
+
+
+def _stop():
+    if devices.backend() == "jax":
+        import jax
+
+        jax.profiler.stop_trace()
+    else:
+        import tensorflow as tf
+
+        tf.profiler.experimental.stop()

@@ -1,0 +1,203 @@
+"""A run's curves, drawn by Matplotlib's object interface: no pyplot, no global state."""
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from colabcnn.errors import Error
+from colabcnn.store.files import write_atomically
+from colabcnn.store.history import best_epoch, read_history
+from colabcnn.viewing.views import METRICS, View, best_in_words
+
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as a picture although pyplot never heard of it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self):
+        return png_of(self)
+
+
+def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None):
+    """Draw training and validation curves of one run or several.
+
+    Args:
+        run_dirs: folders of runs, each with a `history.csv`.
+        metric: "loss" or "accuracy"; None draws both, side by side.
+        epochs: `(first, last)` to zoom to, either of them None for the end of the data.
+        value_range: `(low, high)` of the vertical axis, likewise; needs a `metric`.
+        line: value of a horizontal guide line, such as 0.9; drawn on `metric`, else on the accuracy.
+
+    Returns:
+        A `matplotlib.figure.Figure`, which a notebook shows; `figure.savefig(path)` writes it.
+
+    Raises:
+        Error: a folder without a history, or a range or metric that is none.
+    """
+    if not run_dirs:
+        raise Error("no run was given; expected one folder of a run or more.")
+    if metric is not None and metric not in METRICS:
+        raise Error(f"metric is {metric!r}; expected {' or '.join(METRICS)}.")
+    if value_range is not None and metric is None:
+        raise Error("a value range needs a metric; choose loss or accuracy.")
+    for name, limits in (("epochs", epochs), ("value_range", value_range)):
+        if limits is not None and None not in limits and not limits[0] < limits[1]:
+            raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
+    histories = {run_label(run_dir, run_dirs): read_history(Path(run_dir) / "history.csv") for run_dir in run_dirs}
+    metrics = [metric] if metric else list(METRICS)
+    figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        shown = line if name == (metric or "accuracy") else None
+        view = View(name, epochs or (None, None), value_range or (None, None), shown)
+        draw_curves(axes, histories, view)
+        axes.legend(handles=legend_of(histories, view), fontsize=8)
+        if len(histories) == 1:
+            axes.set_title(next(iter(histories)), fontsize=10)
+    return figure
+
+
+def draw_curves(axes, histories, view, colours=None):
+    """Draw the curves of one metric.
+
+    Args:
+        axes: Matplotlib's, empty.
+        histories: a dict from a run's label to its history.
+        view: `View`.
+        colours: a dict from a label to its colour; None takes `colours_of`, and tells the training of a single run by
+            a colour of its own.
+    """
+    alone = colours is None and len(histories) == 1
+    marked = []
+    for label, history in histories.items():
+        colour = (colours or colours_of(histories))[label]
+        if view.training:
+            training = COLOURS[1] if alone else colour
+            style = {"color": training, "linestyle": "--", "label": f"{label}: training"}
+            _draw_curve(axes, history["epoch"], history[view.metric], view.smoothing, style)
+        if view.validation:
+            values = history[f"val_{view.metric}"]
+            _draw_curve(
+                axes, history["epoch"], values, view.smoothing, {"color": colour, "label": f"{label}: validation"}
+            )
+            if view.metric == "accuracy" and history["epoch"]:
+                best = best_epoch(history), max(history["val_accuracy"])
+                axes.plot(*best, "*", color=colour, markersize=11, label=f"{label}: best")
+                marked.append((best[1], best[0], colour))
+    if view.line is not None:
+        axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
+    axes.set_xlim(*view.epochs)
+    axes.set_ylim(*view.value_range)
+    if marked:
+        _name_best(axes, *max(marked))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(view.metric)
+    axes.grid(alpha=0.25)
+
+
+def colours_of(labels):
+    """Return a dict from each run's label to its colour, by its place in the list."""
+    return dict(zip(labels, itertools.cycle(COLOURS), strict=False))
+
+
+def legend_of(histories, view, colours=None):
+    """Return the legend's handles: what is training and what validation, and a colour for each run.
+
+    Args:
+        histories, view, colours: as for `draw_curves`; the best epoch's value stands with the accuracy.
+    """
+    alone = colours is None and len(histories) == 1
+    colours = colours or colours_of(histories)
+    kinds = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
+    handles = [
+        Line2D([], [], label=kind, linestyle=style, color=colour if alone else "#555555")
+        for kind, (style, colour) in kinds.items()
+        if getattr(view, kind)
+    ]
+    for label, history in histories.items():
+        if not alone:
+            told = f"{label}: {best_in_words(history)}" if view.metric == "accuracy" else label
+            handles.append(Line2D([], [], label=told, color=colours[label], linewidth=2))
+        elif view.metric == "accuracy":
+            star = {"color": colours[label], "marker": "*", "markersize": 11, "linestyle": ""}
+            handles.append(Line2D([], [], label=best_in_words(history), **star))
+    return handles
+
+
+def png_of(figure, quick=False):
+    """Return a figure as the bytes of a PNG file, 100 pixels an inch; `quick` spends less time on making it small."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 1} if quick else None)
+    return content.getvalue()
+
+
+def save_figure(figure, path):
+    """Write a figure as the kind of file that the path's ending names.
+
+    Raises:
+        Error: Matplotlib does not know the ending, or the file cannot be written.
+    """
+    path = Path(path)
+    content = io.BytesIO()
+    try:
+        figure.savefig(content, format=path.suffix.lstrip(".") or "png", dpi=120)
+        write_atomically(path, content.getvalue())
+    except ValueError as error:
+        raise Error(f"{path}: {error}.") from None
+    except OSError as error:
+        raise Error(f"{path} cannot be written ({error.strerror}); choose another place or make room.") from None
+
+
+def save_curves(run_dir, path):
+    """Refresh a run's picture, loss and accuracy side by side with the best epoch marked, and return its bytes."""
+    content = png_of(plot_curves(run_dir))
+    write_atomically(path, content)
+    return content
+
+
+def _draw_curve(axes, epochs, values, smoothing, style):
+    # A single epoch is a point, which a line alone would not show.
+    style = style | {"linewidth": 1.2, "marker": "o" if len(epochs) == 1 else None, "markersize": 4}
+    if smoothing > 1 and len(epochs) > 1:
+        axes.plot(epochs, values, **style | {"alpha": 0.25, "linestyle": "-", "label": None})
+        values = _smoothed(values, smoothing)
+    axes.plot(epochs, values, **style)
+
+
+def _name_best(axes, value, epoch, colour):
+    """Write the best epoch's values beside its star, on the side where the axes have room."""
+    (first, last), (low, high) = axes.get_xlim(), axes.get_ylim()
+    across, up = (epoch - first) / (last - first), (value - low) / (high - low)
+    place = {"textcoords": "offset points", "xytext": (0, 9 if up < 0.9 else -16), "annotation_clip": True}
+    place["ha"] = "left" if across < 0.15 else "right" if across > 0.85 else "center"
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    told = f"{value:.4f}, epoch {epoch}"
+    axes.annotate(told, (epoch, value), fontsize=8, color=colour, bbox=box, zorder=4, clip_on=True, **place)
+
+
+def _smoothed(values, window):
+    """Return the mean over a centred window, of fewer values at the ends."""
+    kernel = np.ones(min(window, len(values)))
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def run_label(run_dir, run_dirs):
+    """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
+    parts = Path(run_dir).resolve().parts
+    others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]
+    shortest = 2 if parts[-1].startswith("seed-") else 1
+    for count in range(shortest, len(parts)):
+        if all(other[-count:] != parts[-count:] for other in others):
+            return "/".join(parts[-count:])
+    return str(run_dir)

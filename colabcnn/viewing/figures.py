@@ -1,0 +1,162 @@
+"""The pictures that go with the table of `summary`."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from colabcnn.errors import Error
+from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
+from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
+from colabcnn.viewing.measured_runs import RunRecord, longest, read_record
+from colabcnn.viewing.table import runs_by_name
+from colabcnn.viewing.views import article_views
+
+_FINAL = ABLATIONS["06_final"]
+_LINE_STYLES = ("-", "--", "-.", ":")
+# From this ratio on the largest of several values would leave no room for the smallest on a linear axis.
+_LOGARITHMIC_FROM = 10
+
+
+def save_figures(results, folder):
+    """Draw the article's pictures of the last experiment that was measured, two of all of them, one of the recipes.
+
+    Args:
+        results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of
+            equally long ones.
+        folder: where the pictures go; made if missing.
+
+    Returns:
+        The paths, where there are runs for them: of that run the loss, the accuracy, the accuracy enlarged, and
+        enlarged around the best epoch with a line at 0.9; the validation accuracy of all experiments; the seconds of
+        their epochs; the validation accuracy of the recipes against epochs and against minutes.
+
+    Raises:
+        Error: there is no run, or a file cannot be read or written.
+    """
+    runs = runs_by_name([results])
+    chosen = [record for name in ABLATIONS for record in longest(map(read_record, runs.get(name, ())))[:1]]
+    figures = {}
+    if chosen:
+        last = chosen[-1]
+        views = article_views({"": last.history})
+        figures |= {name.replace(" ", "-"): _in_view(last.run_dir, view) for name, view in views.items()}
+        figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
+    if any(_on_test_set(runs, name) for name in RECIPES):
+        figures["recipes"] = draw_recipes(runs)
+    if not figures:
+        raise Error(f"{results} holds no run of {', '.join(EXPERIMENTS)}; train one first.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        save_figure(figure, paths[-1])
+    return paths
+
+
+def _in_view(run_dir, view):
+    return plot_curves(run_dir, metric=view.metric, epochs=view.epochs, value_range=view.value_range, line=view.line)
+
+
+def _validation(records):
+    return _one_line_a_run(records, "val_accuracy", "validation accuracy", lambda record: record.run_dir.parts[-2])
+
+
+def _seconds(records):
+    figure = _one_line_a_run(records, "seconds", "seconds an epoch", lambda record: _label(record, (record,)))
+    (axes,) = figure.axes
+    typical = [seconds for record in records for seconds in record.seconds_by_device().values() if seconds > 0]
+    if _is_wide(typical):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    return figure
+
+
+def _one_line_a_run(records: list[RunRecord], column: str, label: str, name: Callable[[RunRecord], str]) -> Picture:
+    figure = Picture(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for colour, record in zip(COLOURS, records, strict=False):
+        # Hundreds of markers would hide the line.
+        style = {"marker": ".", "linewidth": 1.5} if record.length <= 50 else {"linewidth": 0.9}
+        axes.plot(record.history["epoch"], record.history[column], color=colour, label=name(record), **style)
+    if _is_wide([record.length for record in records]):
+        _make_logarithmic(axes)
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _is_wide(values):
+    return bool(values) and max(values) > _LOGARITHMIC_FROM * min(values)
+
+
+def _make_logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _label(record, records):
+    """Return the name and the devices of a run, for all records that share its line."""
+    seeds = f", {len(records)} seeds" if len(records) > 1 else ""
+    # A dollar sign would begin a formula.
+    return f"{record.run_dir.parts[-2]}{seeds}: {'; '.join(record.devices)}".replace("$", r"\$")
+
+
+def _on_test_set(runs, name):
+    """Return the records, by device, of the runs of that name that were validated on the whole test set."""
+    records = [record for record in map(read_record, runs.get(name, ())) if record is not None and record.on_test_set]
+    by_device = {}
+    for record in longest(records) if name in ABLATIONS else records:
+        by_device.setdefault(tuple(record.devices), []).append(record)
+    return by_device
+
+
+def draw_recipes(runs):
+    """Draw the recipes beside the experiment whose network they train: by epochs, and by minutes.
+
+    Args:
+        runs: as `runs_by_name` returns them; those validated on the whole test set are drawn, of the experiment the
+            longest of them.
+
+    Returns:
+        A `matplotlib.figure.Figure`: the validation accuracy of each run, with a colour for each name and a line style
+        for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports.
+    """
+    figure = Picture(figsize=(10, 4.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for colour, name in zip(COLOURS, (_FINAL.name, *RECIPES), strict=False):
+        for style, records in zip(itertools.cycle(_LINE_STYLES), _on_test_set(runs, name).values(), strict=False):
+            for record in records:
+                line = {"color": colour, "linestyle": style, "linewidth": 1.2 if record.length <= 100 else 0.7}
+                line["label"] = _label(record, records) if record is records[0] else None
+                minutes = [seconds / 60 for seconds in itertools.accumulate(record.history["seconds"])]
+                for axes, elapsed in zip(panels, (record.history["epoch"], minutes), strict=True):
+                    axes.plot(elapsed, record.history["val_accuracy"], **line)
+    _draw_articles_best(panels)
+    for axes, unit in zip(panels, ("epoch", "minutes"), strict=True):
+        axes.axhline(0.9, color="#555555", linewidth=1, linestyle=":")
+        _make_logarithmic(axes)
+        axes.set_xlabel(unit)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel("validation accuracy")
+    panels[0].set_ylim(0.5, 0.95)
+    panels[0].legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _draw_articles_best(panels):
+    article = _FINAL.reported
+    star = {"color": COLOURS[-1], "marker": "*", "markersize": 12, "linestyle": ""}
+    star["label"] = f"the article's best: epoch {article.best_epoch}, of {article.epoch_seconds:g} s, Colab 2018"
+    minutes = article.best_epoch * article.epoch_seconds / 60
+    for axes, elapsed in zip(panels, (article.best_epoch, minutes), strict=True):
+        axes.plot(elapsed, article.best_val_accuracy, **star)

@@ -1,0 +1,169 @@
+"""The article's table beside what was measured, from the folders of runs."""
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from colabcnn.experiments.recipes import EXPERIMENTS, find_experiment
+from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.store.history import best_epoch
+from colabcnn.store.run_folder import FETCHED
+from colabcnn.viewing.curves import plot_curves
+from colabcnn.viewing.measured_runs import longest, read_record, seconds_in_words
+from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
+from colabcnn.viewing.measurement_table import measured_rows
+
+COLUMNS = (
+    "experiment",
+    "the article reports",
+    "last epoch",
+    "the same, flip averaged",
+    "best of run",
+    "epochs",
+    "seconds an epoch",
+    "on",
+)
+_NOT_MEASURED = ("not yet measured", *("",) * (len(COLUMNS) - 3))
+
+
+class Table(str):
+    """A table as Markdown, which a notebook shows as one; `measured` is shown below it, if there is any."""
+
+    measured = ""
+
+    def _repr_markdown_(self):
+        return "\n\n".join(filter(None, (str(self), self.measured)))
+
+
+def summarize(*folders):
+    """Return the table of the six experiments, the recipes and other runs as Markdown, a row for each run.
+
+    Args:
+        folders: folders of `<name>/seed-<n>/`, each with a run's `history.csv` and `run.json`, and of `measured/`, with
+            what `measure` wrote; one that is missing counts as empty. Of a run that several hold, the first one's
+            counts, beside the one that this project ships.
+
+    Returns:
+        A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `last epoch` and `best of
+        run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
+        the last epoch, where the validation images were the whole test set. `seconds an epoch` is the median without
+        each session's first epoch, which holds the compilation; of a run on several devices, one for each. Its
+        attribute `measured` is a second table, of the measured files, or "" without any; a notebook shows both.
+
+    Raises:
+        Error: a run's history cannot be read.
+    """
+    runs = runs_by_name(folders)
+    rows = []
+    for name in [*EXPERIMENTS, *(name for name in runs if name not in EXPERIMENTS)]:
+        reported = EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else ""
+        measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
+        rows += [(f"`{name}`", reported, *cells) for cells in measured or [_NOT_MEASURED]]
+    table, files = as_table(COLUMNS, rows), measured_rows(*folders)
+    table.measured = as_table(MEASURED_COLUMNS, files) if files else ""
+    return table
+
+
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows of cells as a table in Markdown, in which a cell is text and nothing else."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    return Table("\n".join(f"| {' | '.join(map(as_text, line))} |" for line in lines))
+
+
+def as_text(cell: str) -> str:
+    """Return a cell that stays one: a run that somebody handed on may name its device as it likes."""
+    return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
+
+
+def find_runs(*folders, name=None, trained=False):
+    """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
+
+    Args:
+        folders: as for `summarize`; the shipped runs come last.
+        name: of one experiment; None takes all.
+        trained: leave out runs without weights, which can be looked at but not asked for a prediction.
+
+    Returns:
+        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
+    """
+    runs = runs_by_name([*folders, shipped_results()])
+    found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
+    found = filter(_has_weights, found) if trained else found
+    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / FETCHED).exists()))
+
+
+def _has_weights(run_dir):
+    return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
+
+
+def plot_shipped(name):
+    """Draw the measured run of an experiment that this project ships, the longest, with what it was measured on.
+
+    Args:
+        name: the experiment's, or the `Experiment`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, which a notebook shows, or None, said in one line, where none is shipped.
+    """
+    name = find_experiment(name).name
+    shipped = longest(map(read_record, runs_by_name([shipped_results()]).get(name, ())))
+    if not shipped:
+        print(f"No measured run of {name} comes with the project yet.")
+        return None
+    last, _, best, epochs, seconds, device = _measured(shipped[0].run_dir)
+    figure = plot_curves(shipped[0].run_dir)
+    figure.suptitle(f"{epochs} epochs on {device}; {seconds} s an epoch; best {best}, last {last}", fontsize=9)
+    return figure
+
+
+def shipped_results():
+    """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "results" if (package / "results").is_dir() else package.parent / "results"
+
+
+def runs_by_name(folders):
+    """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
+    found = {}
+    for folder in filter(None, folders):
+        for path in Path(folder).glob("*/seed-*/history.csv"):
+            name, seed = path.parts[-3:-1]
+            fetched = (path.parent / FETCHED).exists()  # Behind one's own.
+            found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
+    runs = {}
+    for key in sorted(found):
+        runs.setdefault(key[1], []).append(found[key])
+    return runs
+
+
+def _is_shipped(path):
+    return shipped_results().resolve() in path.resolve().parents
+
+
+def _measured(run_dir):
+    record = read_record(run_dir)
+    if record is None:
+        return "its run.json cannot be read", *_NOT_MEASURED[1:]
+    if not record.length:
+        return "no epoch is done yet", *_NOT_MEASURED[1:]
+    accuracies, best, run = record.history["val_accuracy"], best_epoch(record.history), record.info
+    notes = [run["precision"], f"seed {run['seed']}"]
+    notes += [f"validated on {run['holdout']} training images held out"] if run["holdout"] else []
+    notes += ["handed on by somebody"] if (run_dir / FETCHED).exists() else []
+    averaged = record.flip_averaged()
+    return (
+        f"{accuracies[-1]:.4f}",
+        "" if averaged is None else f"{averaged:.4f}",
+        f"{accuracies[best - 1]:.4f} (epoch {best})",
+        f"{record.length} of {run['epochs']}",
+        _seconds(record),
+        ", ".join(["; ".join(record.devices), *notes]),
+    )
+
+
+def _seconds(record):
+    """Return the seconds of an epoch; with the device's name where there are several, which are not averaged."""
+    seconds = {device: seconds_in_words(value) for device, value in record.seconds_by_device().items()}
+    if len(seconds) == 1:
+        return next(iter(seconds.values()))
+    return "; ".join(f"{value} on {device}" for device, value in seconds.items())

@@ -1,0 +1,78 @@
+"""What of a run's curves is shown: a metric, its ranges, and the article's four pictures."""
+
+import math
+from dataclasses import dataclass
+
+from colabcnn.store.history import best_epoch
+
+METRICS = ("loss", "accuracy")
+# So many epochs on either side of the best one.
+BEST_SPAN = 25
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of the curves.
+
+    Args:
+        metric: "loss" or "accuracy".
+        epochs: `(first, last)`, either of them None for the end of the data.
+        value_range: `(low, high)` of the vertical axis, likewise.
+        line: value of a horizontal guide line, or None.
+        training: whether the training curves are drawn.
+        validation: whether the validation curves are drawn.
+        smoothing: mean over so many epochs, centred, with the curve itself pale behind it; 1 leaves it as it is.
+    """
+
+    metric: str = "accuracy"
+    epochs: tuple = (None, None)
+    value_range: tuple = (None, None)
+    line: float | None = None
+    training: bool = True
+    validation: bool = True
+    smoothing: int = 1
+
+
+def article_views(histories):
+    """Return the four pictures in which the article shows its result, as a dict from name to `View`.
+
+    Args:
+        histories: a dict from a run's label to its history; the best epoch is the best of all of them.
+
+    Returns:
+        "loss" and "accuracy" over the whole run, "enlarged" and "around the best" with a line at 0.9.
+    """
+    views = {"loss": View(metric="loss"), "accuracy": View()}
+    done = [history for history in histories.values() if history["epoch"]]
+    if not done:
+        return views | {"enlarged": View(), "around the best": View(line=0.9)}
+    top = max(done, key=lambda history: max(history["val_accuracy"]))
+    best, last, value = best_epoch(top), top["epoch"][-1], max(top["val_accuracy"])
+    return views | {
+        "enlarged": View(value_range=(max(0.0, value - 0.15), min(1.0, value + 0.1))),
+        "around the best": View(
+            epochs=(max(1, best - BEST_SPAN), max(2, min(last, best + BEST_SPAN))),
+            value_range=(max(0.0, value - 0.03), max(0.91, min(1.0, value + 0.02))),
+            line=0.9,
+        ),
+    }
+
+
+def value_limits(histories, metric):
+    """Return `(low, high)` between which a metric's values lie, training and validation, at round numbers.
+
+    Args:
+        histories: a dict from a run's label to its history.
+        metric: "loss" or "accuracy"; the accuracy's upper end is 1.
+    """
+    values = [value for history in histories.values() for name in (metric, f"val_{metric}") for value in history[name]]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    low = min(math.floor(low * 20) / 20, high - 0.05)
+    return low, 1.0 if metric == "accuracy" else math.ceil(high * 20 + 1e-9) / 20
+
+
+def best_in_words(history):
+    """Return the best epoch's validation accuracy and the epoch, such as "best 0.9010, epoch 326"."""
+    if not history["epoch"]:
+        return "no epoch yet"
+    return f"best {max(history['val_accuracy']):.4f}, epoch {best_epoch(history)}"
