@@ -77,7 +77,7 @@ def in_a_process(script, name, options):
 
 def split_of(options, *, images=None, val_size=None):
     """Return a `Split`, with a validation image for five training images, as CIFAR-10 has them."""
-    from colabcnn.data.cifar10 import load_split
+    from colabcnn.data.split import load_split
 
     images = images or options.images
     return load_split(options.data, train_size=images, val_size=val_size or val_size_of(images))

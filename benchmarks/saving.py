@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from colabcnn import ABLATIONS
-from colabcnn.data.cifar10 import split_data
+from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.training.session import compiled_model
 from pairs import describe

@@ -183,13 +183,6 @@ def _parser():
         "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
     )
 
-    home = _verb(
-        subparsers, "home", verbs.home, "write this copy's address and version into its notebooks, badges and README"
-    )
-    home.add_argument(
-        "url", nargs="?", metavar="URL", help="such as https://github.com/you/colabcnn (default: as it is)"
-    )
-
     plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")
     plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")
     plot.add_argument("-o", "--output", required=True, metavar="FILE.png", help="png, svg or pdf, by its ending")

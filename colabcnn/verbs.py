@@ -11,8 +11,7 @@ import time
 
 from colabcnn import onednn
 from colabcnn.errors import Error
-from colabcnn.experiments.ablations import ABLATIONS
-from colabcnn.experiments.recipes import RECIPES
+from colabcnn.experiments.catalog import ABLATIONS, RECIPES
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -145,7 +144,7 @@ def _verify(options):
 
 def evaluate(options):
     """Measure a run on the test set."""
-    from colabcnn.inspection.weights import evaluate
+    from colabcnn.inspection.evaluation import evaluate
     from colabcnn.store.run_folder import FLIP_AVERAGED
 
     measured = evaluate(options.run_dir, data=options.data, progress=True)
@@ -182,17 +181,6 @@ def fetch(options):
 
     run_dir = fetch(options.source, options.sha256, options.folder)
     print(f"Look at it: python -m colabcnn plot {shlex.quote(str(run_dir))} -o FILE.png")
-    return DONE
-
-
-def home(options):
-    """Write this copy's address and version into its notebooks, badges and README."""
-    from colabcnn.home import stamp
-
-    address, tag, changed = stamp(options.url)
-    for path in changed:
-        print(path)
-    print(f"Home is {address}; the notebooks install {tag} from there: push that tag.")
     return DONE
 
 

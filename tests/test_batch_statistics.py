@@ -8,7 +8,7 @@ import pytest
 
 from colabcnn import ABLATIONS, build_model, load_synthetic, run
 from colabcnn.inspection.weights import network_with_weights, open_checkpoint
-from colabcnn.network.batch_statistics import renew_statistics
+from colabcnn.network.batch_norm import renew_statistics
 
 pytestmark = pytest.mark.versions
 

@@ -16,7 +16,8 @@ import pytest
 
 from colabcnn import Error, load_cifar10
 from colabcnn.data import cifar10 as data_module
-from colabcnn.data.cifar10 import FILE_MD5, split_data
+from colabcnn.data.cifar10 import FILE_MD5
+from colabcnn.data.split import split_data
 
 pytestmark = pytest.mark.versions
 

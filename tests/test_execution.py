@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from colabcnn import run
-from colabcnn.data.cifar10 import load_split
+from colabcnn.data.split import load_split
 from colabcnn.errors import Interrupted
 from colabcnn.network import devices
 from colabcnn.network.devices import Execution

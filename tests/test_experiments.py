@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 import pytest
 
 from colabcnn import ABLATIONS, Augmentation, Error, Experiment
-from colabcnn.experiments.recipes import find_experiment
+from colabcnn.experiments.catalog import find_experiment
 
 NAMES = (
     "01_descending_kernels",

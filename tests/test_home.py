@@ -1,7 +1,6 @@
 """A copy's address and version stand in one place, and everything that is opened or installed from there follows."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 import colabcnn
 from colabcnn import Error
-from colabcnn.home import PLACEHOLDER, stamp
+from stamp_address import PLACEHOLDER, stamp
 
 pytestmark = pytest.mark.versions
 
@@ -177,23 +176,23 @@ def test_version_is_that_of_the_project():
 
 
 def test_command_stamps_the_checkout_that_it_is_run_from(checkout):
-    shutil.copytree(ROOT / "colabcnn", checkout / "colabcnn", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("colabcnn", "tools"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def home(*arguments):
-        command = [sys.executable, "-m", "colabcnn", "home", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        return subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment)
+    def stamp_address(*arguments):
+        command = [sys.executable, "tools/stamp_address.py", *arguments]
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True)
 
-    first = home("https://github.com/you/it.git")
+    first = stamp_address("https://github.com/you/it.git")
     assert first.returncode == 0, first.stderr
     assert f"{checkout / 'notebooks' / NAMES[0]}\n" in first.stdout
     tag = f"v{colabcnn.__version__}"
-    last = f"Home is https://github.com/you/it; the notebooks install {tag} from there: push that tag.\n"
+    last = f"The address is https://github.com/you/it; the notebooks install {tag} from there: push that tag.\n"
     assert first.stdout.endswith(last)
     assert_lives_at(checkout, "https://github.com/you/it", tag, "https://colab.research.google.com/github/you/it")
-    assert home().stdout == last
+    assert stamp_address().stdout == last
     before = contents(checkout)
-    refused = home("http://github.com/you/it")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("colabcnn: 'http://github.com/you/it' is not a home")
-    assert contents(checkout) == before
+    refused = stamp_address("http://github.com/you/it")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: 'http://github.com/you/it' is not a home")
+    assert {path: content for path, content in contents(checkout).items() if path in before} == before

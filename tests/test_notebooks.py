@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 import colabcnn
-from colabcnn.experiments.recipes import find_experiment
+from colabcnn.experiments.catalog import find_experiment
 from colabcnn.store.history import read_history, write_history
 from colabcnn.store.measurements import read_measurement
 from file_server import FileServer

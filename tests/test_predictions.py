@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from colabcnn import ABLATIONS, CLASS_NAMES, Error, load_model, run, status
-from colabcnn.data.cifar10 import load_data, split_data
+from colabcnn.data.split import load_data, split_data
 from colabcnn.inspection.predictions import WHITE_FROM, plot_confusion, plot_mistakes, predict
 from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
 

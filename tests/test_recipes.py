@@ -25,7 +25,7 @@ from colabcnn import (
     plan_epoch,
     run,
 )
-from colabcnn.data.cifar10 import split_data
+from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn.home import project, setup_cell
+from stamp_address import project, setup_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = f"v{project()['version']}"
@@ -70,7 +70,7 @@ def test_without_a_home_nothing_is_installed_and_it_says_what_to_do(python, tmp_
     assert not has_library(python, tmp_path)
     done = run_cell(python, tmp_path, NOBODYS)
     assert done.returncode == 1
-    assert "Put the project on Drive as MyDrive/colabcnn, or: python -m colabcnn home URL" in done.stdout
+    assert "Put the project on Drive as MyDrive/colabcnn, or call tools/stamp_address.py" in done.stdout
     assert not has_library(python, tmp_path)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run
-from colabcnn.experiments.recipes import EXPERIMENTS
+from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.network import devices
 from colabcnn.store.history import empty_history, read_history, write_history
 from colabcnn.viewing import figures

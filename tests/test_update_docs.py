@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colabcnn import Error
-from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
+from colabcnn.experiments.catalog import EXPERIMENTS, RECIPES
 from colabcnn.store.history import COLUMNS, write_history
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.viewing.measured_runs import RunRecord
 from colabcnn.viewing.table import as_table
 from result_tables import NOT_MEASURED, Records

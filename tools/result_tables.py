@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from colabcnn import Error
-from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
-from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
 from colabcnn.store.history import best_epoch
+from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.measured_runs import RunRecord, longest, read_record, seconds_in_words
-from colabcnn.viewing.table import as_table, as_text, runs_by_name
+from colabcnn.viewing.table import as_table, as_text
 
 Records = Mapping[str, Sequence[RunRecord]]
 NOT_MEASURED = "not yet measured"

@@ -7,13 +7,11 @@ import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from colabcnn import colab
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import NUM_CLASSES
 from colabcnn.store.files import DISK_ERRORS, copy_atomically, write_atomically
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -31,22 +29,6 @@ FILE_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-
-
-class Split(NamedTuple):
-    """What a run trains on and validates on: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    val_images: np.ndarray
-    val_labels: np.ndarray
-
-    def digest(self):
-        """Return the SHA-256, in hex, over the bytes of all four arrays."""
-        sha256 = hashlib.sha256()
-        for array in self:
-            sha256.update(np.ascontiguousarray(array).data)
-        return sha256.hexdigest()
 
 
 def load_cifar10(folder=None):
@@ -82,85 +64,6 @@ def load_cifar10(folder=None):
     with ThreadPoolExecutor() as threads:  # Reading, digesting and copying run side by side.
         list(threads.map(read, range(6), (*TRAIN_FILES, "test_batch")))
     return (images[:50000], labels[:50000]), (images[50000:], labels[50000:])
-
-
-def load_data(data, *, size=None, test_size=None):
-    """Load what a run's `data` names.
-
-    Args:
-        data: "cifar10", "synthetic", or the path of a folder with CIFAR-10.
-        size: how many training images of the synthetic ones to draw; None draws as many as CIFAR-10 has.
-        test_size: likewise for the test images.
-
-    Returns:
-        As `load_cifar10`.
-    """
-    if data == "synthetic":
-        if size and size > 1_000_000:
-            raise Error(f"{size} synthetic images are asked for; expected a million at most.")
-        from colabcnn.data.synthetic import load_synthetic
-
-        return load_synthetic(size or 50000, test_size or 10000)
-    return load_cifar10(None if data == "cifar10" else data)
-
-
-def load_split(data, *, train_size=None, val_size=None, holdout=0):
-    """Load what a run's `data` names and split it; of the synthetic images no more are drawn than that takes.
-
-    Args, Returns and Raises as `load_data` and `split_data` have them.
-    """
-    needed = train_size + holdout if train_size else None
-    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
-    return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
-
-
-def data_name(data):
-    """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
-    return "synthetic" if data == "synthetic" else "cifar10"
-
-
-def split_data(train, test, *, train_size=None, val_size=None, holdout=0):
-    """Choose what to train on and what to validate on.
-
-    Args:
-        train: `(images, labels)` of the training set.
-        test: `(images, labels)` of the test set.
-        train_size: take the first so many training images; None takes all.
-        val_size: take the first so many validation images; None takes all.
-        holdout: 0 validates on the test set, as the article does; N validates on N training images, as many of each
-            class, the same ones whatever the run's seed, and leaves the test set alone.
-
-    Returns:
-        A `Split`.
-
-    Raises:
-        Error: a size that the data cannot give.
-    """
-    val = test
-    if holdout:
-        if holdout % NUM_CLASSES or not 0 < holdout < len(train[1]):
-            raise Error(
-                f"holdout is {holdout}; expected a multiple of {NUM_CLASSES} below the {len(train[1])} training images."
-            )
-        held_out = _stratified(train[1], holdout // NUM_CLASSES)
-        val = train[0][held_out], train[1][held_out]
-        train = train[0][~held_out], train[1][~held_out]
-    for name, size, labels in (("train_size", train_size, train[1]), ("val_size", val_size, val[1])):
-        if size is not None and not 1 <= size <= len(labels):
-            raise Error(f"{name} is {size}; expected 1 to {len(labels)}, the images that there are.")
-    return Split(train[0][:train_size], train[1][:train_size], val[0][:val_size], val[1][:val_size])
-
-
-def _stratified(labels, per_class):
-    """Return a mask that picks `per_class` images of each class, always the same ones."""
-    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)), kind="stable")
-    mask = np.zeros(len(labels), dtype=bool)
-    for label in range(NUM_CLASSES):
-        of_class = order[labels[order] == label]
-        if len(of_class) < per_class:
-            raise Error(f"holdout wants {per_class} images of class {label}; the training set has {len(of_class)}.")
-        mask[of_class[:per_class]] = True
-    return mask
 
 
 def _read_batch(path):

@@ -79,7 +79,7 @@ class DriveProcess:
 
 def import_path():
     """Return where this process imports from, so that the other one finds the same library."""
-    library = str(Path(__file__).resolve().parents[1])
+    library = str(Path(__file__).resolve().parents[2])
     return [os.path.abspath(path) if path else library for path in sys.path] + [library]
 
 

@@ -1,0 +1,1 @@
+"""What is trained: everything that decides what a run computes."""

@@ -4,8 +4,8 @@ import numpy as np
 
 from colabcnn.data.cifar10 import CLASS_NAMES
 from colabcnn.data.epoch_plan import plan_epoch
+from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.experiment import NUM_CLASSES
-from colabcnn.experiments.recipes import find_experiment
 from colabcnn.viewing.curves import Picture
 
 ROWS, COLUMNS = 4, NUM_CLASSES

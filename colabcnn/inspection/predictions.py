@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from colabcnn.data.cifar10 import CLASS_NAMES, load_split
+from colabcnn.data.cifar10 import CLASS_NAMES
+from colabcnn.data.split import load_split
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
 from colabcnn.inspection.weights import check_data_name, open_best
-from colabcnn.viewing.curves import COLOURS, Picture, png_of, run_label
+from colabcnn.store.run_list import run_label
+from colabcnn.viewing.curves import COLOURS, Picture, png_of
 
 BATCH_SIZE = 250
 COLUMNS, ROWS = 5, 5

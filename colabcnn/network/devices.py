@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 from colabcnn.errors import Error
+from colabcnn.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -158,7 +159,7 @@ def versions():
 
 def commit():
     """Return the commit of the checkout that this library runs from, "-dirty" behind it if changed, or None."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
@@ -190,9 +191,7 @@ def _version(package):
 
         return tensorflow.__version__
     if package == "colabcnn":
-        import colabcnn
-
-        return colabcnn.__version__
+        return __version__
     return metadata.version(package)
 
 

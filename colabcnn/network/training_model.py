@@ -9,10 +9,9 @@ from keras import ops
 from colabcnn.data.epoch_plan import plan_epoch
 from colabcnn.experiments.experiment import IMAGE_SIZE
 from colabcnn.network.augmentation import augment
+from colabcnn.network.batch_norm import call_fused
 from colabcnn.network.devices import PLAIN
-from colabcnn.network.fused_batch_norm import call_fused
 from colabcnn.network.model import reseed_dropout
-from colabcnn.network.variables import assign_arrays, read_arrays
 
 VALIDATION_BATCH_SIZE = 250
 
@@ -134,22 +133,6 @@ class TrainingModel(keras.Model):
         return keras.utils.unpack_x_y_sample_weight(batch)[0], arrays
 
 
-def try_out(model, fit_options):
-    """Make the calls of training and of validation that are given, so that they are compiled; put everything back.
-
-    Args:
-        model: `TrainingModel`, compiled, with its state in place and a plan laid out.
-        fit_options: of `fit`, for a call of each shape that the run will make.
-
-    Raises:
-        Exception: the device's own, whatever it cannot do. The model must not be used any more.
-    """
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    before = read_arrays(variables)
-    model.fit(**fit_options, epochs=1)
-    assign_arrays(variables, before, "variables")
-
-
 def _compiled_by_xla(function):
     import tensorflow as tf
 
@@ -196,3 +179,23 @@ class PlanEpoch(keras.callbacks.Callback):
         plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
         self.model.resident.lay_out(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
+
+
+def in_batches(*arrays, batch_size):
+    """Return the keyword arguments with which `fit` and `evaluate` take arrays in order, in batches.
+
+    Under TensorFlow that is a `tf.data.Dataset` without autotuning. Of plain arrays Keras makes one with it, and
+    TensorFlow (2.20, 2.21) then ends a `fit` by waiting for a thread that sleeps: up to as long as training has taken,
+    a minute at most.
+
+    Args:
+        arrays: of one length: inputs, then labels if there are any.
+        batch_size: items a batch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {**dict(zip("xy", arrays, strict=False)), "batch_size": batch_size}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).with_options(options)}

@@ -4,8 +4,8 @@ import math
 import re
 
 from colabcnn.errors import Error
+from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
-from colabcnn.experiments.recipes import find_experiment
 from colabcnn.store.checkpoint import read_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import COLUMNS, read_history

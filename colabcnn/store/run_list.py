@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from colabcnn.errors import Error
-from colabcnn.viewing.curves import run_label
+from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.store.run_folder import FETCHED
 
 _SET_ASIDE = re.compile(r"set-aside-\d+")
 
@@ -61,3 +62,59 @@ def _by_name_and_number(path):
     """Return a key that puts a folder before what is in it and compares numbers in names as numbers."""
     pieces = (re.split(r"(\d+)", part) for part in path.parts)
     return [[int(piece) if index % 2 else piece for index, piece in enumerate(part)] for part in pieces]
+
+
+def run_label(run_dir, run_dirs):
+    """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
+    parts = Path(run_dir).resolve().parts
+    others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]
+    shortest = 2 if parts[-1].startswith("seed-") else 1
+    for count in range(shortest, len(parts)):
+        if all(other[-count:] != parts[-count:] for other in others):
+            return "/".join(parts[-count:])
+    return str(run_dir)
+
+
+def find_runs(*folders, name=None, trained=False):
+    """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
+
+    Args:
+        folders: as for `summarize`; the shipped runs come last.
+        name: of one experiment; None takes all.
+        trained: leave out runs without weights, which can be looked at but not asked for a prediction.
+
+    Returns:
+        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
+    """
+    runs = runs_by_name([*folders, shipped_results()])
+    found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
+    found = filter(_has_weights, found) if trained else found
+    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / FETCHED).exists()))
+
+
+def _has_weights(run_dir):
+    return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
+
+
+def shipped_results():
+    """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package / "results" if (package / "results").is_dir() else package.parent / "results"
+
+
+def runs_by_name(folders):
+    """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
+    found = {}
+    for folder in filter(None, folders):
+        for path in Path(folder).glob("*/seed-*/history.csv"):
+            name, seed = path.parts[-3:-1]
+            fetched = (path.parent / FETCHED).exists()  # Behind one's own.
+            found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
+    runs = {}
+    for key in sorted(found):
+        runs.setdefault(key[1], []).append(found[key])
+    return runs
+
+
+def _is_shipped(path):
+    return shipped_results().resolve() in path.resolve().parents

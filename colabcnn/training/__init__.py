@@ -1,0 +1,1 @@
+"""One run, from its first start to its last epoch."""

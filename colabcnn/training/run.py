@@ -8,11 +8,11 @@ from pathlib import Path
 import keras
 
 from colabcnn.colab import seconds_since_start
-from colabcnn.data.cifar10 import data_name, load_split
+from colabcnn.data.split import data_name, load_split
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
+from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.experiment import PRECISIONS
-from colabcnn.experiments.recipes import find_experiment
 from colabcnn.inspection.weights import write_model
 from colabcnn.network import devices
 from colabcnn.store.files import DISK_ERRORS

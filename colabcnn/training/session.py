@@ -9,12 +9,11 @@ import numpy as np
 from colabcnn import onednn
 from colabcnn.errors import Error, Interrupted
 from colabcnn.network import devices
-from colabcnn.network.batch_statistics import RenewStatistics
-from colabcnn.network.feeding import in_batches
+from colabcnn.network.batch_norm import RenewStatistics
 from colabcnn.network.model import build_model
 from colabcnn.network.optimizers import make_loss, make_optimizer
-from colabcnn.network.training_model import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, try_out
-from colabcnn.network.variables import assign_arrays
+from colabcnn.network.training_model import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, in_batches
+from colabcnn.network.variables import assign_arrays, read_arrays
 from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_folder import read_saved
 from colabcnn.store.run_record import fingerprint
@@ -245,3 +244,19 @@ def _where_it_stands(folder):
         if epoch
         else "No checkpoint was taken yet; the same call begins at epoch 1."
     )
+
+
+def try_out(model, fit_options):
+    """Make the calls of training and of validation that are given, so that they are compiled; put everything back.
+
+    Args:
+        model: `TrainingModel`, compiled, with its state in place and a plan laid out.
+        fit_options: of `fit`, for a call of each shape that the run will make.
+
+    Raises:
+        Exception: the device's own, whatever it cannot do. The model must not be used any more.
+    """
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    before = read_arrays(variables)
+    model.fit(**fit_options, epochs=1)
+    assign_arrays(variables, before, "variables")

@@ -1,0 +1,1 @@
+"""Curves and tables, from histories."""

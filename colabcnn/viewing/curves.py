@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from colabcnn.errors import Error
 from colabcnn.store.files import write_atomically
 from colabcnn.store.history import best_epoch, read_history
+from colabcnn.store.run_list import run_label
 from colabcnn.viewing.views import METRICS, View, best_in_words
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -190,14 +191,3 @@ def _smoothed(values, window):
     """Return the mean over a centred window, of fewer values at the ends."""
     kernel = np.ones(min(window, len(values)))
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
-
-
-def run_label(run_dir, run_dirs):
-    """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
-    parts = Path(run_dir).resolve().parts
-    others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]
-    shortest = 2 if parts[-1].startswith("seed-") else 1
-    for count in range(shortest, len(parts)):
-        if all(other[-count:] != parts[-count:] for other in others):
-            return "/".join(parts[-count:])
-    return str(run_dir)

@@ -7,11 +7,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from colabcnn.errors import Error
-from colabcnn.experiments.ablations import ABLATIONS
-from colabcnn.experiments.recipes import EXPERIMENTS, RECIPES
+from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
+from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
 from colabcnn.viewing.measured_runs import RunRecord, longest, read_record
-from colabcnn.viewing.table import runs_by_name
 from colabcnn.viewing.views import article_views
 
 _FINAL = ABLATIONS["06_final"]

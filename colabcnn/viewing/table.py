@@ -2,12 +2,11 @@
 
 import html
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from colabcnn.experiments.recipes import EXPERIMENTS, find_experiment
-from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
 from colabcnn.store.history import best_epoch
 from colabcnn.store.run_folder import FETCHED
+from colabcnn.store.run_list import runs_by_name, shipped_results
 from colabcnn.viewing.curves import plot_curves
 from colabcnn.viewing.measured_runs import longest, read_record, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
@@ -75,27 +74,6 @@ def as_text(cell: str) -> str:
     return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
 
 
-def find_runs(*folders, name=None, trained=False):
-    """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
-
-    Args:
-        folders: as for `summarize`; the shipped runs come last.
-        name: of one experiment; None takes all.
-        trained: leave out runs without weights, which can be looked at but not asked for a prediction.
-
-    Returns:
-        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
-    """
-    runs = runs_by_name([*folders, shipped_results()])
-    found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
-    found = filter(_has_weights, found) if trained else found
-    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / FETCHED).exists()))
-
-
-def _has_weights(run_dir):
-    return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
-
-
 def plot_shipped(name):
     """Draw the measured run of an experiment that this project ships, the longest, with what it was measured on.
 
@@ -114,30 +92,6 @@ def plot_shipped(name):
     figure = plot_curves(shipped[0].run_dir)
     figure.suptitle(f"{epochs} epochs on {device}; {seconds} s an epoch; best {best}, last {last}", fontsize=9)
     return figure
-
-
-def shipped_results():
-    """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return package / "results" if (package / "results").is_dir() else package.parent / "results"
-
-
-def runs_by_name(folders):
-    """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
-    found = {}
-    for folder in filter(None, folders):
-        for path in Path(folder).glob("*/seed-*/history.csv"):
-            name, seed = path.parts[-3:-1]
-            fetched = (path.parent / FETCHED).exists()  # Behind one's own.
-            found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
-    runs = {}
-    for key in sorted(found):
-        runs.setdefault(key[1], []).append(found[key])
-    return runs
-
-
-def _is_shipped(path):
-    return shipped_results().resolve() in path.resolve().parents
 
 
 def _measured(run_dir):

@@ -1,15 +1,21 @@
-"""Where this copy of the project lives: one address and one version, stamped into the notebooks."""
+"""Write a copy's address and version into its notebooks, badges and README: python tools/stamp_address.py [URL]
+
+URL is such as https://github.com/you/colabcnn; without it the address stays, as after a new version. The notebooks
+install the version's tag from there: push that tag.
+"""
 
 import json
 import re
+import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
 
-from colabcnn.errors import Error
-from colabcnn.store.files import write_atomically
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from colabcnn.errors import Error  # noqa: E402
+from colabcnn.store.files import write_atomically  # noqa: E402
+
 # What stands in an address that is nobody's yet; no account can be called so.
 PLACEHOLDER = "YOUR_ACCOUNT"
 GITHUB = "https://github.com/"
@@ -27,19 +33,9 @@ with suppress(Exception):  # Not in Colab, or refused: what that means is said b
 places = [Path(place).resolve() for place in ("..", ".", "colabcnn", "/content/drive/MyDrive/colabcnn")]
 sys.path[:0] = [str(place) for place in places if (place / "colabcnn/__init__.py").exists()][:1]
 if not getattr(importlib.util.find_spec("colabcnn"), "origin", None):
-    assert "{placeholder}" not in HOME, "Put the project on Drive as MyDrive/colabcnn, or: python -m colabcnn home URL"
+    assert "{placeholder}" not in HOME, "Put the project on Drive as MyDrive/colabcnn, or call tools/stamp_address.py"
     %pip install --quiet --no-deps git+{{HOME}}@{{TAG}}
 importlib.import_module("colabcnn").welcome(TAG)"""
-
-
-def _version():
-    """Return the version: of the checkout that this file lies in, else of the installed package."""
-    try:
-        told = project()
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        told = {}
-    # Beside an installed package any other project's file may lie.
-    return told["version"] if told.get("name") == "colabcnn" else metadata.version("colabcnn")
 
 
 def project(root=ROOT):
@@ -117,4 +113,18 @@ def _stamped(text, home, tag):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-__version__ = _version()
+def main():
+    """Stamp the address that is given, and print what changed."""
+    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    try:
+        address, tag, changed = stamp(*sys.argv[1:])
+    except Error as error:
+        sys.exit(f"error: {error}")
+    for path in changed:
+        print(path)
+    print(f"The address is {address}; the notebooks install {tag} from there: push that tag.")
+
+
+if __name__ == "__main__":
+    main()

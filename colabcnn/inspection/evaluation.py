@@ -1,0 +1,73 @@
+"""The one measurement of a run on the test set."""
+
+import json
+
+import keras
+import numpy as np
+
+from colabcnn.data.split import load_data
+from colabcnn.inspection.weights import check_data_name, network_with_weights, open_checkpoint
+from colabcnn.network.training_model import in_batches
+from colabcnn.store.files import write_atomically
+from colabcnn.store.history import best_epoch
+from colabcnn.store.run_folder import FLIP_AVERAGED
+
+
+def evaluate(run_dir, *, data=None, progress=False):
+    """Measure a run on the whole test set, once, and keep the result in its `test.json`.
+
+    Args:
+        run_dir: the run's folder.
+        data: None takes what the run names; a folder says where the CIFAR-10 of a run on CIFAR-10 is.
+        progress: show Keras's progress bar.
+
+    Returns:
+        A dict of `epoch` and `weights_sha256` (of the newest checkpoint), `test_size`, and under `last_epoch` and
+        `best_epoch` the `epoch`, `loss` (cross-entropy, never smoothed) and `accuracy` (fraction) of those weights, and
+        the `flip_averaged_accuracy`, of the mean of each image's probabilities and its mirror image's. Called again for
+        the same checkpoint it returns what was measured.
+
+    Raises:
+        Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
+    """
+    folder, checkpoint = open_checkpoint(run_dir)
+    run = checkpoint.metadata["run"]
+    check_data_name(folder, run, data)
+    digest = checkpoint.weights_sha256()
+    try:
+        measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
+        kinds = measured["last_epoch"], measured["best_epoch"]
+        if measured["weights_sha256"] == digest and "test_size" in measured and all(FLIP_AVERAGED in k for k in kinds):
+            return measured
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    _, (images, labels) = load_data(data or run["data"], size=1)
+    history = checkpoint.metadata["history"]
+    measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
+    for name, epoch, weights in (
+        ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
+        ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
+    ):
+        network = network_with_weights(run, weights, precision=run["precision"])
+        measured[name] = {"epoch": epoch, **_measure(network, images, labels, progress)}
+    write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
+    return measured
+
+
+def _measure(network, images, labels, progress):
+    """Return loss and accuracies of a network on images, `(count, 32, 32, 3) uint8`, with their labels."""
+
+    def predict(images):
+        batches = in_batches(images.astype(np.float32) / 255, batch_size=250)
+        return network.predict(**batches, verbose="auto" if progress else 0)
+
+    def accuracy(probabilities):
+        return float(np.mean(np.argmax(probabilities, axis=1) == labels))
+
+    probabilities, mirrored = predict(images), predict(images[:, :, ::-1])
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    return {
+        "loss": float(np.mean(keras.ops.convert_to_numpy(losses))),
+        "accuracy": accuracy(probabilities),
+        FLIP_AVERAGED: accuracy(probabilities + mirrored),
+    }

@@ -1,0 +1,41 @@
+"""What may import what, beyond the layers that `lint-imports` checks."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "colabcnn"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# What these import lazily, if at all; `drive` runs in a process that must start at once.
+WITHOUT_KERAS = ("experiments", "store", "data", "drive", "viewing", "sharing", "cli", "verbs", "colab", "notebook")
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_module_imports_names_from_the_package_itself(path):
+    """`from colabcnn import run` inside the library would hide from where, and import it lazily at import."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "colabcnn":
+            for name in (alias.name for alias in node.names):
+                assert (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir(), f"line {node.lineno}: {name}"
+
+
+def test_folders_reexport_nothing():
+    for path in PACKAGE.glob("*/__init__.py"):
+        assert not ast.parse(path.read_text(encoding="utf-8")).body[1:], f"{path} holds more than a docstring"
+
+
+def test_what_needs_no_keras_imports_neither_keras_nor_a_backend():
+    names = [module_name(path) for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] in WITHOUT_KERAS]
+    assert len(names) > len(WITHOUT_KERAS)
+    code = f"import importlib, sys; [importlib.import_module(name) for name in {names!r}];"
+    code += "print([name for name in ('keras', 'tensorflow', 'jax', 'google.colab') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
