@@ -5,12 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
-from colabcnn.colab import DRIVE_MOUNT, in_colab, mounted_drive, seconds_since_start
+from colabcnn import colab
 
 # Three checkpoints of the final network and one on its way, 47.6 MB each, and `model.keras`.
 RUN_GIGABYTES = 0.2
-
-
 # CIFAR-10's archive, kept there once.
 DATA_GIGABYTES = 0.17
 
@@ -32,11 +30,11 @@ def welcome(tag=None):
     print(f"Device: {devices.device_name()}")
     if devices.is_cpu():
         print("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
-    if in_colab():
+    if colab.in_colab():
         print(
-            f"This runtime is {seconds_since_start() / 3600:.1f} hours old. Colab lends one for up to twelve, promises "
-            "none of them, and ends idle ones sooner: keep this tab open. When it has ended, open the notebook again "
-            "and choose Run all: the same run goes on."
+            f"This runtime is {colab.seconds_since_start() / 3600:.1f} hours old. Colab promises no number of hours, twelve "
+            "at most, and ends idle runtimes sooner: keep this tab open. When it has ended, open the notebook again and "
+            "choose Run all: the same run continues."
         )
     print(_drive_in_words())
 
@@ -55,7 +53,7 @@ def folder_on_drive(folder, name, seed):
     """
     if not folder:
         return None
-    if DRIVE_MOUNT in Path(folder).parents and not _is_or_was_mounted():
+    if colab.DRIVE_MOUNT in Path(folder).parents and not _is_or_was_mounted():
         print(_drive_in_words())
         return None
     return Path(folder) / name / f"seed-{seed}"
@@ -64,21 +62,21 @@ def folder_on_drive(folder, name, seed):
 def _is_or_was_mounted():
     """Return whether Drive is mounted, or was and its mount is dead: then a run says itself what to do."""
     try:
-        os.lstat(DRIVE_MOUNT)
+        os.lstat(colab.DRIVE_MOUNT)
     except OSError as error:
         return error.errno == errno.ENOTCONN
-    return mounted_drive() is not None
+    return colab.mounted_drive() is not None
 
 
 def _drive_in_words():
-    drive = mounted_drive()
+    drive = colab.mounted_drive()
     if drive is not None:
         needed = f"a run keeps {RUN_GIGABYTES} GB there, CIFAR-10 {DATA_GIGABYTES} GB"
         return f"Drive is mounted, {shutil.disk_usage(drive).free / 1e9:.1f} GB are free there; {needed}."
-    if not in_colab():
+    if not colab.in_colab():
         return "Google Drive is not mounted: runs stay in the folder runs, and in DRIVE_FOLDER if that is elsewhere."
-    left = [path.name for path in DRIVE_MOUNT.iterdir()] if os.path.isdir(DRIVE_MOUNT) else []
-    why = f" {DRIVE_MOUNT} holds {', '.join(left[:3])}, which bars the mount: move it away." if left else ""
+    left = [path.name for path in colab.DRIVE_MOUNT.iterdir()] if os.path.isdir(colab.DRIVE_MOUNT) else []
+    why = f" {colab.DRIVE_MOUNT} holds {', '.join(left[:3])}, which bars the mount: move it away." if left else ""
     return (
         f"GOOGLE DRIVE IS NOT MOUNTED.{why} What is trained now is lost when this session ends, and an earlier run on "
         "Drive is not seen. Run the setup cell again and allow it; without it everything else works."

@@ -134,7 +134,7 @@ def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, sma
 
 
 def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
-    from colabcnn.data import cifar10 as data
+    from colabcnn.data import split as data
 
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     split_data = data.split_data

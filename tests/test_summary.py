@@ -8,9 +8,9 @@ import pytest
 from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.network import devices
+from colabcnn.store import run_list
 from colabcnn.store.history import empty_history, read_history, write_history
-from colabcnn.viewing import figures
-from colabcnn.viewing import table as summary
+from colabcnn.viewing import figures, table
 from colabcnn.viewing.figures import save_figures
 from colabcnn.viewing.table import summarize
 from test_history import history_of
@@ -87,7 +87,7 @@ def test_picture_of_the_recipes_comes_with_their_runs(tmp_path, put_run):
     for seed in (0, 1):
         put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
     assert save_figures(tmp_path, tmp_path / "figures")[-1].name == "recipes.png"
-    epochs, minutes = figures.draw_recipes(summary.runs_by_name([tmp_path])).axes
+    epochs, minutes = figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes
     final, first, second, article, _ = epochs.lines
     assert (list(final.get_ydata()), list(second.get_ydata())) == ([0.5, 0.625], [0.75, 0.875])
     assert first.get_label() == f"08_in_minutes, 2 seeds: {devices.device_name()}"
@@ -122,7 +122,7 @@ def test_picture_of_the_recipes_draws_each_device_as_a_line_of_its_own_and_the_w
         put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, **on(device))
     for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=3):
         put_run(tmp_path, "08_in_minutes", 0.5, seed=seed, **{**TEST_SET, **change})
-    for panel in figures.draw_recipes(summary.runs_by_name([tmp_path])).axes:
+    for panel in figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes:
         lines = panel.lines[:-2]
         assert [list(line.get_ydata()) for line in lines] == [[0.75], [0.76], [0.77]]
         assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
@@ -211,7 +211,8 @@ def put_run(results):
 def folders(tmp_path, put_run, monkeypatch):
     """What a session, Drive and the project hold: `06_final/seed-0` lies in all three."""
     here, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
-    monkeypatch.setattr(summary, "shipped_results", lambda: shipped)
+    for module in (run_list, table):
+        monkeypatch.setattr(module, "shipped_results", lambda: shipped)
     put_run(here, "06_final", 0.25, 0.5)
     put_run(here, "my_variant", 0.75)
     put_run(drive, "06_final", 0.125)
@@ -306,5 +307,5 @@ def test_run_that_is_not_shipped_is_told(folders, capsys):
 
 
 def test_what_is_shipped_is_found_in_a_checkout():
-    assert summary.shipped_results().name == "results"
-    assert summary.shipped_results().is_dir()
+    assert run_list.shipped_results().name == "results"
+    assert run_list.shipped_results().is_dir()

@@ -94,7 +94,7 @@ def test_status_has_exactly_its_fields(finished):
 
 def test_evaluate_measures_once(finished, monkeypatch):
     from colabcnn import load_synthetic
-    from colabcnn.inspection import weights as evaluation
+    from colabcnn.inspection import evaluation
 
     folder, _ = finished
     measured = evaluate(folder)
