@@ -31,10 +31,11 @@ def welcome(tag=None):
     if devices.is_cpu():
         print("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
     if colab.in_colab():
+        hours = colab.seconds_since_start() / 3600
         print(
-            f"This runtime is {colab.seconds_since_start() / 3600:.1f} hours old. Colab promises no number of hours, twelve "
-            "at most, and ends idle runtimes sooner: keep this tab open. When it has ended, open the notebook again and "
-            "choose Run all: the same run continues."
+            f"This runtime is {hours:.1f} hours old. Colab promises no number of hours, twelve at most, and ends idle "
+            "runtimes sooner: keep this tab open. When it has ended, open the notebook again and choose Run all: the "
+            "same run continues."
         )
     print(_drive_in_words())
 
