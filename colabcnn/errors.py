@@ -16,6 +16,10 @@ class AnotherRunError(Error):
     """Say that a folder holds another run than the one that was asked for."""
 
 
+class UnknownFormatError(Error):
+    """Say that a file was written by a version that this one does not read."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Say in a notebook, in one line instead of a traceback, that Ctrl-C stopped a run."""
 

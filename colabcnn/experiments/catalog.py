@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import Augmentation, Experiment, Reported
+from colabcnn.experiments.experiment import Adam, Augmentation, Experiment, Muon, Reported, RiseAndFall
 
 _descending = Experiment(
     name="01_descending_kernels",
@@ -60,9 +60,8 @@ RECIPES = MappingProxyType(
                 _final,
                 name="07_without_luck",
                 epochs=60,
-                learning_rate=0.01,
-                schedule="linear",
-                warmup=0.7,
+                optimizer=Adam(learning_rate=0.01),
+                schedule=RiseAndFall(rise=0.7),
                 precise_batch_norm=True,
                 reported=Reported(),
             ),
@@ -79,13 +78,8 @@ RECIPES = MappingProxyType(
                     alternating_flip=True,
                     fill_mode="reflect",
                 ),
-                optimizer="muon",
-                learning_rate=0.05,
-                adam_learning_rate=0.015,
-                momentum=0.6,
-                newton_schulz_steps=3,
-                schedule="linear",
-                warmup=0.15,
+                optimizer=Muon(learning_rate=0.05, adam_learning_rate=0.015, momentum=0.6, newton_schulz_steps=3),
+                schedule=RiseAndFall(rise=0.15),
                 label_smoothing=0.1,
                 initializer="dirac",
                 batch_norm_momentum=0.97,
@@ -114,7 +108,7 @@ def find_experiment(experiment):
         raise Error(f"experiment is {experiment!r}; expected a name or a colabcnn.Experiment.")
     known = EXPERIMENTS.get(experiment.name)
     # Of another length it is the same experiment, if another run.
-    if known is not None and replace(known, epochs=experiment.epochs).settings() != experiment.settings():
+    if known is not None and replace(known, epochs=experiment.epochs) != experiment:
         raise Error(
             f"this variant still carries the name {experiment.name!r}; give it one of its own: "
             f"dataclasses.replace(..., name='my_variant')."

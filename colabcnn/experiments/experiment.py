@@ -1,23 +1,38 @@
 """What an experiment is: everything that decides what a run computes, and what the article reports of it."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
 
 from colabcnn.errors import Error
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-OPTIMIZERS = ("adam", "muon")
-SCHEDULES = ("constant", "linear")
 INITIALIZERS = ("glorot_uniform", "dirac")
 FILL_MODES = ("nearest", "reflect")
-# Fields that came later than the first runs: where they have their defaults they are left out of a run's settings, so
-# that those runs go on.
-_LATER = {"schedule", "warmup", "adam_learning_rate", "momentum", "newton_schulz_steps", "label_smoothing"}
-_LATER |= {"initializer", "batch_norm_momentum", "precise_batch_norm", "whole_pixels", "alternating_flip", "fill_mode"}
 # A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
+
+
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    """Refuse a value that is none of the choices, by the name that it was given by."""
+    if value not in choices:
+        raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_count(name, value):
+    if not _is_count(value):
+        raise Error(f"{name} is {value!r}; expected a whole number from 1.")
+
+
+def _check_number(name, value, low, high):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise Error(f"{name} is {value!r}; expected a number from {low:g} to {high:g}.")
 
 
 @dataclass(frozen=True)
@@ -51,9 +66,9 @@ class Augmentation:
         _check_number("width_shift_range", self.width_shift_range, 0, 1)
         _check_number("height_shift_range", self.height_shift_range, 0, 1)
         _check_number("channel_shift_range", self.channel_shift_range, 0, 255)
-        for field in ("horizontal_flip", "whole_pixels", "alternating_flip"):
-            if not isinstance(getattr(self, field), bool):
-                raise Error(f"{field} is {getattr(self, field)!r}; expected True or False.")
+        for name in ("horizontal_flip", "whole_pixels", "alternating_flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise Error(f"{name} is {getattr(self, name)!r}; expected True or False.")
         if self.alternating_flip and not self.horizontal_flip:
             raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
         check_choice("fill_mode", self.fill_mode, FILL_MODES)
@@ -89,42 +104,94 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Everything that decides what a run computes, apart from its seed, its data and its length.
+class Adam:
+    """Keras's Adam for all weights.
 
-    The article does not record optimizer, learning rate, channel shift or initialiser: `optimizer`, `learning_rate`,
+    Args:
+        learning_rate: with a schedule, the highest.
+    """
+
+    learning_rate: float = 0.001
+
+    def __post_init__(self):
+        _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Muon for the kernels of convolutions over more than three channels, Adam for the rest (`optimizers.KernelMuon`).
+
+    Each of these kernels is kept at a norm of its own.
+
+    Args:
+        learning_rate: of Muon: at most about the rotation of a kernel in a step, relative to its norm. With a schedule,
+            the highest.
+        adam_learning_rate: of Adam, with a schedule the highest.
+        momentum: Muon's, with Nesterov's look-ahead; fraction in [0, 0.999].
+        newton_schulz_steps: 1 to 20, with which Muon makes an update nearly orthogonal.
+    """
+
+    learning_rate: float
+    adam_learning_rate: float
+    momentum: float = 0.95
+    newton_schulz_steps: int = 5
+
+    def __post_init__(self):
+        _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+        _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
+        _check_number("momentum", self.momentum, 0, 0.999)
+        _check_count("newton_schulz_steps", self.newton_schulz_steps)
+        _check_number("newton_schulz_steps", self.newton_schulz_steps, 1, 20)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A learning rate that stays the same: such a run can be extended."""
+
+
+@dataclass(frozen=True)
+class RiseAndFall:
+    """A learning rate that rises linearly from 0, then falls linearly to 0 at the end of the run.
+
+    How long a run is then decides what it computes, so a run of another number of epochs is another run.
+
+    Args:
+        rise: how much of the run the rate rises for; fraction in [0, 0.9].
+    """
+
+    rise: float = 0.0
+
+    def __post_init__(self):
+        _check_number("rise", self.rise, 0, 0.9)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides what a run computes, apart from its seed and its data.
+
+    The article does not record optimizer, learning rate, channel shift or initializer: `optimizer`,
     `Augmentation.channel_shift_range` and `initializer` hold this project's choice, Keras's defaults where it has them.
     A variant of your own is `dataclasses.replace(ABLATIONS["06_final"], name="my_variant", dropout=0.3)`.
 
     Args:
         name: what the run is called, and its folder: letters, digits and " _.,+=-", 100 at most and no such sign first;
-            a variant takes a name of its own.
+            a variant needs a name of its own.
         kernel_sizes: the kernel of each convolution in a set, in order; no padding, so each takes `kernel - 1` pixels.
         filters: the number of filters in each set.
         dropout: rate at the end of each set, fraction in [0, 1); 0 leaves the layer out.
         augmentation: the transforms' ranges, or None.
         batch_size: images a step.
-        epochs: how long a run is unless told otherwise.
-        optimizer: "adam", with Keras's defaults; or "muon": Muon for the kernels of convolutions over more than three
-            channels, each kept at a norm of its own, and Adam for the rest (`optimizers.KernelMuon`).
-        learning_rate: of Adam; of Muon at most about the turn of a kernel in a step, relative to its norm. With a
-            schedule, the highest.
-        schedule: "constant", or "linear": the rate rises from 0 over `warmup`, then falls to 0 at the end of the run.
-            How long a run is then decides what it computes, so a run of another number of epochs is another run.
-        warmup: how much of the run the rate rises for, linearly; fraction in [0, 0.9], 0 with "constant".
-        adam_learning_rate: with "muon", the highest rate of Adam for the rest; None takes `learning_rate`.
-        momentum: Muon's, with Nesterov's look ahead; fraction in [0, 0.999]; at its default with "adam".
-        newton_schulz_steps: Muon's, 1 to 20, with which it brings an update near to orthogonal; at its default with
-            "adam", too.
+        epochs: how long a run is.
+        optimizer: `Adam` or `Muon`.
+        schedule: of the learning rate: `Constant` or `RiseAndFall`.
         label_smoothing: how much of a label is spread over all classes, in the loss of training and of validation;
             fraction in [0, 0.9].
         initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", the same with the
-            first filters made to hand on one channel each, as far as there are channels (arXiv:2404.00498).
+            first filters copying one channel each, as far as there are channels (arXiv:2404.00498).
         batch_norm_momentum: how much of its moving statistics BatchNorm keeps in a step; fraction in [0, 0.9999].
-        precise_batch_norm: whether BatchNorm's moving statistics are averaged anew before each validation, over 5,000
-            training images without augmentation and dropout (`batch_statistics.renew_statistics`); training is the
-            same.
-        reported: what the article reports; it does not take part in comparing runs.
+        precise_batch_norm: whether BatchNorm's moving statistics are averaged again before each validation, over 5,000
+            training images without augmentation and dropout (`batch_norm.renew_statistics`); training is the same.
+        reported: what the article reports; it does not take part in comparisons.
 
     Raises:
         Error: a field of the wrong type or range, or kernels that leave nothing of the image.
@@ -137,52 +204,39 @@ class Experiment:
     augmentation: Augmentation | None = None
     batch_size: int = 128
     epochs: int = 700
-    optimizer: str = "adam"
-    learning_rate: float = 0.001
-    schedule: str = "constant"
-    warmup: float = 0.0
-    adam_learning_rate: float | None = None
-    momentum: float = 0.95
-    newton_schulz_steps: int = 5
+    optimizer: Adam | Muon = Adam()
+    schedule: Constant | RiseAndFall = Constant()
     label_smoothing: float = 0.0
     initializer: str = "glorot_uniform"
     batch_norm_momentum: float = 0.99
     precise_batch_norm: bool = False
-    reported: Reported = Reported()
+    reported: Reported = field(default=Reported(), compare=False)
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or len(self.name.encode()) > 200:
             raise Error(
                 f"name is {self.name!r:.200}; expected up to 100 letters, digits and ' _.,+=-', such as 'my_variant'."
             )
-        for field in ("kernel_sizes", "filters"):
-            value = getattr(self, field)
+        for name in ("kernel_sizes", "filters"):
+            value = getattr(self, name)
             if not isinstance(value, (tuple, list)) or not value or not all(_is_count(v) for v in value):
-                raise Error(f"{field} is {value!r}; expected positive whole numbers, such as (64, 128, 256).")
-            object.__setattr__(self, field, tuple(value))
+                raise Error(f"{name} is {value!r}; expected positive whole numbers, such as (64, 128, 256).")
+            object.__setattr__(self, name, tuple(value))
         _check_number("dropout", self.dropout, 0, 0.99)
-        _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
-        if self.adam_learning_rate is not None:
-            _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
-        for field, highest in (("warmup", 0.9), ("label_smoothing", 0.9)):
-            _check_number(field, getattr(self, field), 0, highest)
-        _check_number("momentum", self.momentum, 0, 0.999)
+        _check_number("label_smoothing", self.label_smoothing, 0, 0.9)
         _check_number("batch_norm_momentum", self.batch_norm_momentum, 0, 0.9999)
-        _check_number("newton_schulz_steps", self.newton_schulz_steps, 1, 20)
-        for field in ("batch_size", "epochs", "newton_schulz_steps"):
-            if not _is_count(getattr(self, field)):
-                raise Error(f"{field} is {getattr(self, field)!r}; expected a whole number from 1.")
+        _check_count("batch_size", self.batch_size)
+        _check_count("epochs", self.epochs)
         if not isinstance(self.precise_batch_norm, bool):
             raise Error(f"precise_batch_norm is {self.precise_batch_norm!r}; expected True or False.")
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("initializer", self.initializer, INITIALIZERS)
-        if self.optimizer == "adam":
-            self._refuse_idle("optimizer", ("adam_learning_rate", "momentum", "newton_schulz_steps"))
-        if self.schedule == "constant":
-            self._refuse_idle("schedule", ("warmup",))
-        if self.augmentation is not None and not isinstance(self.augmentation, Augmentation):
-            raise Error(f"augmentation is {self.augmentation!r}; expected an Augmentation or None.")
+        for name, kinds in _KINDS.items():
+            if not isinstance(getattr(self, name), kinds):
+                expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+                raise Error(f"{name} is {getattr(self, name)!r}; expected {expected}.")
+        self._check_sizes()
+
+    def _check_sizes(self):
         size = IMAGE_SIZE
         for index in range(len(self.filters)):
             size -= sum(self.kernel_sizes) - len(self.kernel_sizes)
@@ -194,31 +248,11 @@ class Experiment:
             if index == 0 and len(self.filters) > 1:
                 size //= 2
 
-    def _refuse_idle(self, decided_by, names):
-        """Refuse fields that do nothing beside another one and are not at their defaults."""
-        defaults = {field.name: field.default for field in fields(self) if field.name in names}
-        if idle := [name for name in names if getattr(self, name) != defaults[name]]:
-            given = ", ".join(f"{name} is {getattr(self, name)!r}" for name in idle)
-            expected = ", ".join(f"{name}={defaults[name]!r}" for name in idle)
-            raise Error(
-                f"{given}, which does nothing with {decided_by}={getattr(self, decided_by)!r}; give {expected} with it."
-            )
+    def settings(self) -> dict[str, Any]:
+        """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""
+        return {name: value for name, value in _as_json(self).items() if name not in ("kind", "reported")}
 
-    def settings(self):
-        """Return what a resumed run must match, as JSON types.
-
-        All fields but `reported`, but `epochs` where no schedule depends on it, and but those that came later where
-        they have their defaults.
-        """
-        settings = _without_defaults(self)
-        del settings["reported"]
-        if self.schedule == "constant":
-            del settings["epochs"]
-        if self.augmentation is not None:
-            settings["augmentation"] = _without_defaults(self.augmentation)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-
-    def parameter_count(self):
+    def parameter_count(self) -> int:
         """Return the number of the network's parameters, BatchNorm's moving statistics included, as Keras counts."""
         count, channels, size = 0, 3, IMAGE_SIZE
         for number, filters in enumerate(self.filters):
@@ -230,46 +264,73 @@ class Experiment:
         return count + (channels * size**2 + 1) * NUM_CLASSES
 
     @classmethod
-    def from_settings(cls, settings):
+    def from_settings(cls, settings: dict[str, Any]) -> "Experiment":
         """Return the experiment that `settings` describes (the inverse of `settings`).
 
+        A field that is missing has its default: it came later than the settings.
+
         Raises:
-            Error: a field that this version does not know.
+            Error: settings that describe no experiment, or a field or a kind that this version does not know.
         """
-        settings = dict(settings)
-        if settings.get("augmentation") is not None:
-            settings["augmentation"] = _made_from(Augmentation, settings["augmentation"])
-        return _made_from(cls, settings)
+        if not isinstance(settings, dict):
+            raise Error(f"the experiment is {settings!r:.200}; expected its settings by name.")
+        nested = {}
+        for name, kinds in _KINDS.items():
+            if settings.get(name) is not None:
+                nested[name] = _nested_from(name, settings[name], kinds)
+        return _made_from(cls, settings | nested, "the experiment")
 
 
-LATER_DEFAULTS = {field.name: field.default for field in fields(Experiment) if field.name in _LATER}
-"""What the fields have that `Experiment.settings` leaves out."""
+_KINDS = {"augmentation": (Augmentation, type(None)), "optimizer": (Adam, Muon), "schedule": (Constant, RiseAndFall)}
 
 
-def _made_from(cls, settings):
-    unknown = set(settings) - {field.name for field in fields(cls)}
-    if unknown:
-        raise Error(f"the run's experiment has {sorted(unknown)}, unknown to this version; update colabcnn.")
+def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings with the nested ones under names such as "optimizer.momentum"."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten_settings(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def changed_settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings that are not at their defaults: the same ones when fields with defaults are added later."""
+    defaults = {f.name: _as_json(f.default) for f in fields(Experiment) if f.default is not MISSING}
+    changed = {}
+    for name, value in experiment.settings().items():
+        if name not in defaults or value != defaults[name]:
+            changed[name] = _without_defaults(getattr(experiment, name))
+    return changed
+
+
+def _as_json(value):
+    if is_dataclass(value):
+        named = {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
+        return {"kind": type(value).__name__, **named}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_defaults(value):
+    if not is_dataclass(value):
+        return _as_json(value)
+    changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+    return {"kind": type(value).__name__, **changed}
+
+
+def _nested_from(name, settings, kinds):
+    by_name = {kind.__name__: kind for kind in kinds}
+    kind = settings.get("kind") if isinstance(settings, dict) else None
+    if kind not in by_name:
+        raise Error(f"the experiment's {name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
+    return _made_from(by_name[kind], {key: value for key, value in settings.items() if key != "kind"}, f"its {name}")
+
+
+def _made_from(cls, settings, what):
+    known = {f.name for f in fields(cls)} - {"reported"}
+    if unknown := set(settings) - known:
+        raise Error(f"{what} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
+    if missing := {f.name for f in fields(cls) if f.default is MISSING and f.name not in settings}:
+        raise Error(f"{what} lacks {sorted(missing)}; expected all settings of {cls.__name__}.")
     return cls(**settings)
-
-
-def _without_defaults(settings):
-    """Return a dataclass's fields as a dict, without those that came later where they have their defaults."""
-    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    defaults = {field.name: field.default for field in fields(settings) if field.name in _LATER}
-    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
-
-
-def check_choice(name, value, choices):
-    """Refuse a value that is none of the choices, by the name that it was given by."""
-    if value not in choices:
-        raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_number(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise Error(f"{name} is {value!r}; expected a number from {low:g} to {high:g}.")

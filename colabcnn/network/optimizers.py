@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from colabcnn.experiments.experiment import NUM_CLASSES
+from colabcnn.experiments.experiment import NUM_CLASSES, Experiment, Muon, RiseAndFall
 
 
 class KernelMuon(keras.optimizers.Muon):
@@ -41,7 +41,7 @@ class KernelMuon(keras.optimizers.Muon):
         return ops.cast(ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape), x.dtype)
 
 
-def make_optimizer(experiment, *, steps_an_epoch, precision):
+def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: str) -> keras.optimizers.Optimizer:
     """Return the optimizer of an experiment.
 
     Args:
@@ -55,16 +55,16 @@ def make_optimizer(experiment, *, steps_an_epoch, precision):
     Returns:
         A `keras.optimizers.Optimizer`.
     """
-    rate = experiment.learning_rate
-    if experiment.schedule == "linear":
+    settings, rate = experiment.optimizer, experiment.optimizer.learning_rate
+    if isinstance(experiment.schedule, RiseAndFall):
         steps = experiment.epochs * steps_an_epoch
-        rate = RiseAndFall(rate, round(experiment.warmup * steps), steps)
-    if experiment.optimizer == "muon":
+        rate = RiseAndFallSchedule(rate, round(experiment.schedule.rise * steps), steps)
+    if isinstance(settings, Muon):
         optimizer = KernelMuon(
             learning_rate=rate,
-            adam_lr_ratio=(experiment.adam_learning_rate or experiment.learning_rate) / experiment.learning_rate,
-            momentum=experiment.momentum,
-            ns_steps=experiment.newton_schulz_steps,
+            adam_lr_ratio=settings.adam_learning_rate / settings.learning_rate,
+            momentum=settings.momentum,
+            ns_steps=settings.newton_schulz_steps,
             rms_rate=None,
             weight_decay=None,
             adam_weight_decay=None,
@@ -75,7 +75,7 @@ def make_optimizer(experiment, *, steps_an_epoch, precision):
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
-class RiseAndFall(keras.optimizers.schedules.LearningRateSchedule):
+class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises linearly from 0, then falls linearly to 0.
 
     Args:

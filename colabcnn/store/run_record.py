@@ -1,68 +1,202 @@
-"""Which run is which: what a run that is gone on with must share with its beginning."""
+"""What a run is and how it was started: the one reader and writer of `run.json`."""
 
 import hashlib
 import json
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
-from colabcnn.errors import Error
-from colabcnn.experiments.experiment import LATER_DEFAULTS
+from colabcnn.errors import Error, UnknownFormatError
+from colabcnn.experiments.experiment import (
+    PRECISIONS,
+    Constant,
+    Experiment,
+    changed_settings,
+    check_choice,
+    flatten_settings,
+)
 
-# The number of epochs is not among it: a run can be extended, unless its rate falls to the last of them; then it is one
-# of the experiment's settings.
-FINGERPRINT = ("experiment", "seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
+FORMAT = 2
+"""Of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
+DATA_NAMES = ("cifar10", "synthetic")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_COUNT = 2**63 - 1
 
 
-def fingerprint(run):
-    """Return a digest, in hex, of what a resumed run must share with its beginning.
+@dataclass(frozen=True)
+class Start:
+    """One start of a run.
 
     Args:
-        run: what `run.json` holds.
+        time: of day, UTC, ISO 8601.
+        first_epoch: the first epoch that it trained, from 1.
+        device: as `devices.device_name` names it.
+        versions: of Python and of the packages that can change a run's last bits, by name.
+        commit: of the checkout that the library ran from, "-dirty" behind it if changed, or None.
+        execution: the fields of `devices.Execution` that were used; None until the step is compiled.
+        onednn: whether TensorFlow used oneDNN's operations; None where it is not known, or on an accelerator.
+        ended: why it ended; None while it trains, and after a kill.
+        last_epoch: the last epoch that it finished; None as `ended`.
     """
-    return hashlib.sha256(json.dumps([run[field] for field in FINGERPRINT], sort_keys=True).encode()).hexdigest()
+
+    time: str
+    first_epoch: int
+    device: str
+    versions: dict[str, str]
+    commit: str | None = None
+    execution: dict[str, int | bool] | None = None
+    onednn: bool | None = None
+    ended: str | None = None
+    last_epoch: int | None = None
 
 
-def differing_field(saved_run, given, fields=FINGERPRINT):
-    """Return `(name, saved value, given value)` of the first field in which two runs differ, or None.
+@dataclass(frozen=True)
+class RunRecord:
+    """What decides everything that a run computes, and its starts.
 
     Args:
-        saved_run: what the run was begun with.
-        given: dict of the same fields, as asked for now; an experiment's settings without the `epochs` that its
-            schedule depends on stand for any number.
-        fields: which to compare.
+        experiment: `Experiment`; its `epochs` is the length of this run.
+        seed: int from 0.
+        data: "cifar10" or "synthetic".
+        data_sha256: of the images and labels, hex.
+        train_size, val_size: numbers of images.
+        holdout: how many training images are validated on; 0 for the test set.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        starts: the first one first.
     """
-    for field in fields:
-        saved_value, given_value = saved_run[field], given[field]
-        if field != "experiment":
-            if saved_value != given_value:
-                return field, saved_value, given_value
-            continue
-        saved_name = saved_value.get("name") if isinstance(saved_value, dict) else saved_value
-        if saved_name != given_value["name"]:
-            return field, saved_name, given_value["name"]
-        saved_value, given_value = {**LATER_DEFAULTS, **saved_value}, {**LATER_DEFAULTS, **given_value}
-        for key in {**saved_value, **given_value}:
-            # The number of epochs is there where the rate falls, and says nothing if it does on one side only.
-            if key != "epochs" and saved_value.get(key) != given_value.get(key):
-                return f"experiment.{key}", saved_value.get(key), given_value.get(key)
-        epochs = saved_value.get("epochs"), given_value.get("epochs")
-        if None not in epochs and epochs[0] != epochs[1]:
-            return "experiment.epochs", *epochs
-    return None
+
+    experiment: Experiment
+    seed: int
+    data: str
+    data_sha256: str
+    train_size: int
+    val_size: int
+    holdout: int
+    precision: str
+    starts: tuple[Start, ...] = ()
+
+    def with_start(self, start: Start) -> "RunRecord":
+        """Return the record with one more start."""
+        return replace(self, starts=(*self.starts, start))
+
+    def with_last_start(self, **changes: Any) -> "RunRecord":
+        """Return the record with changes to its last start."""
+        return replace(self, starts=(*self.starts[:-1], replace(self.starts[-1], **changes)))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the run must share with a run that continues it, by name; see `identity_of`."""
+        names = (f.name for f in fields(self) if f.name not in ("experiment", "starts"))
+        return identity_of(self.experiment, **{name: getattr(self, name) for name in names})
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256, hex, of the identity.
+
+        Settings at their defaults do not take part: the fingerprint stays when a version adds fields with defaults.
+        """
+        experiment = changed_settings(self.experiment)
+        if isinstance(self.experiment.schedule, Constant):
+            experiment.pop("epochs", None)
+        others = {name: value for name, value in self.identity().items() if not name.startswith("experiment")}
+        return hashlib.sha256(json.dumps([experiment, others], sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON types, with its format."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {"experiment": self.experiment.settings(), "starts": [asdict(start) for start in self.starts]}
+        return {"format": FORMAT, **values}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> "RunRecord":
+        """Return the record that `to_json` has described.
+
+        Args:
+            value: JSON types, perhaps a stranger's.
+            where: what it was read from, for the message.
+
+        Raises:
+            UnknownFormatError: the record is of another format.
+            Error: it is no record.
+        """
+        check_format(value, where)
+        try:
+            values = {name: value[name] for name in (f.name for f in fields(cls))}
+            values["experiment"] = Experiment.from_settings(value["experiment"])
+            values["starts"] = tuple(_start_from(start) for start in value["starts"])
+            record = cls(**values)
+            _check(record)
+            return record
+        except Error as error:
+            raise Error(f"{where} does not describe a run: {error}") from None
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+            raise Error(f"{where} does not describe a run; expected what `train` writes.") from None
 
 
-def check_same_run(path, saved_run, given, fields=FINGERPRINT):
-    """Refuse to go on with a run that was begun as another one.
+def identity_of(experiment: Experiment, **others: Any) -> dict[str, Any]:
+    """Return what decides what a run computes, by name: "experiment", "experiment.dropout", ..., "seed", ....
+
+    The number of epochs belongs to it where the schedule depends on it: any other run can be extended.
 
     Args:
-        path: the folder that the run is in, for the message.
-        saved_run, given, fields: as for `differing_field`.
+        experiment: `Experiment`.
+        **others: more of the record's fields.
+    """
+    settings = flatten_settings(experiment.settings())
+    named = {"experiment": settings.pop("name")}
+    if isinstance(experiment.schedule, Constant):
+        del settings["epochs"]
+    return named | {f"experiment.{name}": value for name, value in settings.items()} | others
+
+
+def first_difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return `(name, value, other value)` of the first thing in which two identities differ, or None.
+
+    What only one of them has is not compared: a request leaves open what it does not name.
+    """
+    return next(((name, one[name], other[name]) for name in one if name in other and one[name] != other[name]), None)
+
+
+def check_format(value: Any, where: str) -> None:
+    """Refuse what is of another format than this version's.
 
     Raises:
-        Error: names the first field that differs, the saved value and the given one.
+        UnknownFormatError: names the format.
     """
-    if differs := differing_field(saved_run, given, fields):
-        name, saved_value, given_value = differs
-        why = ", over which its learning rate falls" if name == "experiment.epochs" else ""
-        raise Error(
-            f"{path} holds another run: its {name} is {saved_value!r}{why}, now given {given_value!r}; "
-            "give what it was begun with, or another folder."
+    found = value.get("format", 1) if isinstance(value, dict) else None
+    if found != FORMAT:
+        raise UnknownFormatError(
+            f"{where} is of format {found!r:.20}; this version of colabcnn reads format {FORMAT}. Nothing was changed: "
+            "use the version that wrote it, or another folder."
         )
+
+
+def _start_from(value):
+    if unknown := set(value) - {f.name for f in fields(Start)}:
+        raise Error(f"a start has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
+    start = Start(**value)
+    texts = start.time, start.device, *start.versions, *start.versions.values()
+    optional = start.commit or "", start.ended or ""
+    counts = start.first_epoch, start.last_epoch or 0
+    execution = start.execution or {}
+    agrees = (
+        all(isinstance(text, str) for text in (*texts, *optional, *execution))
+        and all(_is_count(number) for number in (*counts, *execution.values()))
+        and start.onednn in (None, True, False)
+    )
+    if not agrees:
+        raise ValueError
+    return start
+
+
+def _check(record):
+    counts = {name: getattr(record, name) for name in ("seed", "train_size", "val_size", "holdout")}
+    for name, value in counts.items():
+        if not _is_count(value) or isinstance(value, bool):
+            raise Error(f"its {name} is {value!r:.50}; expected a whole number from 0.")
+    check_choice("its data", record.data, DATA_NAMES)
+    check_choice("its precision", record.precision, PRECISIONS)
+    if not isinstance(record.data_sha256, str) or not _SHA256.fullmatch(record.data_sha256):
+        raise Error(f"its data_sha256 is {record.data_sha256!r:.80}; expected 64 hexadecimal digits.")
+
+
+def _is_count(value):
+    return isinstance(value, int) and 0 <= value <= _MAX_COUNT
