@@ -15,23 +15,20 @@ sys.path.insert(0, str(ROOT))
 
 import colabcnn  # noqa: E402
 from colabcnn import RECIPES, Error  # noqa: E402
+from colabcnn.experiments.experiment import Adam, Constant  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {
     # All by Adam, at the best of the rates that were tried first for 07: the one of the rest is too high for kernels.
-    "muon": {
-        "optimizer": "adam",
-        "learning_rate": 0.002,
-        "adam_learning_rate": None,
-        "momentum": 0.95,
-        "newton_schulz_steps": 5,
-    },
+    "muon": {"optimizer": Adam(learning_rate=0.002)},
     # The mean of the falling rate, so that the kernels turn as much in all.
     "falling_rate": {
-        "schedule": "constant",
-        "warmup": 0.0,
-        "learning_rate": RECIPE.learning_rate / 2,
-        "adam_learning_rate": RECIPE.adam_learning_rate / 2,
+        "schedule": Constant(),
+        "optimizer": replace(
+            RECIPE.optimizer,
+            learning_rate=RECIPE.optimizer.learning_rate / 2,
+            adam_learning_rate=RECIPE.optimizer.adam_learning_rate / 2,
+        ),
     },
     "dirac": {"initializer": "glorot_uniform"},
     "label_smoothing": {"label_smoothing": 0.0},

@@ -4,15 +4,13 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import fields
+from typing import get_args
 
 from colabcnn import verbs
 from colabcnn.errors import Error
+from colabcnn.training.request import HELP, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
-
-DATA_HELP = (
-    "cifar10: $CIFAR10_DIR, else Keras's cache, else a download; synthetic: images drawn by code, needs nothing; "
-    "or the folder of the official cifar-10-batches-py files"
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +64,7 @@ def _parser():
         subparsers,
         "demo",
         verbs.demo,
-        f"train on images drawn by code, offline, into ./{verbs.DEMO_FOLDER}; a minute or two",
+        f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; a minute or two",
     )
     demo.add_argument(
         "--run-dir", default=verbs.DEMO_FOLDER, metavar="DIR", help="the run's folder (default: %(default)s)"
@@ -75,70 +73,19 @@ def _parser():
     _verb(subparsers, "list", verbs.list_experiments, "the experiments, and what the article reports for each")
 
     train = _verb(
-        subparsers, "train", verbs.train, "train an experiment, or go on with its run: the same command either way"
+        subparsers, "train", verbs.train, "train an experiment, or resume its run: the same command either way"
     )
     train.add_argument("name", metavar="NAME", help="an experiment's name, as `list` shows them")
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
-    train.add_argument("--data", default="cifar10", metavar="DATA", help=f"{DATA_HELP} (default: %(default)s)")
-    train.add_argument(
-        "--epochs", type=int, metavar="N", help="in all (default: the run's own, at first the experiment's)"
-    )
-    train.add_argument("--train-size", type=int, metavar="N", help="the first N training images (default: all)")
-    train.add_argument("--val-size", type=int, metavar="N", help="the first N validation images (default: all)")
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    train.add_argument(
-        "--hours",
-        type=float,
-        metavar="H",
-        help="end in order before so many hours from now (in Colab: from its start) are over, after one epoch at least",
-    )
-    train.add_argument(
-        "--precision",
-        default="auto",
-        metavar="P",
-        help="float32, mixed_float16, mixed_bfloat16, or auto: what suits the device (default: %(default)s)",
-    )
-    train.add_argument(
-        "--holdout",
-        type=int,
-        default=0,
-        metavar="N",
-        help="validate on N training images, leave the test set for `evaluate` (default: the test set, as the article)",
-    )
-    train.add_argument(
-        "--checkpoint-minutes",
-        type=float,
-        default=1,
-        metavar="M",
-        help="at least M minutes between two checkpoints, 0: at every epoch (default: %(default)s)",
-    )
-    train.add_argument(
-        "--drive-folder",
-        metavar="DIR",
-        help="deliver the run's files here as it goes, and go on from here on another machine (default: none)",
-    )
-    train.add_argument(
-        "--drive-minutes",
-        type=float,
-        default=10,
-        metavar="M",
-        help="so many minutes between two deliveries (default: %(default)s); the end always delivers",
-    )
-    train.add_argument(
-        "--start-over", action="store_true", help="set the run that is there aside, into set-aside-<n>, and begin anew"
-    )
-    train.add_argument(
-        "--profile", metavar="DIR", help="write a trace of ten calls there, for TensorBoard, under JAX for Perfetto too"
-    )
-    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_run_options(train)
 
-    status = _verb(subparsers, "status", verbs.status, "how a run stands, by its newest checkpoint")
+    status = _verb(subparsers, "status", verbs.status, "the status of a run, by its newest checkpoint")
     status.add_argument("run_dir", metavar="DIR", help="the run's folder")
     status.add_argument("--json", action="store_true", help="one line of JSON")
     status.add_argument(
         "--verify",
         action="store_true",
-        help="check every checkpoint against its digest, and say which one a resume goes on from",
+        help="check every checkpoint against its digest, and say which one a resume continues from",
     )
 
     evaluate = _verb(subparsers, "evaluate", verbs.evaluate, "measure a run on the test set, once; writes test.json")
@@ -159,7 +106,7 @@ def _parser():
     measure.add_argument(
         "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
     )
-    measure.add_argument("--data", default="cifar10", metavar="DATA", help=f"{DATA_HELP} (default: %(default)s)")
+    measure.add_argument("--data", default="cifar10", metavar="DATA", help=HELP["data"])
     measure.add_argument(
         "--train-size", type=int, default=50000, metavar="N", help="training images at most (default: %(default)s)"
     )
@@ -171,14 +118,16 @@ def _parser():
     )
     measure.add_argument("--sent-by", default="", metavar="NAME", help="a name to be credited by (default: none)")
 
-    export = _verb(subparsers, "export", verbs.export, "pack a run into one file, to be handed on")
+    export = _verb(subparsers, "export", verbs.export, "write a run into one file, to be shared")
     export.add_argument("run_dir", metavar="DIR", help="the run's folder")
-    export.add_argument("-o", "--output", required=True, metavar="FILE.zip", help="the file, or a folder for it")
-    export.add_argument("--checkpoint", action="store_true", help="with what is needed to go on training")
+    export.add_argument(
+        "-o", "--output", required=True, metavar="FILE.safetensors", help="the file, or a folder for it"
+    )
+    export.add_argument("--checkpoint", action="store_true", help="with what is needed to continue training")
 
-    fetch = _verb(subparsers, "fetch", verbs.fetch, "bring a run that somebody exported, and check it")
+    fetch = _verb(subparsers, "fetch", verbs.fetch, "download a run that somebody exported, and check it")
     fetch.add_argument("source", metavar="URL_OR_ID", help="a URL, or a link to a file on Google Drive, or its id")
-    fetch.add_argument("--sha256", metavar="HEX", help="the archive's, as its sender told it")
+    fetch.add_argument("--sha256", metavar="HEX", help="the file's, as its sender gave it")
     fetch.add_argument(
         "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
     )
@@ -191,6 +140,17 @@ def _parser():
     plot.add_argument("--range", type=_span, metavar="LO:HI", help="zoom to these values; needs --metric")
     plot.add_argument("--line", type=float, metavar="Y", help="a guide line, such as 0.9")
     return parser
+
+
+def _add_run_options(parser):
+    """Add the options of `run`, with their types, defaults and help texts."""
+    for option in fields(RunRequest):
+        if option.name not in HELP or option.name in ("allow_long", "callbacks"):  # Neither is for a command line.
+            continue
+        kinds = [kind for kind in (int, float, str) if kind in (option.type, *get_args(option.type))]
+        # Of a choice between a number and nothing, or a text and a path, argparse needs the first.
+        value = {"type": kinds[0], "default": option.default} if kinds else {"action": "store_true"}
+        parser.add_argument(f"--{option.name.replace('_', '-')}", help=HELP[option.name], **value)
 
 
 def _verb(subparsers, name, function, text):

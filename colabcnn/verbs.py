@@ -12,6 +12,7 @@ import time
 from colabcnn import onednn
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, RECIPES
+from colabcnn.training.request import HELP
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -20,7 +21,7 @@ DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1500, 200, 5, 16
 
 
 def demo(options):
-    """Train the final network on images drawn by code."""
+    """Train the final network on synthetic images."""
     _keep_onednn(options.run_dir)
     from dataclasses import replace
 
@@ -50,37 +51,26 @@ def list_experiments(options):
         augmentation = experiment.augmentation
         kind = "none" if augmentation is None else "with channel" if augmentation.channel_shift_range else "yes"
         print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{experiment.reported.in_words()}")
-    print("\nThe network of 06_final, trained otherwise:")
+    print("\nThe network of 06_final, trained in other ways:")
     for name, recipe in RECIPES.items():
         dropout = f"dropout {recipe.dropout:g}" if recipe.dropout else "no dropout"
-        print(f"{name:<24}{recipe.epochs} epochs, {recipe.optimizer}, a rate that falls to 0, {dropout}")
+        optimizer = type(recipe.optimizer).__name__
+        print(f"{name:<24}{recipe.epochs} epochs, {optimizer}, a learning rate that falls to 0, {dropout}")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
     return DONE
 
 
 def train(options):
-    """Train an experiment, or go on with its run."""
+    """Train an experiment, or resume its run."""
     _keep_onednn(options.run_dir)
     from colabcnn.training.run import run
 
+    # Whoever types a command sees its progress line, and can stop it.
     result = run(
         options.name,
         options.run_dir,
-        data=options.data,
-        epochs=options.epochs,
-        train_size=options.train_size,
-        val_size=options.val_size,
-        seed=options.seed,
-        hours=options.hours,
-        precision=options.precision,
-        holdout=options.holdout,
-        checkpoint_minutes=options.checkpoint_minutes,
-        drive_folder=options.drive_folder,
-        drive_minutes=options.drive_minutes,
-        start_over=options.start_over,
-        profile=options.profile,
-        allow_long=True,  # Whoever types a command sees its progress line, and can stop it.
-        quiet=options.quiet,
+        allow_long=True,
+        **{name: getattr(options, name) for name in HELP if hasattr(options, name)},
     )
     if not options.quiet:
         _report(result)
@@ -88,12 +78,12 @@ def train(options):
 
 
 def _keep_onednn(run_dir):
-    """Let TensorFlow, which is not imported yet, compute as the run in a folder began."""
+    """Let TensorFlow, which is not imported yet, compute as the run in a folder started."""
     from colabcnn.store.run_folder import run_folder
 
-    run = run_folder(run_dir).read_run()
-    if run and isinstance(run["starts"], list) and run["starts"] and isinstance(run["starts"][-1], dict):
-        onednn.keep(run["starts"][-1].get("onednn"))
+    record = run_folder(run_dir).read_record()
+    if record and record.starts:
+        onednn.keep(record.starts[-1].onednn)
 
 
 def _report(result):
@@ -105,27 +95,27 @@ def _report(result):
         f"{accuracies[best - 1]:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
     )
     if result.complete:
-        print(f"To hand it on: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.zip")
+        print(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
     else:
-        print("The same command goes on with this run.")
+        print("The same command resumes this run.")
 
 
 def status(options):
-    """Print how a run stands."""
+    """Print the status of a run."""
     from colabcnn.store.run_folder import status
 
     if options.verify:
         return _verify(options)
-    told = status(options.run_dir)
+    info = status(options.run_dir)
     if options.json:
-        print(json.dumps(told))
+        print(json.dumps(info))
         return DONE
     best = (
-        "none yet" if told["best_epoch"] is None else f"{told['best_val_accuracy']:.4f} in epoch {told['best_epoch']}"
+        "none yet" if info["best_epoch"] is None else f"{info['best_val_accuracy']:.4f} in epoch {info['best_epoch']}"
     )
-    print(f"{told['experiment']}, seed {told['seed']}: epoch {told['epoch']} of {told['epochs']}", end="")
-    print(", complete" if told["complete"] else ", not complete", end="")
-    print(f"; best validation accuracy {best}; weights {told['weights_sha256']}")
+    print(f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}", end="")
+    print(", complete" if info["complete"] else ", not complete", end="")
+    print(f"; best validation accuracy {best}; weights {info['weights_sha256']}")
     return DONE
 
 
@@ -136,9 +126,9 @@ def _verify(options):
     if options.json:
         print(json.dumps({"checkpoints": checkpoints, "restored": restored}))
     else:
-        for told in checkpoints:
-            print(f"epoch {told['epoch']}: {told['name']} verifies" if told["fault"] is None else told["fault"])
-        print(f"A resume goes on from {restored}." if restored else "No checkpoint verifies: nothing can be resumed.")
+        for info in checkpoints:
+            print(f"epoch {info['epoch']}: {info['name']} verifies" if info["fault"] is None else info["fault"])
+        print(f"A resume continues from {restored}." if restored else "No checkpoint verifies: nothing can be resumed.")
     return DONE if restored else BAD_INPUT
 
 
@@ -168,7 +158,7 @@ def measure(options):
 
 
 def export(options):
-    """Pack a run into one file."""
+    """Write a run into one file."""
     from colabcnn.sharing.share import export
 
     export(options.run_dir, options.output, options.checkpoint)
@@ -176,7 +166,7 @@ def export(options):
 
 
 def fetch(options):
-    """Bring a run that somebody exported."""
+    """Download a run that somebody exported."""
     from colabcnn.sharing.share import fetch
 
     run_dir = fetch(options.source, options.sha256, options.folder)

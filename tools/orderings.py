@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from colabcnn.experiments.catalog import ABLATIONS
-from colabcnn.viewing.measured_runs import RunRecord
+from colabcnn.viewing.measured_runs import MeasuredRun
 from colabcnn.viewing.table import as_table
 from result_tables import NOT_MEASURED, Records
 
@@ -56,7 +56,7 @@ class Difference:
     noise: float
 
 
-def compared_runs(records: Records, first: str, second: str) -> tuple[int, list[RunRecord], list[RunRecord]]:
+def compared_runs(records: Records, first: str, second: str) -> tuple[int, list[MeasuredRun], list[MeasuredRun]]:
     """Return the longest number of epochs that both experiments have, and their runs of that length or longer.
 
     The learning rate is constant, so the first epochs of a longer run are those of a shorter one.
@@ -66,7 +66,7 @@ def compared_runs(records: Records, first: str, second: str) -> tuple[int, list[
     return length, of_first, of_second
 
 
-def difference(length: int, first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Difference:
+def difference(length: int, first: Sequence[MeasuredRun], second: Sequence[MeasuredRun]) -> Difference:
     """Return by how much the first `length` epochs of one experiment's runs differ from those of another's."""
     last, best, mean, noise = zip(*(_statistics(length, runs) for runs in (first, second)), strict=True)
     return Difference(last[0] - last[1], best[0] - best[1], mean[0] - mean[1], sum(noise) ** 0.5)

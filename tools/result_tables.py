@@ -13,10 +13,10 @@ from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_epoch
 from colabcnn.store.run_list import runs_by_name
-from colabcnn.viewing.measured_runs import RunRecord, longest, read_record, seconds_in_words
+from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.table import as_table, as_text
 
-Records = Mapping[str, Sequence[RunRecord]]
+Records = Mapping[str, Sequence[MeasuredRun]]
 NOT_MEASURED = "not yet measured"
 GOAL = 0.9
 
@@ -38,7 +38,7 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
     for name, experiment in experiments.items():
         records[name] = []
         for run_dir in runs.get(name, ()):
-            record = read_record(run_dir)
+            record = read_measured_run(run_dir)
             if record is None or not record.is_complete(experiment):
                 raise Error(
                     f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
@@ -99,7 +99,7 @@ def recipe_sentences(records: Records) -> str:
 
 def first_try_table(tried: Records, records: Records) -> str:
     """Return the first try of `07_without_luck` beside the recipe, both of seed 0."""
-    runs = [run for run in (*tried["07_rate_that_falls_at_once"], *records["07_without_luck"]) if run.info["seed"] == 0]
+    runs = [run for run in (*tried["07_rate_that_falls_at_once"], *records["07_without_luck"]) if run.record.seed == 0]
     rows = [
         (f"`{run.run_dir.parts[-2]}`", f"{last_epochs([run])[0]:.4f}", flip_averaged_mean([run]), str(run.length))
         for run in runs
@@ -119,15 +119,15 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
         A sentence and a table. A difference is of the mean over the seeds that both have. With the standard deviation
         s of the recipe's seeds, it is clear from 2 s sqrt(2 / n) on, for n such seeds.
     """
-    last = {run.info["seed"]: run.history["val_accuracy"][-1] for run in records[recipe]}
+    last = {run.record.seed: run.history["val_accuracy"][-1] for run in records[recipe]}
     deviation = statistics.stdev(last.values()) if len(last) > 1 else None
     rows = [(f"`{recipe}`", "nothing", *_ingredient_cells(records[recipe]), "", "")]
     for name, words in in_words.items():
-        pairs = [run for run in records[name] if run.info["seed"] in last]
+        pairs = [run for run in records[name] if run.record.seed in last]
         if not pairs:
             rows.append((f"`{name}`", words, NOT_MEASURED, *[""] * 4))
             continue
-        difference = statistics.mean(run.history["val_accuracy"][-1] - last[run.info["seed"]] for run in pairs)
+        difference = statistics.mean(run.history["val_accuracy"][-1] - last[run.record.seed] for run in pairs)
         if deviation is None:
             effect = ""
         elif abs(difference) < 2 * deviation * (2 / len(pairs)) ** 0.5:
@@ -162,7 +162,7 @@ def final_table(records: Records) -> str:
         ("training, last epoch", "near 0.96", *(f"{run.history['accuracy'][-1]:.4f}" for run in runs)),
         ("seconds an epoch", f"{article.epoch_seconds:g}, Colab 2018", *(seconds_in_table([run]) for run in runs)),
     ]
-    columns = (f"{experiment.epochs} epochs", "the article", *(f"seed {run.info['seed']}" for run in runs))
+    columns = (f"{experiment.epochs} epochs", "the article", *(f"seed {run.record.seed}" for run in runs))
     return as_table(columns, rows)
 
 
@@ -171,13 +171,13 @@ def resumed_sentences(records: Records) -> str:
     lines = []
     for name in EXPERIMENTS:
         for run in records[name]:
-            epochs = [str(start["first_epoch"]) for start in run.info["starts"][1:]]
+            epochs = [str(start.first_epoch) for start in run.record.starts[1:]]
             if epochs:
-                lines.append(f"- `{name}`, seed {run.info['seed']}, was resumed in epoch {', '.join(epochs)}.")
+                lines.append(f"- `{name}`, seed {run.record.seed}, was resumed in epoch {', '.join(epochs)}.")
     return "\n".join(lines) or "No run was interrupted."
 
 
-def last_epochs(runs: Sequence[RunRecord]) -> list[float]:
+def last_epochs(runs: Sequence[MeasuredRun]) -> list[float]:
     """Return the validation accuracy of each run's last epoch."""
     return [run.history["val_accuracy"][-1] for run in runs]
 
@@ -188,7 +188,7 @@ def with_deviation(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
-def flip_averaged_mean(runs: Sequence[RunRecord]) -> str:
+def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
     """Return the mean of what `evaluate` measured of the last epochs, and of how many where it did not measure all."""
     values = [value for run in runs if (value := run.flip_averaged()) is not None]
     if not values:
@@ -196,7 +196,7 @@ def flip_averaged_mean(runs: Sequence[RunRecord]) -> str:
     return f"{statistics.mean(values):.4f}" + (f" ({len(values)} of {len(runs)})" if len(values) < len(runs) else "")
 
 
-def seconds_in_table(runs: Sequence[RunRecord]) -> str:
+def seconds_in_table(runs: Sequence[MeasuredRun]) -> str:
     """Return the seconds of an epoch on each device and in each precision, from the quickest run to the slowest."""
     seconds = _by_device((run, run.seconds_by_device()) for run in runs)
     return "; ".join(f"{_range(values)} on {device}" for device, values in seconds.items())
@@ -212,7 +212,7 @@ def _by_device(runs):
     found = {}
     for run, seconds in runs:
         for device, value in seconds.items():
-            found.setdefault(f"{device}, {run.info['precision']}", []).append(value)
+            found.setdefault(f"{device}, {run.record.precision}", []).append(value)
     return found
 
 
@@ -238,7 +238,7 @@ def _ended_at_goal(runs):
 
 def _best_of(runs):
     best = max(runs, key=lambda run: max(run.history["val_accuracy"]))
-    seed = f", seed {best.info['seed']}" if len(runs) > 1 else ""
+    seed = f", seed {best.record.seed}" if len(runs) > 1 else ""
     return f"{max(best.history['val_accuracy']):.4f} (epoch {best_epoch(best.history)}{seed})"
 
 

@@ -1,4 +1,4 @@
-"""When a run's files go to Drive, and what the person is told of it; going there is another process's work."""
+"""When a run's files are copied to Drive, and the messages about it; another process does the copying."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive.process import DriveProcess
 from colabcnn.errors import AnotherRunError, Error
-from colabcnn.store.checkpoint_files import BROUGHT, checkpoint_files, epoch_of
+from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, checkpoint_files, epoch_of
 
 # A Drive that answers at all answers sooner: 48 MB are read in seconds, and a failed read is tried four times.
 FETCH_SECONDS = 180
@@ -46,14 +46,14 @@ class Delivery:
         self._clock = clock
         self._session = {"session": None, "identity": uuid.uuid4().hex, "run": None}
         self._process = None
-        self._asked_at = self._due_at = clock()
+        self._requested_at = self._due_at = clock()
         self._failures = 0
-        self._told = None
+        self._reported = None
         self._last_error = None
         self._finishing = False
 
     def fetch(self, have, run=None):
-        """Bring the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
+        """Fetch the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
 
         Raises:
             AnotherRunError: Drive holds another run.
@@ -68,19 +68,19 @@ class Delivery:
         """Put a checkpoint that was fetched among the run's, or with None remove what was fetched."""
         folder = self.local / "checkpoints"
         if name:
-            os.replace(folder / f"{name}{BROUGHT}", folder / name)
-        for brought in folder.glob(f"*{BROUGHT}"):
-            brought.unlink(missing_ok=True)
+            os.replace(folder / f"{name}{FETCHED_SUFFIX}", folder / name)
+        for fetched in folder.glob(f"*{FETCHED_SUFFIX}"):
+            fetched.unlink(missing_ok=True)
 
-    def set_aside(self, names=None):
+    def move_aside(self, names=None):
         """Set checkpoints on Drive aside, or with None the whole run; return the new folder or None.
 
         Raises:
             Error: Drive did not do it, and what to do.
         """
-        answer = self._wait("set_aside", names=names)
+        answer = self._wait("move_aside", names=names)
         self.delivered = None
-        return answer["set_aside"]
+        return answer["move_aside"]
 
     def begin(self, run):
         """Take the run over from older sessions on other machines; does not wait.
@@ -91,16 +91,16 @@ class Delivery:
         self.begun = True
         self._session["run"] = run
         self._due_at = self._clock() + self._pause
-        self._ask()
+        self._request()
 
     def tick(self):
         """Take note of what was delivered, and begin a delivery when one is due; never waits."""
-        self._hear(0)
-        if self._busy() and self._clock() - self._asked_at > HANG_SECONDS:
+        self._poll_response(0)
+        if self._busy() and self._clock() - self._requested_at > HANG_SECONDS:
             self.close()
             self._failed({"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {HANG_SECONDS} s"})
         elif not self._busy() and self._clock() >= self._due_at:
-            self._ask()
+            self._request()
 
     def finish(self, seconds, run=None):
         """Deliver what is newest, say what came of it, and end, in so many seconds at most.
@@ -118,7 +118,7 @@ class Delivery:
         if self._busy():
             self.close()
         for _ in range(2 if self.begun and self._session["session"] is None else 1):
-            self._ask()
+            self._request()
             self._settle(deadline)
         newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
         if self.newer_session:
@@ -144,9 +144,9 @@ class Delivery:
 
     def _settle(self, deadline):
         while self._busy() and (left := deadline - self._clock()) > 0:
-            self._hear(left)
+            self._poll_response(left)
 
-    def _ask(self):
+    def _request(self):
         """Begin a delivery; before the first one, and where that failed, take the run over."""
         if self._busy() or self.newer_session:
             return
@@ -157,11 +157,11 @@ class Delivery:
             self._send("deliver", run=self._session["run"], session=session if self.begun else None)
 
     def _send(self, verb, **arguments):
-        self._asked_at = self._clock()
+        self._requested_at = self._clock()
         try:
             if self._process is None:
                 self._process = DriveProcess(self.local, self.drive)
-            self._process.ask(verb, **arguments)
+            self._process.request(verb, **arguments)
         except OSError:
             self.close()
             self._failed(_DIED)
@@ -180,7 +180,7 @@ class Delivery:
             raise (AnotherRunError if answer.get("another_run") else Error)(self._advice(answer))
         return answer
 
-    def _hear(self, seconds):
+    def _poll_response(self, seconds):
         """Take in the answer to the request on its way, if it comes within so many seconds."""
         if not self._busy():
             return
@@ -193,13 +193,13 @@ class Delivery:
             return
         if "delivered" in answer:
             self.delivered, self.seconds = answer["delivered"], answer["seconds"]
-            self._due_at = self._asked_at + self._pause
+            self._due_at = self._requested_at + self._pause
         if "error" in answer:
             self._failed(answer)
             return
-        if self._told is not None:
+        if self._reported is not None:
             self._say(f"{self.drive} answers again.")
-        self._failures, self._told, self._last_error = 0, None, None
+        self._failures, self._reported, self._last_error = 0, None, None
         if "newer_session" in answer:
             self.newer_session = answer["newer_session"]
         elif "session" in answer:
@@ -210,10 +210,10 @@ class Delivery:
         self._failures += 1
         self._last_error = answer["error"]
         self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
-        if self._told != (answer["errno"],) and not self._finishing:
-            self._told = (answer["errno"],)
+        if self._reported != (answer["errno"],) and not self._finishing:
+            self._reported = (answer["errno"],)
             kept = "" if answer.get("another_run") else " and delivered when Drive answers"
-            self._say(f"{self._advice(answer)} Training goes on; its checkpoints are kept in {self.local}{kept}.")
+            self._say(f"{self._advice(answer)} Training continues; its checkpoints are kept in {self.local}{kept}.")
 
     def _advice(self, answer):
         """Return a sentence on what is wrong, and one on what to do."""

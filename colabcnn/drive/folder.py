@@ -13,7 +13,7 @@ from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.store.checkpoint_files import (
-    BROUGHT,
+    FETCHED_SUFFIX,
     SMALL_FILES,
     checkpoint_files,
     epoch_of,
@@ -22,11 +22,11 @@ from colabcnn.store.checkpoint_files import (
     retire,
     verifies,
 )
-from colabcnn.store.files import copy_atomically, discard, remove_partials, retried, set_aside, write_atomically
+from colabcnn.store.files import copy_atomically, discard, move_aside, remove_partials, retried, write_atomically
 
 
 class DriveFolder:
-    """Bring a run's files to Drive and back.
+    """Copy a run's files to Drive and back.
 
     Args:
         local: the run's folder on this machine.
@@ -40,7 +40,7 @@ class DriveFolder:
         self._delivered = {}
 
     def fetch(self, have, run=None):
-        """Bring the newest checkpoint that verifies to this machine, if it is newer than what is here.
+        """Fetch the newest checkpoint that verifies to this machine, if it is newer than the newest one here.
 
         No file on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
         session's file, since a listing may be stale.
@@ -50,8 +50,8 @@ class DriveFolder:
             run: what tells this run from others, or None where that is not known yet.
 
         Returns:
-            A dict of `fetched` (the checkpoint's name or None; the file here has `BROUGHT` behind it, until whoever
-            asked has seen that it is of the right run), `passed_over` (by name, why newer ones were not taken),
+            A dict of `fetched` (the checkpoint's name or None; the file here has `FETCHED_SUFFIX` behind it, until the
+            caller has seen that it is of the right run), `skipped` (by name, why newer ones were not taken),
             `unreadable` (whether one of those might be good, could it be read), `run` (what `run.json` on Drive holds,
             or None) and `session_run` (what the newest session tells its run by, or None where nothing was delivered).
 
@@ -65,31 +65,31 @@ class DriveFolder:
         names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
         if is_checkpoint_name(session["newest"]):
             names.add(session["newest"])
-        told = {"fetched": None, "passed_over": {}, "unreadable": False}
-        told |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
+        answer = {"fetched": None, "skipped": {}, "unreadable": False}
+        answer |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
         for name in sorted(names, reverse=True):
             if epoch_of(name) <= have:
                 break
             try:
                 content = retried(read_verified, self.drive / "checkpoints" / name)
             except FileNotFoundError:
-                told["passed_over"][name] = f"{name} was delivered to Drive, but Drive does not have it."
-                told["unreadable"] = True
+                answer["skipped"][name] = f"{name} was delivered to Drive, but Drive does not have it."
+                answer["unreadable"] = True
             except OSError as error:
-                told["passed_over"][name] = f"{name} cannot be read on Drive ({error.strerror})."
-                told["unreadable"] = True
+                answer["skipped"][name] = f"{name} cannot be read on Drive ({error.strerror})."
+                answer["unreadable"] = True
             except Error as error:
-                told["passed_over"][name] = f"On Drive, {error}"
+                answer["skipped"][name] = f"On Drive, {error}"
             else:
                 (self.local / "checkpoints").mkdir(parents=True, exist_ok=True)
-                write_atomically(self.local / "checkpoints" / f"{name}{BROUGHT}", content)
+                write_atomically(self.local / "checkpoints" / f"{name}{FETCHED_SUFFIX}", content)
                 self._good.add(name)
-                told["fetched"] = name
+                answer["fetched"] = name
                 break
         with contextlib.suppress(OSError):
             if not (self.local / "test.json").exists():
                 retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
-        return told
+        return answer
 
     def begin(self, identity, run):
         """Take over: write the next numbered session file, which an older session will find.
@@ -114,7 +114,7 @@ class DriveFolder:
         return {"session": number}
 
     def deliver(self, run, session=None):
-        """Bring the newest checkpoint and the small files to Drive, read them back, retire what is older.
+        """Copy the newest checkpoint and the small files to Drive, read them back, retire what is older.
 
         Args:
             run: what tells this run from others.
@@ -125,7 +125,7 @@ class DriveFolder:
             with what `failure` returns where it was something behind the checkpoint that failed.
 
         Raises:
-            OSError: what Drive said; what was delivered before stands.
+            OSError: Drive's own; what was delivered before is kept.
             Error: what was read back is not what was written.
         """
         self._check_mount()  # Makes a folder again that has gone to the trash.
@@ -143,7 +143,7 @@ class DriveFolder:
             return {"delivered": there}  # The same run further on: nothing newer is overwritten.
         if not there:
             self._deliver_checkpoint(name, content)
-        told = {"delivered": there or name}
+        answer = {"delivered": there or name}
         try:
             if session and not there:
                 write_session(self.drive, {**session, "run": run, "newest": name})
@@ -151,17 +151,17 @@ class DriveFolder:
                 self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
         except OSError as error:
-            told |= failure(error, self.local)
-        return told
+            answer |= failure(error, self.local)
+        return answer
 
-    def set_aside(self, names=None):
-        """Put checkpoints that cannot be gone on from, or the whole run, into a folder beside them.
+    def move_aside(self, names=None):
+        """Move checkpoints that cannot be used, or the whole run, into a folder beside them.
 
         Args:
             names: of checkpoints; None takes all of them and the small files, and leaves no run there.
 
         Returns:
-            A dict of `set_aside`, the new folder or None where nothing was there.
+            A dict of `move_aside`, the new folder or None where nothing was there.
         """
         self._check_mount()
         there = checkpoint_files(self.drive / "checkpoints")
@@ -171,18 +171,18 @@ class DriveFolder:
             write_session(self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1})
         else:
             there = [path for path in there if path.name in names]
-        return {"set_aside": str(set_aside(self.drive, there)) if there else None}
+        return {"move_aside": str(move_aside(self.drive, there)) if there else None}
 
     def _check_mount(self):
-        """Make the folder, but not where a plain one stands for Drive: that would bar the next mount, and be lost.
+        """Make the folder, but not a plain one in place of Drive: it would prevent the next mount, and be lost.
 
         Below `/content/drive` that must be a mount point. Elsewhere it is the mount point that the folder lay on when
         the run first used it, noted in `drive.json`.
         """
         note = self.local / "drive.json"
         try:
-            told = json.loads(note.read_text(encoding="utf-8"))
-            noted = Path(told["mount"]) if told["drive"] == str(self.drive) else None
+            content = json.loads(note.read_text(encoding="utf-8"))
+            noted = Path(content["mount"]) if content["drive"] == str(self.drive) else None
         except (OSError, ValueError, KeyError, TypeError):
             noted = None
         mount = DRIVE_MOUNT if DRIVE_MOUNT in self.drive.parents else noted
@@ -197,20 +197,20 @@ class DriveFolder:
     def _check_run(self, session, run):
         # A session that came to no checkpoint binds nobody.
         if session["newest"] and None not in (run, session["run"]) and run != session["run"]:
-            raise AnotherRunError(f"{self.drive} holds another run; give another folder")
+            raise AnotherRunError(f"{self.drive} holds another run; use another folder")
 
     def _read_run(self):
-        """Return what `run.json` holds, or None where there is none that tells of a run."""
+        """Return the dict that `run.json` holds, or None where it cannot be read."""
         try:
             run = json.loads(retried((self.drive / "run.json").read_text, encoding="utf-8"))
-            return run if isinstance(run["experiment"]["name"], str) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return run if isinstance(run, dict) else None
+        except (OSError, RecursionError, ValueError):
             return None
 
     def _newest_here(self):
         """Return the name and the content of the newest local checkpoint that verifies, or None.
 
-        All of it at once: training goes on and retires files meanwhile.
+        All of it at once: training continues and retires files meanwhile.
         """
         for path in checkpoint_files(self.local / "checkpoints"):
             with contextlib.suppress(Error, FileNotFoundError):
@@ -250,5 +250,5 @@ class DriveFolder:
 def failure(error, local):
     """Return an OSError as a dict of `errno`, `error` (a sentence) and `local` (whether that disk failed)."""
     filename = str(error.filename or "")
-    told = f"{filename}: {error.strerror}" if filename else str(error)
-    return {"errno": error.errno, "error": told, "local": filename.startswith(f"{local}{os.sep}")}
+    message = f"{filename}: {error.strerror}" if filename else str(error)
+    return {"errno": error.errno, "error": message, "local": filename.startswith(f"{local}{os.sep}")}

@@ -44,7 +44,7 @@ class DriveProcess:
             )
         self.busy = False
 
-    def ask(self, verb, **arguments):
+    def request(self, verb, **arguments):
         """Begin a request; its answer comes through `answer`."""
         self.busy = True
         self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())

@@ -1,5 +1,6 @@
 """What an experiment is: everything that decides what a run computes, and what the article reports of it."""
 
+import math
 import re
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -237,31 +238,41 @@ class Experiment:
         self._check_sizes()
 
     def _check_sizes(self):
-        size = IMAGE_SIZE
-        for index in range(len(self.filters)):
-            size -= sum(self.kernel_sizes) - len(self.kernel_sizes)
+        for number, (*_, size) in enumerate(self.convolutions()):
             if size < 1:
                 raise Error(
                     f"kernel_sizes {self.kernel_sizes} in {len(self.filters)} sets leave nothing of a "
-                    f"{IMAGE_SIZE}x{IMAGE_SIZE} image after set {index + 1}; take smaller kernels or fewer sets."
+                    f"{IMAGE_SIZE}x{IMAGE_SIZE} image after set {number // len(self.kernel_sizes) + 1}; take smaller "
+                    "kernels or fewer sets."
                 )
-            if index == 0 and len(self.filters) > 1:
-                size //= 2
 
     def settings(self) -> dict[str, Any]:
         """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""
         return {name: value for name, value in _as_json(self).items() if name not in ("kind", "reported")}
 
-    def parameter_count(self) -> int:
-        """Return the number of the network's parameters, BatchNorm's moving statistics included, as Keras counts."""
-        count, channels, size = 0, 3, IMAGE_SIZE
+    def convolutions(self) -> list[tuple[int, int, int, int]]:
+        """Return `(kernel size, channels, filters, output size)` of each convolution, in order."""
+        layers, channels, size = [], 3, IMAGE_SIZE
         for number, filters in enumerate(self.filters):
             for kernel_size in self.kernel_sizes:
-                count += (channels * kernel_size**2 + 1) * filters + 4 * filters
-                channels, size = filters, size - kernel_size + 1
+                size -= kernel_size - 1
+                layers.append((kernel_size, channels, filters, size))
+                channels = filters
             if number == 0 and len(self.filters) > 1:
-                size //= 2
-        return count + (channels * size**2 + 1) * NUM_CLASSES
+                size //= 2  # The max pooling behind the first set.
+        return layers
+
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the network's weights, in the order of its `weights`."""
+        shapes, layers = [], self.convolutions()
+        for kernel_size, channels, filters, _ in layers:
+            shapes += [(kernel_size, kernel_size, channels, filters), (filters,), *[(filters,)] * 4]
+        _, _, filters, size = layers[-1]
+        return [*shapes, (filters * size**2, NUM_CLASSES), (NUM_CLASSES,)]
+
+    def parameter_count(self) -> int:
+        """Return the number of the network's parameters, BatchNorm's moving statistics included, as Keras counts."""
+        return sum(math.prod(shape) for shape in self.weight_shapes())
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "Experiment":

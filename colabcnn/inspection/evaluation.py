@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from colabcnn.data.split import load_data
+from colabcnn.errors import Error
 from colabcnn.inspection.weights import check_data_name, network_with_weights, open_checkpoint
 from colabcnn.network.training_model import in_batches
 from colabcnn.store.files import write_atomically
@@ -30,9 +31,10 @@ def evaluate(run_dir, *, data=None, progress=False):
     Raises:
         Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
     """
-    folder, checkpoint = open_checkpoint(run_dir)
-    run = checkpoint.metadata["run"]
-    check_data_name(folder, run, data)
+    folder, record, checkpoint = open_checkpoint(run_dir)
+    check_data_name(folder, record, data)
+    if checkpoint.kind == "shared":
+        raise Error(f"{folder.path} was shared without its checkpoint; ask for one exported with --checkpoint.")
     digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
@@ -41,14 +43,14 @@ def evaluate(run_dir, *, data=None, progress=False):
             return measured
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    _, (images, labels) = load_data(data or run["data"], size=1)
+    _, (images, labels) = load_data(data or record.data, size=1)
     history = checkpoint.metadata["history"]
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
     for name, epoch, weights in (
         ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
         ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
     ):
-        network = network_with_weights(run, weights, precision=run["precision"])
+        network = network_with_weights(record, weights, precision=record.precision)
         measured[name] = {"epoch": epoch, **_measure(network, images, labels, progress)}
     write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
     return measured

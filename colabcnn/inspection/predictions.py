@@ -152,22 +152,23 @@ def predict(run_dir, picture):
 
 def _validated(run_dir, data):
     """Return `(heading, images, labels, probabilities)` of what the run validates on, by its best weights."""
-    heading, (folder, run), network = _best(run_dir)
-    check_data_name(folder, run, data)
-    sizes = {name: run[name] for name in ("train_size", "val_size", "holdout")}
-    split = load_split(data or run["data"], **sizes)
-    if (found := split.digest()) != run["data_sha256"]:
+    heading, (folder, record), network = _best(run_dir)
+    check_data_name(folder, record, data)
+    split = load_split(
+        data or record.data, train_size=record.train_size, val_size=record.val_size, holdout=record.holdout
+    )
+    if (found := split.digest()) != record.data_sha256:
         raise Error(
-            f"{run['data']} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "
-            f"{run['data_sha256'][:16]}...; use the version of colabcnn that its run.json names."
+            f"{record.data} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "
+            f"{record.data_sha256[:16]}...; use the version of colabcnn that its run.json names."
         )
     return heading, split.val_images, split.val_labels, _probabilities(network, split.val_images)
 
 
 def _best(run_dir):
-    """Return a heading, `(RunFolder, run)` and the network with the weights of the run's best epoch."""
-    folder, run, epoch, network = open_best(run_dir)
-    return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, run), network
+    """Return a heading, `(RunFolder, RunRecord)` and the network with the weights of the run's best epoch."""
+    folder, record, epoch, network = open_best(run_dir)
+    return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, record), network
 
 
 def _probabilities(network, images):

@@ -1,4 +1,4 @@
-"""A run's weights as a plain model, and the one measurement on the test set."""
+"""A run's weights as a plain model of stock Keras layers."""
 
 import io
 import json
@@ -6,18 +6,20 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import h5py
+import keras
+import numpy as np
 
 from colabcnn.data.split import data_name
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import Experiment
 from colabcnn.network.model import build_model
+from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.store.files import write_atomically
-from colabcnn.store.history import best_epoch, read_history
-from colabcnn.store.run_folder import open_run
+from colabcnn.store.history import best_epoch
+from colabcnn.store.run_folder import RunFolder, SavedRun, open_run, record_of
+from colabcnn.store.run_record import RunRecord
 
 
-def load_model(run_dir):
+def load_model(run_dir: str | Path) -> keras.Model:
     """Return the network with the weights of the run's best epoch.
 
     Args:
@@ -28,66 +30,32 @@ def load_model(run_dir):
         probabilities; `model.save("mine.keras")` writes a file that plain Keras opens.
 
     Raises:
-        Error: there is no run in that folder, or neither a checkpoint nor a `model.keras` of it.
+        Error: there is no run in that folder, or no checkpoint of it.
     """
     return open_best(run_dir)[3]
 
 
-def open_best(run_dir):
-    """Return `(RunFolder, run, epoch, network)`: what `run.json` describes, and its best epoch's network.
+def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Model]:
+    """Return `(RunFolder, RunRecord, epoch, network)` of a run's best epoch.
 
-    The newest checkpoint has its weights; of a run that was handed on without one, `model.keras`. That may be a
-    stranger's: nothing that it describes is built, its weights are read into this library's own network.
+    The weights are always the newest checkpoint's; `model.keras` is for plain Keras, and nothing here reads it.
 
     Raises:
-        Error: there is no run in that folder, or nothing of these can be used.
+        Error: there is no run in that folder, or no checkpoint of it.
     """
-    folder, saved = open_run(run_dir)
-    if saved.checkpoint or not folder.model_keras.exists():
-        checkpoint = _usable(folder, saved)
-        run, history = checkpoint.metadata["run"], checkpoint.metadata["history"]
-        return folder, run, best_epoch(history), network_with_weights(run, checkpoint.arrays["best"])
-    epoch = best_epoch(read_history(folder.history_csv))
-    try:
-        with zipfile.ZipFile(folder.model_keras) as archive, archive.open("model.weights.h5") as weights:
-            _check_weights(weights, folder.model_keras.stat().st_size)
-        network = build_model(Experiment.from_settings(saved.run["experiment"]), seed=saved.run["seed"])
-        network.load_weights(folder.model_keras)
-        return folder, saved.run, epoch, network
-    except Exception as error:  # Of a file that is damaged or hostile these raise nearly anything.
-        reason = " ".join(str(error).split())[:300]
-        raise Error(f"{folder.model_keras} is not this run's network ({reason}); bring the run again.") from None
+    folder, record, checkpoint = open_checkpoint(run_dir)
+    epoch = best_epoch(checkpoint.metadata["history"])
+    return folder, record, epoch, network_with_weights(record, checkpoint.arrays["best"])
 
 
-def _check_weights(file, most_bytes):
-    """Refuse an HDF5 file with arrays that lie elsewhere, or that are larger than the file when they are read."""
-    left = {"bytes": most_bytes, "items": 10_000}
-
-    def check(group):
-        for name in group:
-            left["items"] -= 1
-            if left["items"] < 0 or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise Error("it holds links, or more than a network does")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                check(item)
-                continue
-            left["bytes"] -= item.nbytes
-            if left["bytes"] < 0 or item.external or item.is_virtual or item.chunks:
-                raise Error("it holds arrays that do not lie in it as they are")
-
-    with h5py.File(file, "r") as opened:
-        check(opened)
-
-
-def model_bytes(run, weights):
+def model_bytes(record: RunRecord, weights: list[np.ndarray]) -> bytes:
     """Return the `.keras` file of a run's network with these weights; the same weights give the same bytes.
 
     Keras dates the file and numbers shared objects by their place in memory; neither is needed to open it.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        network_with_weights(run, weights).save(path)
+        network_with_weights(record, weights).save(path)
         memory = io.BytesIO()
         with zipfile.ZipFile(path) as saved, zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as dateless:
             for name in sorted(saved.namelist()):
@@ -107,51 +75,48 @@ def _without_chance(value):
     return value
 
 
-def write_model(folder, checkpoint):
-    """Write `model.keras`, the best epoch's weights, if there is none or the checkpoints are newer.
-
-    Args:
-        folder: `RunFolder`.
-        checkpoint: its newest `Checkpoint`.
-    """
-    path = folder.model_keras
-    if path.exists() and path.stat().st_mtime >= folder.checkpoints.stat().st_mtime:
-        return
-    write_atomically(path, model_bytes(checkpoint.metadata["run"], checkpoint.arrays["best"]))
+def write_model(folder: RunFolder, checkpoint: Checkpoint) -> None:
+    """Write `model.keras`, the best epoch's weights, for plain Keras, unless its content is right already."""
+    content = model_bytes(record_of(checkpoint, folder.path), checkpoint.arrays["best"])
+    try:
+        if folder.model_keras.read_bytes() == content:
+            return
+    except OSError:
+        pass
+    write_atomically(folder.model_keras, content)
 
 
-def network_with_weights(run, weights, precision="float32"):
-    """Return the network of a run (as `run.json` describes it) with the given weights."""
-    network = build_model(Experiment.from_settings(run["experiment"]), seed=run["seed"], precision=precision)
+def network_with_weights(record: RunRecord, weights: list[np.ndarray], precision: str = "float32") -> keras.Model:
+    """Return the network of a run with the given weights."""
+    network = build_model(record.experiment, seed=record.seed, precision=precision)
     network.set_weights(weights)
     return network
 
 
-def open_checkpoint(run_dir):
-    """Return `(RunFolder, Checkpoint)` of an existing run, the newest checkpoint that verifies.
+def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoint]:
+    """Return `(RunFolder, RunRecord, Checkpoint)` of an existing run, by its newest checkpoint that verifies.
 
     Raises:
         Error: there is no run in that folder, or no checkpoint of it.
     """
-    folder, saved = open_run(run_dir)
-    return folder, _usable(folder, saved)
+    folder, _, saved = open_run(run_dir)
+    checkpoint = _usable(folder, saved)
+    return folder, record_of(checkpoint, folder.path), checkpoint
 
 
-def _usable(folder, saved):
+def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
     """Return a run's newest checkpoint, or say why there is none."""
     if saved.checkpoint is None:
-        if folder.model_keras.exists() and not saved.passed_over:
-            raise Error(f"{folder.path} was handed on without its checkpoint; ask for one exported with --checkpoint.")
-        detail = " ".join(saved.passed_over.values()) or "none was taken yet."
-        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Train the run on, and try again.")
+        detail = " ".join(saved.skipped.values()) or "none was taken yet."
+        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Resume the run, and try again.")
     return saved.checkpoint
 
 
-def check_data_name(folder, run, data):
-    """Refuse data of another name than the run's (as `run.json` describes it); None is the run's own.
+def check_data_name(folder: RunFolder, record: RunRecord, data: str | Path | None) -> None:
+    """Refuse data of another name than the run's; None is the run's own.
 
     Raises:
         Error: it is another one.
     """
-    if data is not None and data_name(data) != run["data"]:
-        raise Error(f"{folder.path} was trained on {run['data']}, not on {data!r}; leave the data out.")
+    if data is not None and data_name(data) != record.data:
+        raise Error(f"{folder.path} was trained on {record.data}, not on {data!r}; leave the data out.")

@@ -16,7 +16,7 @@ from colabcnn.experiments.ablations import ABLATIONS
 from colabcnn.measuring.trials import (
     Setting,
     as_line,
-    read_run_json,
+    last_record,
     train,
     train_interrupted,
     train_plain,
@@ -89,7 +89,7 @@ def measure(
         progress.say("3 of 4: a run that is interrupted in the middle and resumed.")
         resumed, interruption = train_interrupted(setting, auto)
         progress.say("4 of 4: a large matrix product.")
-        precision = read_run_json(setting, "auto")["precision"]
+        precision = last_record(setting, "auto").precision
         measurement = Measurement(
             sent_by=sent_by.strip(),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),

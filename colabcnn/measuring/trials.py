@@ -1,8 +1,7 @@
 """The trainings of a measurement: by `run`, in plain steps, and one that is interrupted and resumed."""
 
-import json
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -12,7 +11,7 @@ from colabcnn.measuring.killed_run import train_until_exception, train_until_kil
 from colabcnn.network import devices
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.measurements import Interruption, Steps, Training
-from colabcnn.store.run_folder import run_folder
+from colabcnn.store.run_folder import open_run, run_folder
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.run import run
 
@@ -82,11 +81,11 @@ def train(setting, name):
     """
     watch, began = _Watch(setting.progress, name), time.monotonic()
     result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
-    start = read_run_json(setting, name)["starts"][-1]
+    start = last_record(setting, name).starts[-1]
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
-        steps=Steps(**{field.name: start[field.name] for field in fields(Steps)}),
-        refused=as_line(start.get("refused", ""), 400),
+        steps=Steps(**(start.execution or {})),
+        refused=as_line(start.refused or "", 400),
         start_seconds=round(watch.first_epoch_ended - began, 3),
         **{column: list(result.history[column]) for column in columns},
     )
@@ -119,7 +118,7 @@ def train_interrupted(setting, auto):
             setting.progress.say(f"That is not possible here: {why_not}. An exception ends the run instead.")
             train_until_exception(setting.experiment, setting.folder / name, options)
         resumed, failed = train(setting, name), ""
-        first_epoch = read_run_json(setting, name)["starts"][-1]["first_epoch"]
+        first_epoch = last_record(setting, name).starts[-1].first_epoch
         same = _bit_for_bit(setting.folder / "auto", setting.folder / name)
     except Exception as error:  # What a device cannot do is what this is to find out.
         resumed, failed, first_epoch, same = None, _reason(error), 0, False
@@ -138,9 +137,9 @@ def _bit_for_bit(run_dir, other_dir):
     )
 
 
-def read_run_json(setting, name):
-    """Return what the `run.json` of a training holds."""
-    return json.loads(run_folder(setting.folder / name).run_json.read_text(encoding="utf-8"))
+def last_record(setting, name):
+    """Return the `RunRecord` of a training."""
+    return open_run(setting.folder / name)[1]
 
 
 def _reason(error):

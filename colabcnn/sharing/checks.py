@@ -1,101 +1,123 @@
-"""What a run that somebody else handed on must be like, before anything of it is believed or shown."""
+"""What a file that somebody shared must be like, before anything of it is used."""
 
+import hashlib
+import json
 import math
 import re
 
+import numpy as np
+
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.experiments.experiment import PRECISIONS, Experiment
-from colabcnn.store.checkpoint import read_checkpoint
-from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
-from colabcnn.store.history import COLUMNS, read_history
-from colabcnn.store.run_record import fingerprint
+from colabcnn.store.checkpoint import Checkpoint, parse_checkpoint
+from colabcnn.store.history import COLUMNS
+from colabcnn.store.run_record import RunRecord
 
-# CIFAR-10 has 60,000 images; of drawn ones a million can be asked for.
+# The final network with everything that is needed to continue makes 48 MB.
+MAX_BYTES = 1 << 30
+# CIFAR-10 has 60,000 images; of synthetic ones a million can be asked for.
 _MAX_TRAIN_SIZE, _MAX_VAL_SIZE, _MAX_LAYERS = 1_000_000, 60_000, 100
-# Devices and times stand in tables and on terminals: nothing that Markdown or a terminal would act upon.
+# Devices and times are shown in tables and on terminals: nothing that Markdown or a terminal would act upon.
 _PLAIN = re.compile(r"[\w .,;:()/@+-]{1,200}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TO_CONTINUE = {"model", "optimizer", "best", "callbacks"}
 
 
-def check_run(folder):
-    """See that a folder holds what this library writes, each part agreeing with the others.
+def content_digest(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256, hex, over a checkpoint's epoch, kind, metadata and arrays, without that digest itself.
 
-    Args:
-        folder: `RunFolder` with `run.json`, `history.csv`, `model.keras` and, if there, one checkpoint.
+    safetensors has no checksum, and a file that is shared can be renamed: so it has its digest inside.
+    """
+    sha256 = hashlib.sha256()
+    metadata = {name: value for name, value in checkpoint.metadata.items() if name != "sha256"}
+    sha256.update(json.dumps([checkpoint.epoch, checkpoint.kind, metadata], sort_keys=True).encode())
+    for group in sorted(checkpoint.arrays):
+        for array in checkpoint.arrays[group]:
+            sha256.update(f"{group} {array.dtype.str} {array.shape}".encode())
+            sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
+def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
+    """Read and check the bytes of a file that `export` has written.
 
     Returns:
-        What `run.json` holds.
+        `(Checkpoint, RunRecord)`.
 
     Raises:
-        Error: says which file is not what it should be.
+        Error: says what is wrong with it.
     """
-    run = folder.read_run()
+    if content[:1] in (b"<", b"P", b"") or len(content) < 8:
+        raise Error(f"the file is {_kind(content)}; expected a file that `python -m colabcnn export` wrote.")
+    checkpoint = parse_checkpoint(content, "the file")
+    if checkpoint.kind not in ("run", "shared"):
+        raise Error(f"the file is a checkpoint of kind {checkpoint.kind!r}; expected one that `export` wrote.")
     try:
-        _check_settings(run, folder.model_keras.stat().st_size)
-    except Error as error:
-        raise Error(f"the archive's run.json: {error}") from None
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, OverflowError):
-        raise Error("the archive's run.json does not describe a run; it was not made by `export`.") from None
-    history = read_history(folder.history_csv)
-    _check_history(history)
-    for path in checkpoint_files(folder.checkpoints):
-        _check_checkpoint(path, run, history, folder.model_keras.stat().st_size)
-    return run
+        digest = checkpoint.metadata.get("sha256")
+        if digest is None:
+            raise Error("the file has no SHA-256 inside; expected one that `python -m colabcnn export` wrote.")
+        if digest != content_digest(checkpoint):
+            raise Error("the file is altered: its arrays and its text do not have the SHA-256 that is inside.")
+        record = RunRecord.from_json(checkpoint.metadata["run"], "the file")
+        _check_record(record, len(content))
+        _check_history(checkpoint.metadata["history"], checkpoint.epoch)
+        _check_state(checkpoint, record)
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+        raise Error("the file does not describe a run; it was not made by `export`.") from None
+    return checkpoint, record
 
 
-def _check_settings(run, model_bytes):
-    experiment = find_experiment(Experiment.from_settings(run["experiment"]))
-    limits = {"seed": 2**63 - 1, "epochs": 2**63 - 1, "train_size": _MAX_TRAIN_SIZE}
-    limits |= {"val_size": _MAX_VAL_SIZE, "holdout": _MAX_VAL_SIZE}
+def _check_record(record, size):
+    experiment = find_experiment(record.experiment)
     agrees = (
         len(experiment.filters) * len(experiment.kernel_sizes) <= _MAX_LAYERS
-        # Its weights lie in model.keras as they are: a network that is larger than that is none that was trained.
-        and 4 * experiment.parameter_count() <= model_bytes
-        and all(_is_count(run[field], most) for field, most in limits.items())
-        # Where the rate falls to the last epoch, their number is the experiment's, too.
-        and run["experiment"].get("epochs", run["epochs"]) == run["epochs"]
-        and run["data"] in ("cifar10", "synthetic")
-        and run["precision"] in PRECISIONS
-        and _SHA256.fullmatch(run["data_sha256"])
-        and all(_PLAIN.fullmatch(start["device"]) and _PLAIN.fullmatch(start["time"]) for start in run["starts"])
-        and all(_is_count(start["first_epoch"], limits["epochs"]) for start in run["starts"])
+        # Its weights are in the file as they are: a network that is larger than the file was never trained.
+        and 4 * experiment.parameter_count() <= size
+        and 1 <= record.train_size <= _MAX_TRAIN_SIZE
+        and 1 <= record.val_size <= _MAX_VAL_SIZE
+        and record.holdout <= _MAX_VAL_SIZE
+        and all(_PLAIN.fullmatch(start.device) and _PLAIN.fullmatch(start.time) for start in record.starts)
     )
     if not agrees:
         raise ValueError
 
 
-def _is_count(value, most):
-    return type(value) is int and 0 <= value <= most
-
-
-def _check_history(history):
+def _check_history(history, epoch):
+    if set(history) != set(COLUMNS) or not all(isinstance(column, list) for column in history.values()):
+        raise ValueError
     numbers = [value for column in history.values() for value in column]
-    if not numbers or history["epoch"] != list(range(1, len(history["epoch"]) + 1)):
-        raise Error("the archive's history.csv is not that of a run: expected epochs counted from 1.")
+    if not epoch or history["epoch"] != list(range(1, epoch + 1)) or len(numbers) != epoch * len(COLUMNS):
+        raise Error("the file's history is not that of a run: expected its epochs, counted from 1.")
     accuracies = history["accuracy"] + history["val_accuracy"]
-    if not all(map(math.isfinite, numbers)) or not all(0 <= value <= 1 for value in accuracies):
-        raise Error("the archive's history.csv is not that of a run: expected finite numbers, accuracies from 0 to 1.")
+    if not all(map(_is_number, numbers)) or not all(0 <= value <= 1 for value in accuracies):
+        raise Error("the file's history is not that of a run: expected finite numbers, accuracies from 0 to 1.")
 
 
-def _check_checkpoint(path, run, history, model_bytes):
-    try:
-        checkpoint = read_checkpoint(path)
-        _check_settings(checkpoint.metadata["run"], model_bytes)
-        metadata, groups = checkpoint.metadata, {"model", "optimizer", "best"}
-        agrees = (
-            checkpoint.epoch == epoch_of(path) == len(history["epoch"])
-            and fingerprint(metadata["run"]) == fingerprint(run)
-            and metadata["history"] == {column: history[column] for column in COLUMNS}
-            and groups <= set(checkpoint.arrays) <= groups | {"callbacks"}
-            and isinstance(metadata["complete"], bool)
-            and _is_text(metadata["reason"])
-            and isinstance(metadata["callbacks"], list)
-        )
-    except (AttributeError, Error, KeyError, OverflowError, RecursionError, TypeError, ValueError):
-        agrees = False
+def _check_state(checkpoint, record):
+    metadata, groups = checkpoint.metadata, set(checkpoint.arrays)
+    expected = [((tuple(shape)), "float32") for shape in record.experiment.weight_shapes()]
+    for group in groups & {"best", "model"}:
+        if [(array.shape, array.dtype.name) for array in checkpoint.arrays[group]] != expected:
+            raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
+    needed = {"best"} if checkpoint.kind == "shared" else _TO_CONTINUE - {"callbacks"}
+    allowed = {"best"} if checkpoint.kind == "shared" else _TO_CONTINUE
+    agrees = (
+        needed <= groups <= allowed
+        and isinstance(metadata["complete"], bool)
+        and _is_text(metadata["reason"])
+        and isinstance(metadata["callbacks"], list)
+    )
     if not agrees:
-        raise Error(f"the archive's {path.name} does not agree with its run.json and history.csv; it is altered.")
+        raise ValueError
+
+
+def _kind(content):
+    if content.lstrip()[:1] == b"<":
+        return "a web page: the link leads to a page about the file, or to a sign-in. Give the link of the file itself"
+    return "something else" if content else "empty"
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_text(value):

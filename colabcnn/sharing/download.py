@@ -1,4 +1,4 @@
-"""Bring a file from a URL or from Google Drive, through gdown."""
+"""Download a file from a URL or from Google Drive, through gdown."""
 
 import hashlib
 import inspect
@@ -6,7 +6,7 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 from colabcnn.errors import Error
-from colabcnn.sharing.archive import MAX_BYTES
+from colabcnn.sharing.checks import MAX_BYTES
 from colabcnn.store.files import DISK_ERRORS
 
 _DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")

@@ -1,50 +1,55 @@
-"""Hand a run on as one file, and take one that somebody else handed on."""
+"""Share a run as one file, and fetch one that somebody else shared."""
 
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from colabcnn.errors import Error
-from colabcnn.sharing.archive import CHECKPOINTS, pack, unpack
-from colabcnn.sharing.checks import check_run
+from colabcnn.sharing.checks import content_digest, read_shared
 from colabcnn.sharing.download import download, source_and_digest
-from colabcnn.store.checkpoint_files import read_verified
-from colabcnn.store.files import set_aside, write_atomically
-from colabcnn.store.history import best_epoch, history_text, read_history
+from colabcnn.store.checkpoint import checkpoint_bytes, newest_checkpoint
+from colabcnn.store.checkpoint_files import checkpoint_name
+from colabcnn.store.files import move_aside, write_atomically
+from colabcnn.store.history import best_epoch, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import FETCHED, RunFolder, open_run, run_folder
+from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_run, run_folder
+from colabcnn.viewing.curves import save_curves
 
-_UNPACKING = ".unpacking-"
+SUFFIX = ".safetensors"
+_UNFINISHED = ".fetching-"
 
 
-def export(run_dir, path=None, checkpoint=False, *, quiet=False):
-    """Pack a run into one file, to be handed on; nothing in the run's folder changes.
+def export(
+    run_dir: str | Path, path: str | Path | None = None, checkpoint: bool = False, *, quiet: bool = False
+) -> str:
+    """Write a run into one file, to be shared; nothing in the run's folder changes.
 
     Args:
-        run_dir: the run's folder; of a run that still goes, the newest checkpoint's state.
-        path: the file, `*.zip`, or a folder for `<name>-seed-<seed>.zip`, made if missing; None takes the run's folder.
-        checkpoint: pack also the newest checkpoint, with which training can go on (five times the size).
-        quiet: do not say how to share it.
+        run_dir: the run's folder; of a run that still trains, the newest checkpoint's state.
+        path: the file, `*.safetensors`, or a folder for `<name>-seed-<seed>.safetensors`, made if missing; None takes
+            the run's folder.
+        checkpoint: include everything that is needed to continue training (four times the size).
+        quiet: do not print how to share it.
 
     Returns:
-        The archive's SHA-256, hex. The same run gives the same bytes with the same versions of Keras and Matplotlib.
+        The file's SHA-256, hex. The same run gives the same bytes.
 
     Raises:
         Error: there is no run in that folder, or no checkpoint of it; nothing can be written at `path`.
     """
-    folder, saved = open_run(run_dir)
+    folder, record, saved = open_run(run_dir)
+    if saved.checkpoint is None:
+        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
     path = folder.path if path is None else run_folder(path).path
-    if path.suffix.lower() != ".zip":
-        path = path / f"{saved.run['experiment']['name']}-seed-{saved.run['seed']}.zip"
-    packed = pack(_files_of(folder, saved, checkpoint))
-    # What could not be fetched again is not handed on.
-    with tempfile.TemporaryDirectory() as elsewhere:
-        unpack(packed, Path(elsewhere))
-        check_run(RunFolder(Path(elsewhere)))
-    content = packed.getbuffer()
+    if path.suffix.lower() != SUFFIX:
+        path = path / f"{record.experiment.name}-seed-{record.seed}{SUFFIX}"
+    content = _shared_bytes(saved.checkpoint, checkpoint, folder)
+    read_shared(content)  # What could not be fetched again is not shared.
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         # The same file stays the same file: its link and its digest may have been sent already.
@@ -55,80 +60,64 @@ def export(run_dir, path=None, checkpoint=False, *, quiet=False):
         raise Error(f"{path} cannot be written ({error.strerror}); make room, or choose another file.") from None
     if not quiet:
         print(
-            f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, to Google Drive for one, "
-            "let everyone with the link see it, and send link and digest. "
+            f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, for example to Google "
+            "Drive, let everyone with the link see it, and send link and digest. "
             f"They call colabcnn.fetch('LINK#sha256={sha256}')"
         )
     return sha256
 
 
-def _files_of(folder, saved, checkpoint):
-    """Return the files that an archive of a run, a `Saved`, holds: a dict from name to bytes."""
-    files = {}
-    if saved.checkpoint:
-        from colabcnn.inspection.weights import model_bytes
-
-        history = saved.checkpoint.metadata["history"]
-        files["model.keras"] = model_bytes(saved.checkpoint.metadata["run"], saved.checkpoint.arrays["best"])
-    elif folder.model_keras.exists():
-        history = read_history(folder.history_csv)
-        files["model.keras"] = folder.model_keras.read_bytes()
-    else:
-        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
-    if checkpoint:
-        if saved.checkpoint is None:
-            raise Error(f"{folder.path} has no checkpoint to go on from; export it without.")
-        name = saved.checkpoint.name
-        files[CHECKPOINTS + name] = read_verified(folder.checkpoints / name)
-    if folder.curves_png.exists():
-        files["curves.png"] = folder.curves_png.read_bytes()
-    else:
-        from colabcnn.viewing.curves import plot_curves, png_of
-
-        files["curves.png"] = png_of(plot_curves(folder.path))
-    files["history.csv"] = history_text(history).encode()
-    files["run.json"] = (json.dumps(saved.run, indent=1) + "\n").encode()
-    return files
+def _shared_bytes(checkpoint, everything, folder):
+    """Return the file's bytes: the best weights alone, or everything that is needed to continue."""
+    if everything and checkpoint.kind == "shared":
+        raise Error(f"{folder.path} was shared without its checkpoint; export it without.")
+    shared = replace(checkpoint, metadata=dict(checkpoint.metadata))
+    if not everything:
+        shared = replace(shared, kind="shared", arrays={"best": checkpoint.arrays["best"]})
+        shared.metadata["callbacks"] = []
+    shared.metadata["sha256"] = content_digest(shared)
+    return checkpoint_bytes(shared)
 
 
-def fetch(source, sha256=None, folder="fetched", *, quiet=False):
-    """Bring a run that somebody handed on, and check it before anything of it is used.
+def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched", *, quiet: bool = False) -> Path:
+    """Download a run that somebody shared, and check it before anything of it is used.
 
     Args:
-        source: where `export`'s file lies: a URL, a link to a file on Google Drive that everyone with the link may see,
-            or that file's id. `#sha256=<hex>` behind it is the same as `sha256`.
-        sha256: the archive's, hex, as its sender told it. Without it the archive is checked against its own manifest,
-            which proves that it is whole, and not who made it.
+        source: a URL of `export`'s file, a link to a file on Google Drive that everyone with the link may see, or that
+            file's id. `#sha256=<hex>` behind it is the same as `sha256`.
+        sha256: the file's, hex, as its sender gave it. Without it the file is checked against the digest inside, which
+            proves that it is complete and not altered by accident, and not who made it.
         folder: of fetched runs; made if missing.
-        quiet: show neither progress nor what came.
+        quiet: print nothing.
 
     Returns:
         The run's folder, `<folder>/<name>/seed-<seed>-<the digest's first eight>`, a `pathlib.Path` for `explore`,
-        `predict` and the like, and for `run` if it was exported with its checkpoint. A run that is there already is not
+        `predict` and the like, and for `run` if it was exported with its checkpoint. A run that exists already is not
         downloaded again.
 
     Raises:
-        Error: it cannot be downloaded, is another file than the digest's, is not whole, or is no run; the disk is full.
-            Nothing of it stays.
+        Error: it cannot be downloaded, is another file than the digest's, is not complete, or is no run; the disk is
+            full. Nothing of it is kept.
     """
     source, sha256 = source_and_digest(source, sha256)
     folder = run_folder(folder).path
     say = (lambda text: None) if quiet else print
     if run_dir := _fetched_before(folder, source, sha256):
-        say(f"{run_dir} is there already; nothing was downloaded. To bring it anew, move that folder away.")
+        say(f"{run_dir} exists already; nothing was downloaded. To download it again, move that folder away.")
         return run_dir
-    say(f"Bringing {source} ...")
+    say(f"Downloading {source} ...")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with Lock(folder, doing="fetched into"):
-            for left in folder.glob(f"{_UNPACKING}*"):  # A kill's.
+            for left in folder.glob(f"{_UNFINISHED}*"):  # A kill's.
                 shutil.rmtree(left, ignore_errors=True)
             # A file without a name, so that not even a kill leaves it behind.
             with tempfile.TemporaryFile(dir=folder) as file:
                 found = download(source, file, quiet=quiet)
                 if sha256 not in (None, found):
                     raise Error(f"{source} has the SHA-256 {found}, expected {sha256}; ask its sender for both again.")
-                run_dir = _unpacked(file, folder, source, found)
+                file.seek(0)
+                run_dir = _install(file.read(), folder, source, found)
     except Error as error:
         raise Error(f"{error} Nothing of it was kept.") from None
     except (OSError, ValueError) as error:
@@ -141,68 +130,63 @@ def fetch(source, sha256=None, folder="fetched", *, quiet=False):
 def _fetched_before(folder, source, sha256):
     """Return the folder of the run with this digest, or without one, of the newest run from there; or None.
 
-    Only if it is whole, or was trained on since.
+    Only if it still has a checkpoint that verifies.
     """
     found = []
-    for path in folder.glob(f"*/seed-*/{FETCHED}"):
-        record = _read_record(path)
-        wanted = record and (record["sha256"] == sha256 if sha256 else source in record["sources"])
-        if wanted and _is_whole_or_trained_on(path.parent, record):
+    for path in folder.glob(f"*/seed-*/{SHARED_RUN}"):
+        note = _read_note(path)
+        wanted = note and (note["sha256"] == sha256 if sha256 else source in note["sources"])
+        if wanted and _is_usable(path.parent):
             found.append((path.stat().st_mtime, path.parent))
     return max(found)[1] if found else None
 
 
-def _read_record(path):
+def _read_note(path):
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {"sha256": record["sha256"], "sources": list(record["sources"]), "files": dict(record["files"])}
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {"sha256": note["sha256"], "sources": list(note["sources"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _is_whole_or_trained_on(run_dir, record):
-    digests = {name: _sha256_of(run_dir / name) for name in record["files"]}
-    differing = {name for name, sha256 in record["files"].items() if digests[name] != sha256}
-    return not differing or ("run.json" in differing and digests["run.json"] is not None)
+def _is_usable(run_dir):
+    checkpoint, skipped = newest_checkpoint(run_dir / "checkpoints")
+    return checkpoint is not None and not skipped and RunFolder(run_dir).history_csv.exists()
 
 
-def _sha256_of(path):
+def _install(content, folder, source, sha256):
+    """Check a file's bytes, write the run's folder beside its place, move it there complete, and return that place."""
+    checkpoint, record = read_shared(content)
+    target = folder / record.experiment.name / f"seed-{record.seed}-{sha256[:8]}"
+    before = _read_note(target / SHARED_RUN)
+    if target.exists() and (before is None or before["sha256"] != sha256):
+        raise Error(f"{target} holds something else; move it away.")
+    if before and _is_usable(target):  # The same file, from another place.
+        before["sources"].append(source)
+        write_atomically(target / SHARED_RUN, json.dumps(before) + "\n")
+        return target
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
-
-
-def _unpacked(file, folder, source, sha256):
-    """Unpack the archive beside its place, check it, move it there whole, and return that place."""
-    unpacked = Path(tempfile.mkdtemp(prefix=_UNPACKING, dir=folder))
-    try:
-        unpack(file, unpacked)
-        run = check_run(RunFolder(unpacked))
-        target = folder / run["experiment"]["name"] / f"seed-{run['seed']}-{sha256[:8]}"
-        there = _read_record(target / FETCHED)
-        if target.exists() and (there is None or there["sha256"] != sha256):
-            raise Error(f"{target} holds something else; move it away.")
-        if there and _is_whole_or_trained_on(target, there):  # The same archive, from another place.
-            there["sources"].append(source)
-            write_atomically(target / FETCHED, json.dumps(there) + "\n")
-            return target
-        files = [path for path in unpacked.rglob("*") if path.is_file()]
-        digests = {str(path.relative_to(unpacked)): _sha256_of(path) for path in files}
-        record = {"sha256": sha256, "sources": [source], "files": digests}
-        write_atomically(unpacked / FETCHED, json.dumps(record) + "\n")
-        unpacked.chmod(0o755)
+        run = RunFolder(unfinished)
+        run.checkpoints.mkdir()
+        write_atomically(run.checkpoints / checkpoint_name(checkpoint.epoch, content), content)
+        run.write_record(record)
+        write_history(run.history_csv, checkpoint.metadata["history"])
+        save_curves(unfinished, run.curves_png)
+        write_atomically(unfinished / SHARED_RUN, json.dumps({"sha256": sha256, "sources": [source]}) + "\n")
+        unfinished.chmod(0o755)
         target.parent.mkdir(exist_ok=True)
         if target.exists():
-            set_aside(target.parent, [target])
-        os.rename(unpacked, target)
+            move_aside(target.parent, [target])
+        os.rename(unfinished, target)
         return target
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _say_what_came(run_dir, found, given, say):
-    history = read_history(run_dir / "history.csv")
+def _say_what_came(run_dir: Path, found: str, given: str | None, say: Callable[[str], None]) -> None:
+    checkpoint, _ = newest_checkpoint(run_dir / "checkpoints")
+    history = checkpoint.metadata["history"]
     best, count = best_epoch(history), len(history["epoch"])
     say(
         f"{run_dir}: {count} epoch{'s' if count > 1 else ''}, best validation accuracy "
@@ -212,6 +196,6 @@ def _say_what_came(run_dir, found, given, say):
         say("Its SHA-256 is the one that you gave.")
     else:
         say(
-            f"It is whole by its own manifest, which does not tell who made it. Its SHA-256 is {found}: compare it "
-            "with what its sender says."
+            f"It is complete by the digest inside, which does not tell who made it. Its SHA-256 is {found}: compare it "
+            "with the one that its sender has."
         )

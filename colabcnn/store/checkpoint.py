@@ -1,4 +1,4 @@
-"""Checkpoints: one file holds everything that a run needs to go on, and its name holds the file's SHA-256.
+"""Checkpoints: one file holds everything that a run needs to continue, and its name holds the file's SHA-256.
 
 The format is safetensors: arrays and text, no pickle, so a checkpoint from someone else is data and never code.
 """
@@ -10,15 +10,19 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from colabcnn.errors import Error
+from colabcnn.errors import Error, UnknownFormatError
+from colabcnn.experiments.experiment import check_choice
 from colabcnn.store.checkpoint_files import checkpoint_files, checkpoint_name, read_verified, retire
 from colabcnn.store.files import write_atomically
+from colabcnn.store.run_record import FORMAT, check_format
 
+KINDS = ("run", "fit", "shared")
 _KEY = re.compile(r"(\w+)/(\d{4,})")
 
 
@@ -28,6 +32,7 @@ class Checkpoint:
 
     Args:
         epoch: how many epochs are done.
+        kind: "run", of `colabcnn.run`; "fit", of `CheckpointToDrive`; or "shared", a run's best weights alone.
         arrays: lists of arrays by group: `model` (the network's weights, in the order of `model.weights`), `optimizer`
             (in the order of `optimizer.variables`), and what else the run needs.
         metadata: JSON types.
@@ -35,8 +40,9 @@ class Checkpoint:
     """
 
     epoch: int
+    kind: str
     arrays: dict[str, list[np.ndarray]]
-    metadata: dict
+    metadata: dict[str, Any]
     name: str = ""
 
     def weights_sha256(self):
@@ -45,6 +51,24 @@ class Checkpoint:
         for array in self.arrays["model"]:
             sha256.update(np.ascontiguousarray(array).data)
         return sha256.hexdigest()
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes of a checkpoint's file; the same checkpoint gives the same bytes."""
+    # Keys go by position: Keras's variable names depend on what the process built before. safetensors writes the
+    # memory as it lies, wrongly and without a word where it is not contiguous.
+    arrays = {
+        f"{group}/{index:04d}": np.require(array, requirements="C")
+        for group, members in checkpoint.arrays.items()
+        for index, array in enumerate(members)
+    }
+    metadata = {
+        "format": str(FORMAT),
+        "kind": checkpoint.kind,
+        "epoch": str(checkpoint.epoch),
+        "colabcnn": json.dumps(checkpoint.metadata, allow_nan=False),
+    }
+    return safetensors.numpy.save(arrays, metadata)
 
 
 def write_checkpoint(folder, checkpoint, good=None):
@@ -63,18 +87,7 @@ def write_checkpoint(folder, checkpoint, good=None):
     """
     folder, good = Path(folder), set() if good is None else good
     folder.mkdir(parents=True, exist_ok=True)
-    # Keys go by position: Keras's variable names depend on what the process built before. safetensors writes the
-    # memory as it lies, wrongly and without a word where it is not contiguous.
-    arrays = {
-        f"{group}/{index:04d}": np.require(array, requirements="C")
-        for group, members in checkpoint.arrays.items()
-        for index, array in enumerate(members)
-    }
-    metadata = {
-        "epoch": str(checkpoint.epoch),
-        "colabcnn": json.dumps(checkpoint.metadata, allow_nan=False),
-    }
-    content = safetensors.numpy.save(arrays, metadata)
+    content = checkpoint_bytes(checkpoint)
     path = folder / checkpoint_name(checkpoint.epoch, content)
     write_atomically(path, content)
     good.add(path.name)
@@ -82,10 +95,11 @@ def write_checkpoint(folder, checkpoint, good=None):
     return path
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint and verify it against the digest in its name.
 
     Raises:
+        UnknownFormatError: another version wrote it, in another format.
         Error: why the file cannot be used.
     """
     path = Path(path)
@@ -93,32 +107,55 @@ def read_checkpoint(path):
         content = read_verified(path)
     except OSError as error:
         raise Error(f"{path.name} cannot be read ({error.strerror}).") from None
+    return replace(parse_checkpoint(content, path.name), name=path.name)
+
+
+def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
+    """Return the checkpoint that a file's bytes hold.
+
+    Args:
+        content: of the file, perhaps a stranger's.
+        where: what to call the file in a message.
+
+    Raises:
+        UnknownFormatError: another version wrote it, in another format.
+        Error: it is no checkpoint, or truncated.
+    """
     try:
         loaded = safetensors.numpy.load(content)
         header_size = int.from_bytes(content[:8], "little")
         text = json.loads(content[8 : 8 + header_size])["__metadata__"]
-        metadata, epoch = json.loads(text["colabcnn"]), int(text["epoch"])
+        check_format({"format": int(text.get("format", 1))}, where)
+        metadata, epoch, kind = json.loads(text["colabcnn"]), int(text["epoch"]), text["kind"]
+        check_choice("its kind", kind, KINDS)
+        if not isinstance(metadata, dict):
+            raise Error("its metadata is not a dict")
         arrays = {}
         for group, index in sorted((match[1], int(match[2])) for match in map(_KEY.fullmatch, loaded)):
             arrays.setdefault(group, []).append(loaded[f"{group}/{index:04d}"])
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise Error(f"{path.name} is whole but not a checkpoint of this library ({error}).") from None
-    return Checkpoint(epoch, arrays, metadata, path.name)
+    except UnknownFormatError:
+        raise
+    except (Error, safetensors.SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise Error(f"{where} is complete but not a checkpoint of this library ({str(error)[:200]}).") from None
+    return Checkpoint(epoch, kind, arrays, metadata)
 
 
 def newest_checkpoint(folder):
-    """Return `(checkpoint, passed_over)`: the newest that verifies, or None, and, by path, why newer ones were not.
+    """Return `(checkpoint, skipped)`: the newest that verifies, or None, and, by path, why newer ones were skipped.
 
     Raises:
-        OSError: the folder is there and cannot be listed.
+        UnknownFormatError: a checkpoint is of another version's format.
+        OSError: the folder exists and cannot be listed.
     """
-    passed_over = {}
+    skipped = {}
     for path in checkpoint_files(folder):
         try:
-            return read_checkpoint(path), passed_over
+            return read_checkpoint(path), skipped
+        except UnknownFormatError:
+            raise
         except Error as error:
-            passed_over[path] = str(error)
-    return None, passed_over
+            skipped[path] = str(error)
+    return None, skipped
 
 
 class CheckpointWriter:

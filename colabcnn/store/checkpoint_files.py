@@ -12,10 +12,10 @@ from pathlib import Path
 from colabcnn.errors import Error
 
 KEEP = 3
-# What lies beside the checkpoints; all of it can be made anew from one of those, but for test.json.
+# What lies beside the checkpoints; all but test.json can be written again from one of those.
 SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
 # Behind the name of a checkpoint that came from Drive, until it is seen to be of the right run.
-BROUGHT = ".brought"
+FETCHED_SUFFIX = ".fetched"
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
 
 
@@ -36,7 +36,7 @@ def epoch_of(path):
 
 
 def checkpoint_files(folder):
-    """Return the paths in a folder that are named like checkpoints, newest first; foreign files are passed over."""
+    """Return the paths in a folder that are named like checkpoints, newest first; foreign files are skipped."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -52,12 +52,14 @@ def read_verified(path):
         Error: it was read, and is not what its name says.
     """
     path = Path(path)
-    name = _NAME.fullmatch(path.name.removesuffix(BROUGHT))
+    name = _NAME.fullmatch(path.name.removesuffix(FETCHED_SUFFIX))
     if not name:
         raise Error(f"{path.name} is not a checkpoint's name; expected epoch-<number>-<SHA-256>.safetensors.")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != name[2]:
-        raise Error(f"{path.name} is cut or altered: its {len(content)} bytes do not have the SHA-256 in its name.")
+        raise Error(
+            f"{path.name} is truncated or altered: its {len(content)} bytes do not have the SHA-256 in its name."
+        )
     return content
 
 

@@ -38,18 +38,18 @@ def copy_atomically(source, target):
             _write_all(descriptor, block)
 
 
-def set_aside(folder, paths):
+def move_aside(folder, paths):
     """Move files of a folder into a new folder within it, so that nothing is lost.
 
     Args:
         folder: the run's folder.
-        paths: files and folders below it; what is not there is passed over.
+        paths: files and folders below it; what does not exist is skipped.
 
     Returns:
-        The new folder, `set-aside-<n>`.
+        The new folder, `moved-aside-<n>`.
     """
     number = 1
-    while (target := Path(folder, f"set-aside-{number}")).exists():
+    while (target := Path(folder, f"moved-aside-{number}")).exists():
         number += 1
     target.mkdir()
     for path in map(Path, paths):

@@ -1,20 +1,21 @@
-"""A run's folder: what lies where, and how the run stands."""
+"""A run's folder: what lies where, and the run's status."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from colabcnn.errors import Error
+from colabcnn.errors import Error, UnknownFormatError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.store.files import remove_partials, write_atomically
-from colabcnn.store.history import best_epoch, empty_history, read_history
-from colabcnn.store.run_record import FINGERPRINT
+from colabcnn.store.history import best_epoch, empty_history
+from colabcnn.store.run_record import RunRecord
 
 # In test.json: of the mean of an image's probabilities and its mirror image's.
 FLIP_AVERAGED = "flip_averaged_accuracy"
-# Beside a run that was handed on: its archive's digest, its files' digests, and where it came from.
-FETCHED = "fetched.json"
+# In the folder of a run that somebody shared: its archive's digest, its files' digests, and where it came from.
+SHARED_RUN = "shared.json"
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,22 @@ class RunFolder:
                 f"{self.path} cannot be written to ({error.strerror}); make room, or choose another folder."
             ) from None
 
-    def write_run(self, run):
+    def write_record(self, record: RunRecord) -> None:
         """Write `run.json`."""
-        write_atomically(self.run_json, json.dumps(run, indent=1) + "\n")
+        write_atomically(self.run_json, json.dumps(record.to_json(), indent=1) + "\n")
 
-    def read_run(self):
-        """Return what `run.json` holds, or None where there is none that can be read."""
+    def read_record(self) -> RunRecord | None:
+        """Return what `run.json` holds, or None where there is none that can be read.
+
+        Raises:
+            UnknownFormatError: another version wrote it, in another format.
+        """
         try:
-            run = json.loads(self.run_json.read_text(encoding="utf-8"))
-        except (OSError, RecursionError, ValueError):
+            return RunRecord.from_json(json.loads(self.run_json.read_text(encoding="utf-8")), str(self.run_json))
+        except UnknownFormatError:
+            raise
+        except (Error, OSError, RecursionError, ValueError):
             return None
-        needed = (*FINGERPRINT, "epochs", "starts")
-        return run if isinstance(run, dict) and all(field in run for field in needed) else None
 
     def remove_partials(self):
         """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
@@ -89,41 +94,58 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedRun:
     """What a folder holds of a run.
 
     Args:
-        run: as `run.json`, from the checkpoint where there is one; None for a folder without a run.
+        record: as in `run.json`, from the checkpoint where that is another run's or cannot be read; None for a folder
+            without a run.
         checkpoint: the newest that verifies, or None.
-        passed_over: newer checkpoint files that were not taken, each with the reason as a sentence.
+        skipped: newer checkpoint files that cannot be used, each with the reason as a sentence.
     """
 
-    run: dict | None
-    checkpoint: Checkpoint | None
-    passed_over: dict[Path, str]
+    record: RunRecord | None = None
+    checkpoint: Checkpoint | None = None
+    skipped: dict[Path, str] = field(default_factory=dict)
 
     @property
-    def epoch(self):
+    def epoch(self) -> int:
         """How many epochs are done."""
         return self.checkpoint.epoch if self.checkpoint else 0
 
 
-def read_saved(folder):
-    """Read a `RunFolder`; `run.json` may be gone or broken, since the checkpoint holds all of it but the last start.
+def record_of(checkpoint: Checkpoint, where: Path) -> RunRecord:
+    """Return the record in a run's checkpoint.
+
+    Args:
+        checkpoint: `Checkpoint`.
+        where: the folder that it is from, for the message.
 
     Raises:
+        Error: it is no checkpoint of a run.
+    """
+    if checkpoint.kind == "fit":
+        raise Error(f"{where} holds a fit of CheckpointToDrive and no run of `train`; use another folder.")
+    return RunRecord.from_json(checkpoint.metadata.get("run"), checkpoint.name)
+
+
+def read_saved(folder: RunFolder) -> SavedRun:
+    """Read a run's folder; `run.json` may be missing or broken, since the checkpoint holds all but the last start.
+
+    Raises:
+        UnknownFormatError: another version wrote it, in another format.
         Error: the checkpoints are not those of a run.
     """
-    checkpoint, passed_over = newest_checkpoint(folder.checkpoints)
-    if checkpoint and "run" not in checkpoint.metadata:
-        raise Error(f"{folder.path} holds a fit of CheckpointToDrive and no run of `train`; give another folder.")
-    run = folder.read_run()
-    if checkpoint and (run is None or any(run[field] != checkpoint.metadata["run"][field] for field in FINGERPRINT)):
-        run = checkpoint.metadata["run"]
-    return Saved(run, checkpoint, passed_over)
+    record = folder.read_record()
+    checkpoint, skipped = newest_checkpoint(folder.checkpoints)
+    if checkpoint:
+        of_checkpoint = record_of(checkpoint, folder.path)
+        if record is None or record.identity() != of_checkpoint.identity():
+            record = of_checkpoint
+    return SavedRun(record, checkpoint, skipped)
 
 
-def run_folder(run_dir):
+def run_folder(run_dir: str | Path) -> RunFolder:
     """Return the `RunFolder` at a path, `~` for the home folder.
 
     Raises:
@@ -132,24 +154,24 @@ def run_folder(run_dir):
     try:
         return RunFolder(Path(run_dir).expanduser())
     except RuntimeError as error:
-        raise Error(f"{run_dir}: {error}; give the folder's whole path.") from None
+        raise Error(f"{run_dir}: {error}; give the folder's full path.") from None
 
 
-def open_run(run_dir):
-    """Return `(RunFolder, Saved)` of an existing run.
+def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:
+    """Return `(RunFolder, RunRecord, SavedRun)` of an existing run.
 
     Raises:
         Error: there is no run in that folder.
     """
     folder = run_folder(run_dir)
     saved = read_saved(folder)
-    if saved.run is None:
+    if saved.record is None:
         raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
-    return folder, saved
+    return folder, saved.record, saved
 
 
-def status(run_dir):
-    """Tell how a run stands, by its newest checkpoint that verifies; of one handed on without, by its history.
+def status(run_dir: str | Path) -> dict[str, Any]:
+    """Return the status of a run, by its newest checkpoint that verifies.
 
     Args:
         run_dir: the run's folder.
@@ -157,36 +179,32 @@ def status(run_dir):
     Returns:
         A dict of `experiment` (name), `seed`, `epoch` (how many are done), `epochs` (how many are wanted),
         `best_val_accuracy` (fraction) and `best_epoch` (from 1; both None before the first checkpoint), `complete`,
-        and `weights_sha256` (hex, over the bytes of the network's weights in order; None without a checkpoint).
+        and `weights_sha256` (hex, over the bytes of the network's weights in order; None without them).
 
     Raises:
         Error: there is no run in that folder, or it has checkpoints of which none verifies.
     """
-    folder, saved = open_run(run_dir)
-    checkpoint = saved.checkpoint
+    folder, record, saved = open_run(run_dir)
+    checkpoint, history, complete = saved.checkpoint, empty_history(), False
     if checkpoint is None and checkpoint_files(folder.checkpoints):
-        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.passed_over.values())}")
-    run, history = saved.run, empty_history()
-    complete = False
+        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.skipped.values())}")
     if checkpoint:
-        run, history, complete = (checkpoint.metadata[key] for key in ("run", "history", "complete"))
-    elif folder.model_keras.exists():
-        history = read_history(folder.history_csv)
-        complete = len(history["epoch"]) >= run["epochs"]
+        record = record_of(checkpoint, folder.path)
+        history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
     best = best_epoch(history)
     return {
-        "experiment": run["experiment"]["name"],
-        "seed": run["seed"],
+        "experiment": record.experiment.name,
+        "seed": record.seed,
         "epoch": len(history["epoch"]),
-        "epochs": run["epochs"],
+        "epochs": record.experiment.epochs,
         "best_val_accuracy": history["val_accuracy"][best - 1] if best else None,
         "best_epoch": best,
         "complete": complete,
-        "weights_sha256": checkpoint.weights_sha256() if checkpoint else None,
+        "weights_sha256": checkpoint.weights_sha256() if checkpoint and "model" in checkpoint.arrays else None,
     }
 
 
-def verify(run_dir):
+def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
     """Check every checkpoint of a run, here or on Drive, against the digest in its name.
 
     Args:
@@ -194,14 +212,14 @@ def verify(run_dir):
 
     Returns:
         `(checkpoints, restored)`: a list of dicts, newest first, of `name`, `epoch` and `fault` (why it cannot be used,
-        or None), and the name of the one that a resume would go on from, or None.
+        or None), and the name of the one that a resume would continue from, or None.
 
     Raises:
         Error: there is no such folder, or it cannot be listed.
     """
     folder = run_folder(run_dir)
     if not folder.path.is_dir():
-        raise Error(f"{folder.path} is not there; expected a run's folder.")
+        raise Error(f"{folder.path} does not exist; expected a run's folder.")
     try:
         files = checkpoint_files(folder.checkpoints)
     except OSError as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint_files import checkpoint_files
-from colabcnn.store.run_folder import FETCHED
+from colabcnn.store.run_folder import SHARED_RUN
 
-_SET_ASIDE = re.compile(r"set-aside-\d+")
+_MOVED_ASIDE = re.compile(r"moved-aside-\d+")
 
 
 def list_runs(*run_dirs):
@@ -16,14 +16,14 @@ def list_runs(*run_dirs):
 
     Args:
         run_dirs: folders of runs, each with a `history.csv`, and folders with runs at any depth below them. What lies
-            in `checkpoints`, in a hidden folder, or in a `set-aside-<n>` that was not itself asked for, is left out.
+            in `checkpoints`, in a hidden folder, or in a `moved-aside-<n>` that was not itself asked for, is left out.
 
     Returns:
         A dict from label, such as "06_final/seed-0", to the run's folder, a `pathlib.Path`: in the order of the
         arguments, and within one by name, `seed-2` before `seed-10`. A run that was found twice is there once.
 
     Raises:
-        Error: no folder was given, one is not there, or one holds no run.
+        Error: no folder was given, one does not exist, or one holds no run.
     """
     if not run_dirs:
         raise Error("there is no run to show; train one first, or give the folder of a run or of runs.")
@@ -42,7 +42,7 @@ def list_runs(*run_dirs):
 
 def _runs_in(folder):
     if not os.path.isdir(folder):
-        kind = "is a file" if os.path.exists(folder) else "is not there"
+        kind = "is a file" if os.path.exists(folder) else "does not exist"
         raise Error(
             f"{folder} {kind}; expected the folder of a run or of runs. Give the folder that holds history.csv."
         )
@@ -50,12 +50,12 @@ def _runs_in(folder):
     for path, subfolders, files in os.walk(folder):
         if "history.csv" in files:
             runs.append(Path(path))
-        subfolders[:] = [name for name in subfolders if not _is_passed_over(name)]
+        subfolders[:] = [name for name in subfolders if not _is_skipped(name)]
     return sorted(runs, key=_by_name_and_number)
 
 
-def _is_passed_over(name):
-    return name == "checkpoints" or name.startswith(".") or _SET_ASIDE.fullmatch(name) is not None
+def _is_skipped(name):
+    return name == "checkpoints" or name.startswith(".") or _MOVED_ASIDE.fullmatch(name) is not None
 
 
 def _by_name_and_number(path):
@@ -89,7 +89,7 @@ def find_runs(*folders, name=None, trained=False):
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
     found = filter(_has_weights, found) if trained else found
-    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / FETCHED).exists()))
+    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / SHARED_RUN).exists()))
 
 
 def _has_weights(run_dir):
@@ -108,7 +108,7 @@ def runs_by_name(folders):
     for folder in filter(None, folders):
         for path in Path(folder).glob("*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
-            fetched = (path.parent / FETCHED).exists()  # Behind one's own.
+            fetched = (path.parent / SHARED_RUN).exists()  # Behind one's own.
             found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
     runs = {}
     for key in sorted(found):

@@ -34,6 +34,7 @@ class Start:
         versions: of Python and of the packages that can change a run's last bits, by name.
         commit: of the checkout that the library ran from, "-dirty" behind it if changed, or None.
         execution: the fields of `devices.Execution` that were used; None until the step is compiled.
+        refused: what the device could not do, and why; None where it did everything.
         onednn: whether TensorFlow used oneDNN's operations; None where it is not known, or on an accelerator.
         ended: why it ended; None while it trains, and after a kill.
         last_epoch: the last epoch that it finished; None as `ended`.
@@ -45,6 +46,7 @@ class Start:
     versions: dict[str, str]
     commit: str | None = None
     execution: dict[str, int | bool] | None = None
+    refused: str | None = None
     onednn: bool | None = None
     ended: str | None = None
     last_epoch: int | None = None
@@ -174,7 +176,7 @@ def _start_from(value):
         raise Error(f"a start has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
     start = Start(**value)
     texts = start.time, start.device, *start.versions, *start.versions.values()
-    optional = start.commit or "", start.ended or ""
+    optional = start.commit or "", start.ended or "", start.refused or ""
     counts = start.first_epoch, start.last_epoch or 0
     execution = start.execution or {}
     agrees = (

@@ -32,28 +32,28 @@ def save_states(callbacks):
     return states, arrays
 
 
-def restore_states(callbacks, states, arrays, goes_on):
+def restore_states(callbacks, states, arrays, continues):
     """Give stock callbacks back what `save_states` returned, each to the next one of its class.
 
     Args:
         callbacks: as for `save_states`; after their `on_train_begin`, which resets them.
         states: as `save_states` returned.
         arrays: likewise.
-        goes_on: whether there is anything left to train.
+        continues: whether there is anything left to train.
 
     Returns:
-        The names of the classes of stock callbacks for which nothing was saved: they begin anew.
+        The names of the classes of stock callbacks for which nothing was saved: they start from nothing.
 
     Raises:
         Error: the states are not what `save_states` returns; a checkpoint may be a stranger's.
     """
     try:
-        return _restore_states(callbacks, states, arrays, goes_on)
+        return _restore_states(callbacks, states, arrays, continues)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
 
 
-def _restore_states(callbacks, states, arrays, goes_on):
+def _restore_states(callbacks, states, arrays, continues):
     waiting, without = list(states), []
     for callback in callbacks:
         if kind := _stock_class(callback):
@@ -65,7 +65,7 @@ def _restore_states(callbacks, states, arrays, goes_on):
             # These fields and no others, such as the path that ModelCheckpoint writes to.
             for field in _STATES[kind]:
                 setattr(callback, field, _decode(state["values"][field], arrays))
-            if goes_on and kind is keras.callbacks.EarlyStopping:
+            if continues and kind is keras.callbacks.EarlyStopping:
                 callback.stopped_epoch = 0  # It ended the run before that is extended now.
     return without
 

@@ -1,4 +1,4 @@
-"""A Keras callback that makes anybody's `fit` go on where it was stopped."""
+"""A Keras callback that makes anybody's `fit` continue where it was stopped."""
 
 import contextlib
 import hashlib
@@ -14,37 +14,37 @@ from colabcnn.errors import Error
 from colabcnn.network.devices import device_name, versions
 from colabcnn.network.variables import assign_arrays, read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
-from colabcnn.store.files import set_aside
+from colabcnn.store.files import move_aside
 from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, restore_states, save_states
-from colabcnn.training.resume import bring_from_drive
+from colabcnn.training.resume import fetch_from_drive
 
 _training = {}  # By local folder: the callback that holds it in this process.
 
 
 class CheckpointToDrive(keras.callbacks.Callback):
-    """Checkpoint a `fit` to Google Drive, and go on with it when the same cell runs again.
+    """Checkpoint a `fit` to Google Drive, and continue it when the same cell runs again.
 
     ```python
     model.compile(...)
     model.fit(images, labels, epochs=100, callbacks=[CheckpointToDrive("/content/drive/MyDrive/my-run")])
     ```
 
-    Run again, on this machine or another, the same code goes on after the newest checkpoint that verifies; when all
+    Run again, on this machine or another, the same code continues after the newest checkpoint that verifies; when all
     epochs are done, or EarlyStopping has ended it, it trains nothing and has the final weights. One folder is one run:
-    give another run another folder.
+    use another folder for another run.
 
-    What it guarantees: a checkpoint is one file with its SHA-256 in its name, and one that is cut, altered or missing
-    is passed over, with the reason, for the one before. What comes back is the model's weights, the states of its
-    random layers, the optimizer with its learning rate, the history that `fit` returns, and the state of Keras's
-    EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights, wherever this callback stands in the list.
-    Training never waits for Drive: a process of its own goes there. A loss that is not finite replaces no checkpoint.
+    What it guarantees: a checkpoint is one file with its SHA-256 in its name. One that is truncated, altered or missing
+    is skipped, with the reason, for the one before. It restores the model's weights, the states of its random layers,
+    the optimizer with its learning rate, the history that `fit` returns, and the state of Keras's EarlyStopping,
+    ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights, at any place of this callback in the list. Training never
+    waits for Drive: another process copies the files. A loss that is not finite replaces no checkpoint.
 
-    What it cannot: know the order of your data. `fit(x, y)` shuffles by a global generator, which a new process begins
-    anew, so a resumed run is then as good as an undisturbed one but not the same one; it is the same where the order
-    of an epoch depends on the epoch's number only, as with `shuffle=False`. A callback of your own keeps its state
-    itself. Checkpoints are taken at the end of epochs: one that is interrupted is trained again. That Drive has
-    uploaded what it took cannot be seen from the runtime.
+    What it cannot do: know the order of your data. `fit(x, y)` shuffles by a global generator, which a new process
+    seeds again, so a resumed run is then as good as an undisturbed one but not the same one; it is the same where the
+    order of an epoch depends on the epoch's number only, as with `shuffle=False`. A callback of your own keeps its
+    state itself. Checkpoints are taken at the end of epochs: an interrupted epoch is trained again. Whether Drive has
+    uploaded what it accepted cannot be seen from the runtime.
 
     Args:
         folder: where it delivers, such as a folder below `/content/drive/MyDrive`.
@@ -55,7 +55,8 @@ class CheckpointToDrive(keras.callbacks.Callback):
 
     Raises:
         Error: when training begins: another process trains in `local_folder`; the checkpoint is another model's;
-            `folder` cannot be read while there is nothing here to go on from. During training: the local disk failed.
+            `folder` cannot be read while there is nothing here to continue from. During training: the local disk
+            failed.
     """
 
     def __init__(self, folder, *, local_folder=None, checkpoint_minutes=1, drive_minutes=10):
@@ -86,7 +87,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if not self.model.built:
-            raise Error("the model has no weights yet; begin it with keras.Input(shape), or call it on one batch.")
+            raise Error("the model has no weights yet; build it with keras.Input(shape), or call it on one batch.")
         if not self.model.optimizer.built:  # TensorFlow would do so in the first step, after the restore.
             self.model.optimizer.build(self.model.trainable_variables)
         with self._disk_errors_readable():
@@ -113,7 +114,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
             self.model.stop_training = True
         elif not all(math.isfinite(value) for name, value in (logs or {}).items() if name in ("loss", "val_loss")):
             if not self._spoilt:
-                self._say(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one stands.")
+                self._say(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one is kept.")
             self._spoilt = True
         elif not self._spoilt and (last or time.monotonic() - self._checkpoint_at >= self._pause):
             with self._disk_errors_readable():
@@ -166,17 +167,17 @@ class CheckpointToDrive(keras.callbacks.Callback):
         return hashlib.sha256(repr([tuple(variable.shape) for variable in self.model.variables]).encode()).hexdigest()
 
     def _newest(self):
-        """Return the newest `Checkpoint` that verifies, here or on Drive, or None; set aside what bars the way."""
-        checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
+        """Return the newest `Checkpoint` that verifies, here or on Drive, or None; move unusable ones aside."""
+        checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
         have = checkpoint.epoch if checkpoint else 0
-        brought = bring_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]
-        self._delivery.take(brought)
-        if brought:
-            checkpoint, passed_over = newest_checkpoint(self.local_folder / "checkpoints")
-        for reason in passed_over.values():
-            self._say(f"Passed over: {reason}")
-        if passed_over:
-            self._say(f"What cannot be gone on from is kept in {set_aside(self.local_folder, passed_over)}.")
+        fetched = fetch_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]
+        self._delivery.take(fetched)
+        if fetched:
+            checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
+        for reason in skipped.values():
+            self._say(f"Skipped: {reason}")
+        if skipped:
+            self._say(f"What cannot be used is kept in {move_aside(self.local_folder, skipped)}.")
         return checkpoint
 
     def _checkpoint(self, complete):
@@ -187,21 +188,21 @@ class CheckpointToDrive(keras.callbacks.Callback):
             "callbacks": arrays,
         }
         metadata = {"epochs": self.params["epochs"], "complete": complete, "callbacks": states}
-        return Checkpoint(self._epoch, groups, metadata | {"versions": versions(), "device": device_name()})
+        return Checkpoint(self._epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
 
     def _restore(self, checkpoint):
         self.model._initial_epoch = None
         if checkpoint is None:
             return
-        if "epochs" not in checkpoint.metadata:
-            raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; give another local_folder and folder.")
+        if checkpoint.kind != "fit":
+            raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; use another local_folder and folder.")
         assign_arrays(self.model.variables, checkpoint.arrays["model"], "weights")
         assign_arrays(self.model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
         epochs = self.params["epochs"]
         finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
         states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
-        for name in restore_states(self._others, states, arrays, goes_on=not finished):
-            self._say(f"{name} was not among the callbacks before; it begins anew.")
+        for name in restore_states(self._others, states, arrays, continues=not finished):
+            self._say(f"{name} was not among the callbacks before; it starts from nothing.")
         # As Keras's own BackupAndRestore does it.
         self.model._initial_epoch = epochs if finished else checkpoint.epoch
         left = max(0, epochs - self.model._initial_epoch)

@@ -5,6 +5,8 @@ import time
 import keras
 
 from colabcnn.errors import Error
+from colabcnn.experiments.experiment import Constant
+from colabcnn.store.run_record import RunRecord
 
 LIMIT_HOURS = 40
 MEASURED_SECONDS = 5
@@ -20,15 +22,13 @@ class LongRunGuard(keras.callbacks.Callback):
     which holds the compilation, is not, nor is an epoch's last one. (So epochs of one or two steps are not measured.)
 
     Args:
-        run: what `run.json` holds.
-        batch_size: images a step.
+        record: `RunRecord`.
         hours: what one session has, or None.
     """
 
-    def __init__(self, run, batch_size, hours):
+    def __init__(self, record: RunRecord, hours: float | None):
         super().__init__()
-        self._run = run
-        self._batch_size = batch_size
+        self._record = record
         self._hours = hours or LIMIT_HOURS
         self._first_epoch = None
         self._step_ended = None
@@ -56,21 +56,21 @@ class LongRunGuard(keras.callbacks.Callback):
             self._decide(self._seconds / self._steps)
 
     def _decide(self, step_seconds):
-        run = self._run
-        images = run["train_size"] + run["val_size"] * VALIDATION_SHARE
-        epoch_seconds = step_seconds * images / self._batch_size
-        left = run["epochs"] - self._first_epoch
+        record, batch_size = self._record, self._record.experiment.batch_size
+        images = record.train_size + record.val_size * VALIDATION_SHARE
+        epoch_seconds = step_seconds * images / batch_size
+        left = record.experiment.epochs - self._first_epoch
         total_hours = left * epoch_seconds / 3600
         if total_hours <= LIMIT_HOURS:
             return
         hours = self._hours if self._hours < total_hours else LIMIT_HOURS
         epochs = self._first_epoch + int(hours * 3600 / epoch_seconds)
-        size = int(images * hours / total_hours - run["val_size"] * VALIDATION_SHARE) // 100 * 100
-        begun, fitting = self._first_epoch > 0, []
-        # A run that has begun keeps its images and, where its rate depends on them, its epochs.
-        if epochs > self._first_epoch and not (begun and "epochs" in run["experiment"]):
+        size = int(images * hours / total_hours - record.val_size * VALIDATION_SHARE) // 100 * 100
+        started, fitting = self._first_epoch > 0, []
+        # A run that has started keeps its images and, where its rate depends on them, its epochs.
+        if epochs > self._first_epoch and not (started and not isinstance(record.experiment.schedule, Constant)):
             fitting.append(f"EPOCHS = {epochs}")
-        if not begun and size >= self._batch_size:
+        if not started and size >= batch_size:
             fitting.append(f"TRAIN_SIZE = {size}")
         advice = f"{' or '.join(fitting)} would fit into {hours:g} hours; " if fitting else ""
         raise Error(

@@ -2,52 +2,82 @@
 
 import datetime
 import math
-from dataclasses import asdict
+import time
+import traceback
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from colabcnn import onednn
+from colabcnn.data.split import Split
+from colabcnn.drive.delivery import Delivery
 from colabcnn.errors import Error, Interrupted
+from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
 from colabcnn.network.batch_norm import RenewStatistics
+from colabcnn.network.devices import Execution
 from colabcnn.network.model import build_model
 from colabcnn.network.optimizers import make_loss, make_optimizer
 from colabcnn.network.training_model import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, in_batches
 from colabcnn.network.variables import assign_arrays, read_arrays
+from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.store.history import empty_history, write_history
-from colabcnn.store.run_folder import read_saved
-from colabcnn.store.run_record import fingerprint
+from colabcnn.store.run_folder import RunFolder, read_saved
+from colabcnn.store.run_record import RunRecord, Start
+from colabcnn.training.display import Display
+from colabcnn.training.interruption import Interruption
+from colabcnn.training.polling import PollDrive
+from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
 
 
-def train_session(
-    folder,
-    experiment,
-    run,
-    checkpoint,
-    split,
-    *,
-    deadline,
-    checkpoint_minutes,
-    delivery,
-    callbacks,
-    interruption,
-    progress,
-):
-    """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours.
+@dataclass
+class Session:
+    """What one start of a run works with.
 
     Args:
         folder: `RunFolder`.
-        experiment: `Experiment`.
-        run: what `run.json` is to hold; a start is added to it here, and completed when it ends in order.
-        checkpoint: `Checkpoint` to go on from, or None.
-        split: `Split`.
-        deadline: `time.monotonic()` at which the hours are used up, or None.
-        checkpoint_minutes: at least so long between two checkpoints.
-        delivery: `Delivery`, or None.
-        callbacks: the user's own.
+        record: the run's; this start is added to it.
+        checkpoint: `Checkpoint` that the run continues from, or None.
         interruption: `Interruption`, entered.
         progress: `ProgressLine`.
+        delivery: `Delivery`, or None.
+        deadline: `time.monotonic()` at which the hours have passed, or None.
+        checkpoint_minutes: minutes between two checkpoints, at least; 0 takes one every epoch.
+    """
+
+    folder: RunFolder
+    record: RunRecord
+    checkpoint: Checkpoint | None
+    interruption: Interruption
+    progress: ProgressLine
+    delivery: Delivery | None = None
+    deadline: float | None = None
+    checkpoint_minutes: float = 1
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs were done before this start."""
+        return self.checkpoint.epoch if self.checkpoint else 0
+
+    def write_start(self, **changes) -> None:
+        """Change what the record says of this start, and write `run.json`."""
+        self.record = self.record.with_last_start(**changes)
+        self.folder.write_record(self.record)
+
+    def seconds_for_delivery(self, most: float) -> float:
+        """Return how many seconds the last delivery may take."""
+        left = most if self.deadline is None else min(most, self.deadline - time.monotonic())
+        return max(1.0, self.interruption.seconds_left() or left)
+
+
+def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
+    """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours.
+
+    Args:
+        session: `Session`; its record has this start afterwards.
+        split: `Split`.
+        callbacks: the user's own, and those of `run`.
 
     Returns:
         Why it ended, as a sentence.
@@ -56,80 +86,54 @@ def train_session(
         Error: a loss that is not finite; a checkpoint that does not fit this version of Keras.
         KeyboardInterrupt: after Ctrl-C or SIGTERM.
     """
-    done = checkpoint.epoch if checkpoint else 0
-    start = {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "first_epoch": done + 1,
-        "device": devices.device_name(),
-        "versions": devices.versions(),
-        "commit": devices.commit(),
-    }
-    if devices.is_cpu() and devices.backend() == "tensorflow":
-        start["onednn"] = onednn.is_on()
-    before = run["starts"][-1] if run["starts"] else start
-    run["starts"].append(start)
-    folder.write_run(run)
-    if checkpoint:
-        progress.say(f"Goes on from {checkpoint.name}.")
-    progress.say(
-        f"{experiment.name}, seed {run['seed']}: epoch {done + 1} to {run['epochs']} on {start['device']}, "
-        f"{run['precision']}, {run['train_size']} training and {run['val_size']} validation images, in {folder.path}"
-    )
-    _say_what_changed(before, start, run["precision"], progress)
-    plan = PlanEpoch(experiment, run["seed"], run["train_size"])
-    renewing = [RenewStatistics()] if experiment.precise_batch_norm else []
+    _announce(session)
+    record, checkpoint, progress = session.record, session.checkpoint, session.progress
     history = checkpoint.metadata["history"] if checkpoint else empty_history()
-    write_history(folder.history_csv, history)
-    recorder = Recorder(
-        folder,
-        run,
-        history,
-        checkpoint,
-        callbacks,
-        checkpoint_minutes=checkpoint_minutes,
-        deadline=deadline,
-        delivery=delivery,
-        interruption=interruption,
-        progress=progress,
-    )
-    if delivery:
-        delivery.begin(fingerprint(run))
+    write_history(session.folder.history_csv, history)
+    plan = PlanEpoch(record.experiment, record.seed, record.train_size)
+    recorder = Recorder(session, history, callbacks)
+    display = Display(session, recorder)
+    if session.delivery:
+        session.delivery.begin(record.fingerprint())
+        callbacks = (*callbacks, PollDrive(session.delivery))
+    if record.experiment.precise_batch_norm:
+        callbacks = (RenewStatistics(), *callbacks)
+    ended = None
     try:
-        model, execution = _model_that_runs(experiment, split, run, plan, progress)
-        start |= asdict(execution)
-        folder.write_run(run)
+        model = _model_that_runs(session, split, plan)
         if checkpoint:
             assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
             assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
         model.fit(
-            **fit_options(model, run),
-            epochs=run["epochs"],
-            initial_epoch=done,
-            callbacks=[plan, *renewing, *callbacks, recorder],
+            **fit_options(model, record.train_size, record.val_size),
+            epochs=record.experiment.epochs,
+            initial_epoch=session.epochs_done,
+            callbacks=[plan, *callbacks, recorder, display],
         )
-        if interruption.at is not None and not recorder.complete:
+        if session.interruption.at is not None and not recorder.complete:
             raise KeyboardInterrupt
-        start["ended"] = recorder.reason
-        return recorder.reason
+        ended = recorder.reason
+        return ended
     except KeyboardInterrupt:
-        start["ended"] = "interrupted"
-        recorder.refresh_curves()
+        ended = "interrupted"
+        display.refresh_curves()
         raise Interrupted from None
     except Error as error:
-        start["ended"] = str(error)
+        ended = str(error)
         raise
     finally:
-        interruption.allow(None)
+        session.interruption.allow(None)
         progress.end()
         recorder.wait()
-        start["last_epoch"] = history["epoch"][-1] if history["epoch"] else 0
-        if "ended" in start:
-            folder.write_run(run)
-        if start.get("ended") == "interrupted":
-            progress.say(f"Stopped. {_where_it_stands(folder)}")
+        if ended is not None:
+            session.write_start(ended=ended, last_epoch=history["epoch"][-1] if history["epoch"] else 0)
+        if ended == "interrupted":
+            progress.say(f"Stopped. {_status(session.folder)}")
 
 
-def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAIN):
+def compiled_model(
+    experiment: Experiment, split: Split, *, seed: int, precision: str, execution: Execution = devices.PLAIN
+) -> TrainingModel:
     """Return the `TrainingModel`, compiled, with all of its state in place."""
     network = build_model(experiment, seed=seed, precision=precision)
     fill_mode = experiment.augmentation.fill_mode if experiment.augmentation else "nearest"
@@ -146,16 +150,11 @@ def compiled_model(experiment, split, *, seed, precision, execution=devices.PLAI
     return model
 
 
-def fit_options(model, sizes):
-    """Return what `fit` of a `TrainingModel` is given.
-
-    Args:
-        model: `TrainingModel`.
-        sizes: dict with `train_size` and `val_size`, such as `run.json`'s.
-    """
-    validation = in_batches(np.arange(sizes["val_size"]), batch_size=VALIDATION_BATCH_SIZE * model.steps_a_batch)
+def fit_options(model: TrainingModel, train_size: int, val_size: int) -> dict:
+    """Return the arguments for `fit` of a `TrainingModel`, for so many training and validation images."""
+    validation = in_batches(np.arange(val_size), batch_size=VALIDATION_BATCH_SIZE * model.steps_a_batch)
     return {
-        **in_batches(np.arange(sizes["train_size"]), batch_size=model.batch_size * model.steps_a_batch),
+        **in_batches(np.arange(train_size), batch_size=model.batch_size * model.steps_a_batch),
         # Arrays come as a tuple, a dataset as it is.
         "validation_data": (validation["x"],) if "batch_size" in validation else validation["x"],
         "validation_batch_size": validation.get("batch_size"),
@@ -164,99 +163,123 @@ def fit_options(model, sizes):
     }
 
 
-def _model_that_runs(experiment, split, run, plan, progress):
-    """Return `(model, Execution)`: as the run had it or as suits the device, or plainly where that cannot be done.
+def try_out(model: TrainingModel, train_size: int, val_size: int, plan: PlanEpoch) -> None:
+    """Make one call of each shape that the run will make, so that they are compiled; restore the state.
+
+    Args:
+        model: `TrainingModel`, compiled, with its state in place.
+        train_size, val_size: the run's numbers of images.
+        plan: `PlanEpoch`.
+
+    Raises:
+        Exception: the device's own, whatever it cannot do. The model must not be used any more.
+    """
+
+    def full_and_rest(size, batch_size):
+        full = batch_size * model.execution.steps_per_call
+        return min(size, full + size % full)
+
+    sizes = full_and_rest(train_size, model.batch_size), full_and_rest(val_size, VALIDATION_BATCH_SIZE)
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    before = read_arrays(variables)
+    model.fit(**fit_options(model, *sizes), epochs=1, callbacks=[plan])
+    assign_arrays(variables, before, "variables")
+
+
+def _announce(session):
+    """Add this start to the record, and say what begins."""
+    record, progress = session.record, session.progress
+    start = Start(
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        first_epoch=session.epochs_done + 1,
+        device=devices.device_name(),
+        versions=devices.versions(),
+        commit=devices.commit(),
+        onednn=onednn.is_on() if devices.is_cpu() and devices.backend() == "tensorflow" else None,
+    )
+    session.record = record.with_start(start)
+    session.folder.write_record(session.record)
+    if session.checkpoint:
+        progress.say(f"Continues from {session.checkpoint.name}.")
+    progress.say(
+        f"{record.experiment.name}, seed {record.seed}: epoch {start.first_epoch} to {record.experiment.epochs} on "
+        f"{start.device}, {record.precision}, {record.train_size} training and {record.val_size} validation images, in "
+        f"{session.folder.path}"
+    )
+    if record.starts:
+        _say_what_changed(record.starts[-1], start, record.precision, progress)
+
+
+def _model_that_runs(session, split, plan):
+    """Return the model: executed as before on this device or as suits it, or plainly where that cannot be done.
 
     A GPU may refuse what was compiled, or lack the memory for it, in ways that nobody has seen. A run matters more than
     its speed.
     """
-    execution = _execution_of(run["starts"], progress)
-    model_of = {"seed": run["seed"], "precision": run["precision"]}
-    model = compiled_model(experiment, split, **model_of, execution=execution)
-    if execution.steps_per_call == 1 and (devices.is_cpu() or devices.backend() == "jax"):
-        return model, execution
-    steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
-    progress.say(f"Compiles and tries out {steps}.")
-    try:
-        try_out(model, {**fit_options(model, _calls_of_each_shape(model, run)), "callbacks": [plan]})
-        return model, execution
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        progress.say(
-            f"{steps.capitalize()}{', compiled by XLA,' if execution.xla else ''} failed on this device ({reason}); "
-            "training goes on with one plain step a call."
-        )
-        run["starts"][-1]["refused"] = f"{steps}{', compiled by XLA' if execution.xla else ''}: {reason}"
-    del model
-    execution = devices.plain_execution()
-    return compiled_model(experiment, split, **model_of, execution=execution), execution
+    record, execution = session.record, _execution_of(session.record.starts, session.progress)
+    model_of = {"experiment": record.experiment, "split": split, "seed": record.seed, "precision": record.precision}
+    model = compiled_model(**model_of, execution=execution)
+    if execution.steps_per_call > 1 or not (devices.is_cpu() or devices.backend() == "jax"):
+        steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
+        session.progress.say(f"Compiles and tries out {steps}.")
+        try:
+            try_out(model, record.train_size, record.val_size, plan)
+        except Exception as error:
+            del model
+            _say_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
+            execution = devices.plain_execution()
+            model = compiled_model(**model_of, execution=execution)
+    session.write_start(execution=asdict(execution))
+    return model
+
+
+def _say_refusal(session, error, refused):
+    """Say in a line that plain steps are taken, and keep the whole traceback in the run's folder."""
+    path = session.folder.path / "refused-execution.txt"
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    session.progress.say(
+        f"{refused[0].upper()}{refused[1:]} failed on this device ({reason}); training continues with one plain step a "
+        f"call. The whole error is in {path}."
+    )
+    session.write_start(refused=f"{refused.strip(',')}: {reason}")
 
 
 def _execution_of(starts, progress):
-    """Return how the run's steps were brought to this device by this backend before, else what suits the device."""
+    """Return the `Execution` of the run's steps on this device and backend before, else what suits the device."""
     suits, now = devices.auto_execution(), starts[-1]
     for start in reversed(starts[:-1]):
-        here = start["device"] == now["device"] and set(start["versions"]) == set(now["versions"])
-        if here and "steps_per_call" in start:
-            kept = devices.Execution(**{name: start[name] for name in asdict(suits) if name in start})
+        if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
+            kept = Execution(**start.execution)
             if kept != suits:
                 progress.say(f"The run keeps {kept}, which it had on this device before.")
             return kept
     return suits
 
 
-def _calls_of_each_shape(model, sizes):
-    """Return the sizes of one full call of training and of validation, and of what the last call of each has left."""
-
-    def full_and_rest(size, batch_size):
-        full = batch_size * model.execution.steps_per_call
-        return min(size, full + size % full)
-
-    return {
-        "train_size": full_and_rest(sizes["train_size"], model.batch_size),
-        "val_size": full_and_rest(sizes["val_size"], VALIDATION_BATCH_SIZE),
-    }
-
-
 def _say_what_changed(before, now, precision, progress):
-    """Say it where a run goes on with another device or other versions than those of its last start."""
-    changed = [f"{before['device']} before, {now['device']} now"] if before["device"] != now["device"] else []
+    """Say it where a run continues on another device or with other versions than those of its last start."""
+    changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
-        f"{name} {before['versions'].get(name, 'none')} before, {version} now"
-        for name, version in now["versions"].items()
-        if before["versions"].get(name) != version
+        f"{name} {before.versions.get(name, 'none')} before, {version} now"
+        for name, version in now.versions.items()
+        if before.versions.get(name) != version
     ]
     if changed:
         progress.say(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
-    if None not in (was := before.get("onednn"), on := now.get("onednn")) and was != on:
+    if None not in (before.onednn, now.onednn) and before.onednn != now.onednn:
         progress.say(
-            f"TensorFlow used oneDNN before: {was}, now: {on}; the last bits may differ. To keep them, set "
-            f"{onednn.VARIABLE}={int(was)} before Python starts."
+            f"TensorFlow used oneDNN before: {before.onednn}, now: {now.onednn}; the last bits may differ. To keep "
+            f"them, set {onednn.VARIABLE}={int(before.onednn)} before Python starts."
         )
-    if before["device"] != now["device"] and precision != (suits := devices.auto_precision()):
-        progress.say(f"The run keeps {precision}, which it began with; {suits} would suit this device better.")
+    if before.device != now.device and precision != (suits := devices.auto_precision()):
+        progress.say(f"The run keeps {precision} from its first start; {suits} would suit this device better.")
 
 
-def _where_it_stands(folder):
+def _status(folder):
     epoch = read_saved(folder).epoch
     return (
-        f"The checkpoint of epoch {epoch} stands; the same call goes on from it."
+        f"The checkpoint of epoch {epoch} is kept; the same call continues from it."
         if epoch
-        else "No checkpoint was taken yet; the same call begins at epoch 1."
+        else "No checkpoint was taken yet; the same call starts with epoch 1."
     )
-
-
-def try_out(model, fit_options):
-    """Make the calls of training and of validation that are given, so that they are compiled; put everything back.
-
-    Args:
-        model: `TrainingModel`, compiled, with its state in place and a plan laid out.
-        fit_options: of `fit`, for a call of each shape that the run will make.
-
-    Raises:
-        Exception: the device's own, whatever it cannot do. The model must not be used any more.
-    """
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    before = read_arrays(variables)
-    model.fit(**fit_options, epochs=1)
-    assign_arrays(variables, before, "variables")

@@ -10,7 +10,7 @@ from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
-from colabcnn.viewing.measured_runs import RunRecord, longest, read_record
+from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
 from colabcnn.viewing.views import article_views
 
 _FINAL = ABLATIONS["06_final"]
@@ -36,7 +36,7 @@ def save_figures(results, folder):
         Error: there is no run, or a file cannot be read or written.
     """
     runs = runs_by_name([results])
-    chosen = [record for name in ABLATIONS for record in longest(map(read_record, runs.get(name, ())))[:1]]
+    chosen = [record for name in ABLATIONS for record in longest(map(read_measured_run, runs.get(name, ())))[:1]]
     figures = {}
     if chosen:
         last = chosen[-1]
@@ -76,7 +76,7 @@ def _seconds(records):
     return figure
 
 
-def _one_line_a_run(records: list[RunRecord], column: str, label: str, name: Callable[[RunRecord], str]) -> Picture:
+def _one_line_a_run(records: list[MeasuredRun], column: str, label: str, name: Callable[[MeasuredRun], str]) -> Picture:
     figure = Picture(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     for colour, record in zip(COLOURS, records, strict=False):
@@ -112,7 +112,9 @@ def _label(record, records):
 
 def _on_test_set(runs, name):
     """Return the records, by device, of the runs of that name that were validated on the whole test set."""
-    records = [record for record in map(read_record, runs.get(name, ())) if record is not None and record.on_test_set]
+    records = [
+        record for record in map(read_measured_run, runs.get(name, ())) if record is not None and record.on_test_set
+    ]
     by_device = {}
     for record in longest(records) if name in ABLATIONS else records:
         by_device.setdefault(tuple(record.devices), []).append(record)

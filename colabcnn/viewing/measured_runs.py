@@ -8,25 +8,23 @@ from pathlib import Path
 
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import read_history
-from colabcnn.store.run_folder import FLIP_AVERAGED
-
-_KEYS = ("starts", "epochs", "precision", "seed", "data", "holdout", "val_size")
-_TEST_SET = {"data": "cifar10", "holdout": 0, "val_size": 10_000}
+from colabcnn.store.run_folder import FLIP_AVERAGED, RunFolder
+from colabcnn.store.run_record import RunRecord, first_difference, identity_of
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class MeasuredRun:
     """What the files of a run say.
 
     Args:
         run_dir: the run's folder.
         history: as `read_history` returns it.
-        info: what `run.json` holds; `starts`, `epochs`, `precision`, `seed`, `data`, `holdout` and `val_size` at least.
+        record: `RunRecord`.
     """
 
     run_dir: Path
     history: dict
-    info: dict
+    record: RunRecord
 
     @property
     def length(self) -> int:
@@ -36,29 +34,30 @@ class RunRecord:
     @property
     def devices(self) -> list[str]:
         """The devices that the run was trained on, in order."""
-        return list(dict.fromkeys(start["device"] for start in self.info["starts"]))
+        return list(dict.fromkeys(start.device for start in self.record.starts))
 
     @property
     def on_test_set(self) -> bool:
         """Whether the run was validated on all of CIFAR-10's test set."""
-        return {key: self.info[key] for key in _TEST_SET} == _TEST_SET
+        record = self.record
+        return (record.data, record.holdout, record.val_size) == ("cifar10", 0, 10_000)
 
     def is_complete(self, experiment: Experiment | None = None) -> bool:
         """Return whether the run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
-        is_whole = self.on_test_set and self.info.get("train_size") == 50_000
-        is_same = experiment is None or self.info.get("experiment") == experiment.settings()
-        return is_whole and is_same and self.length == self.info["epochs"]
+        own = self.record.experiment
+        is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
+        return self.on_test_set and self.record.train_size == 50_000 and is_same and self.length == own.epochs
 
     def seconds_by_device(self) -> dict[str, float]:
         """Return the median seconds of an epoch on each device.
 
         The first epoch of a session holds the compilation, so it counts only where a device has no other.
         """
-        starts, later, every = self.info["starts"], {}, {}
-        first_epochs = {start["first_epoch"] for start in starts}
+        starts, later, every = self.record.starts, {}, {}
+        first_epochs = {start.first_epoch for start in starts}
         for epoch, seconds in zip(self.history["epoch"], self.history["seconds"], strict=True):
             # A later start has trained again what an earlier one lost.
-            before = [start["device"] for start in starts if start["first_epoch"] <= epoch]
+            before = [start.device for start in starts if start.first_epoch <= epoch]
             device = before[-1] if before else "an unknown device"
             every.setdefault(device, []).append(seconds)
             if epoch not in first_epochs:
@@ -70,27 +69,23 @@ class RunRecord:
         try:
             measured = json.loads((self.run_dir / "test.json").read_text(encoding="utf-8"))
             last, size = measured["last_epoch"], measured["test_size"]
-            is_same = (last["epoch"], size, 0) == (self.length, self.info["val_size"], self.info["holdout"])
+            is_same = (last["epoch"], size, 0) == (self.length, self.record.val_size, self.record.holdout)
             return float(last[FLIP_AVERAGED]) if is_same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-def read_record(run_dir: Path) -> RunRecord | None:
-    """Return a run's record, or None where its `run.json` cannot be read.
+def read_measured_run(run_dir: Path) -> MeasuredRun | None:
+    """Return what a run's files say, or None where its `run.json` cannot be read.
 
     Raises:
-        Error: the run's history cannot be read.
+        Error: the run's history cannot be read, or its record is of another version's format.
     """
-    history = read_history(run_dir / "history.csv")
-    try:
-        info = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        return RunRecord(run_dir, history, info) if all(key in info for key in _KEYS) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # As where Drive has copied one of the two files only.
+    history, record = read_history(run_dir / "history.csv"), RunFolder(run_dir).read_record()
+    return None if record is None else MeasuredRun(run_dir, history, record)
 
 
-def longest(records: Iterable[RunRecord | None]) -> list[RunRecord]:
+def longest(records: Iterable[MeasuredRun | None]) -> list[MeasuredRun]:
     """Return the records with the most epochs, in the order given: a run of 700 takes the place of one of 20."""
     known = [record for record in records if record is not None]
     most = max((record.length for record in known), default=0)

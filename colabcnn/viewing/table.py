@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
 from colabcnn.store.history import best_epoch
-from colabcnn.store.run_folder import FETCHED
+from colabcnn.store.run_folder import SHARED_RUN
 from colabcnn.store.run_list import runs_by_name, shipped_results
 from colabcnn.viewing.curves import plot_curves
-from colabcnn.viewing.measured_runs import longest, read_record, seconds_in_words
+from colabcnn.viewing.measured_runs import longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
 from colabcnn.viewing.measurement_table import measured_rows
 
@@ -84,7 +84,7 @@ def plot_shipped(name):
         A `matplotlib.figure.Figure`, which a notebook shows, or None, said in one line, where none is shipped.
     """
     name = find_experiment(name).name
-    shipped = longest(map(read_record, runs_by_name([shipped_results()]).get(name, ())))
+    shipped = longest(map(read_measured_run, runs_by_name([shipped_results()]).get(name, ())))
     if not shipped:
         print(f"No measured run of {name} comes with the project yet.")
         return None
@@ -95,29 +95,29 @@ def plot_shipped(name):
 
 
 def _measured(run_dir):
-    record = read_record(run_dir)
-    if record is None:
+    run = read_measured_run(run_dir)
+    if run is None:
         return "its run.json cannot be read", *_NOT_MEASURED[1:]
-    if not record.length:
+    if not run.length:
         return "no epoch is done yet", *_NOT_MEASURED[1:]
-    accuracies, best, run = record.history["val_accuracy"], best_epoch(record.history), record.info
-    notes = [run["precision"], f"seed {run['seed']}"]
-    notes += [f"validated on {run['holdout']} training images held out"] if run["holdout"] else []
-    notes += ["handed on by somebody"] if (run_dir / FETCHED).exists() else []
-    averaged = record.flip_averaged()
+    accuracies, best, record = run.history["val_accuracy"], best_epoch(run.history), run.record
+    notes = [record.precision, f"seed {record.seed}"]
+    notes += [f"validated on {record.holdout} training images held out"] if record.holdout else []
+    notes += ["shared by somebody"] if (run_dir / SHARED_RUN).exists() else []
+    averaged = run.flip_averaged()
     return (
         f"{accuracies[-1]:.4f}",
         "" if averaged is None else f"{averaged:.4f}",
         f"{accuracies[best - 1]:.4f} (epoch {best})",
-        f"{record.length} of {run['epochs']}",
-        _seconds(record),
-        ", ".join(["; ".join(record.devices), *notes]),
+        f"{run.length} of {record.experiment.epochs}",
+        _seconds(run),
+        ", ".join(["; ".join(run.devices), *notes]),
     )
 
 
-def _seconds(record):
+def _seconds(run):
     """Return the seconds of an epoch; with the device's name where there are several, which are not averaged."""
-    seconds = {device: seconds_in_words(value) for device, value in record.seconds_by_device().items()}
+    seconds = {device: seconds_in_words(value) for device, value in run.seconds_by_device().items()}
     if len(seconds) == 1:
         return next(iter(seconds.values()))
     return "; ".join(f"{value} on {device}" for device, value in seconds.items())

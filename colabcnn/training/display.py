@@ -1,0 +1,91 @@
+"""What a person sees while a run trains: the progress line, and the picture of the curves."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import keras
+
+from colabcnn.store.history import best_epoch
+from colabcnn.training.progress import duration
+from colabcnn.training.recorder import Recorder
+from colabcnn.viewing.curves import save_curves
+
+if TYPE_CHECKING:
+    from colabcnn.training.session import Session
+
+CURVES_SECONDS = 30
+# At most this share of the time goes into drawing them.
+CURVES_SHARE = 0.01
+
+
+class Display(keras.callbacks.Callback):
+    """Show a run; behind the `Recorder`, so that nothing that is shown can cost what must be kept.
+
+    Args:
+        session: `Session`.
+        recorder: `Recorder`.
+    """
+
+    def __init__(self, session: Session, recorder: Recorder):
+        super().__init__()
+        self._session = session
+        self._recorder = recorder
+        self._curves_due = float("-inf")
+        self._curves_epoch = 0
+
+    def refresh_curves(self) -> None:
+        """Draw the run's picture, in its folder and in a notebook, if an epoch has ended since; say why it fails."""
+        history = self._recorder.history
+        if not history["epoch"] or self._curves_epoch == history["epoch"][-1]:
+            return
+        began = time.monotonic()
+        self._curves_epoch = history["epoch"][-1]
+        try:
+            self._session.progress.picture(save_curves(self._session.folder.path, self._session.folder.curves_png))
+        except Exception as error:  # Whatever it is: a picture is no reason for training to stop.
+            self._session.progress.say(f"The picture of the curves could not be drawn ({error}); training continues.")
+        now = time.monotonic()
+        self._curves_due = now + max(CURVES_SECONDS, (now - began) / CURVES_SHARE)
+
+    def on_train_begin(self, logs=None):
+        self.refresh_curves()  # What exists already is shown in the notebook from the start.
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not the end of the batch: its logs would make the host wait for the device at every step.
+        self._session.progress.update(lambda: self._line(self._step_in_words(batch)))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._session.progress.update(lambda: self._line("validating"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._recorder.is_last or time.monotonic() >= self._curves_due:
+            self.refresh_curves()
+        self._session.progress.update(self._line, milestone=True, last=self._recorder.is_last)
+
+    def _step_in_words(self, batch):
+        # Under JAX several steps may be one batch for Keras.
+        steps = math.ceil(self._session.record.train_size / self.model.batch_size)
+        return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
+
+    def _line(self, doing=""):
+        epochs, history = self.params["epochs"], self._recorder.history
+        parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([doing] if doing else [])
+        if doing and self._session.interruption.at is not None:
+            parts += ["stops after this epoch (again: at once)"]
+        if history["epoch"]:
+            best = best_epoch(history)
+            last = {column: values[-1] for column, values in history.items()}
+            parts += [
+                f"loss {last['loss']:.4f} accuracy {last['accuracy']:.4f}",
+                f"validation {last['val_accuracy']:.4f}",
+                f"best {history['val_accuracy'][best - 1]:.4f} (epoch {best})",
+            ]
+        if seconds := self._recorder.epoch_seconds():
+            left = epochs - history["epoch"][-1]
+            parts += [f"{seconds:.1f} s/epoch", f"{duration(left * seconds)} to go"]
+        if self._session.deadline is not None:
+            parts += [f"{max(0.0, self._session.deadline - time.monotonic()) / 3600:.1f} hours left"]
+        return " · ".join(parts)

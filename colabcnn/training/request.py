@@ -1,0 +1,117 @@
+"""What a caller asks `run` for: its options, their help texts and their checks, for Python and for the command line."""
+
+import math
+import textwrap
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from colabcnn.data.split import data_name
+from colabcnn.errors import Error
+from colabcnn.experiments.catalog import find_experiment
+from colabcnn.experiments.experiment import PRECISIONS, Experiment
+from colabcnn.store.run_record import identity_of
+
+HELP = {
+    "drive_folder": "folder, such as one on Google Drive, to which the run is delivered while it trains, and from "
+    "which it continues on another machine; training never waits for it (default: none)",
+    "data": "cifar10: $CIFAR10_DIR, else Keras's cache, else a download; synthetic: generated images, which need "
+    "nothing; or the folder of the official cifar-10-batches-py files (default: cifar10)",
+    "epochs": "total number of epochs (default: the run's own, at first the experiment's); more than before extends a "
+    "run, unless its learning rate falls to the last epoch",
+    "train_size": "train on the first so many images (default: all)",
+    "val_size": "validate on the first so many images (default: all)",
+    "seed": "weights, order, augmentation and dropout are functions of it (default: 0)",
+    "hours": "end in order, with a delivered checkpoint, before so many hours from now (in Colab: from the start of "
+    "the runtime) have passed, but not before one epoch is done (default: no limit)",
+    "precision": "float32, mixed_float16, mixed_bfloat16, or auto: what suits the device; a run keeps the precision of "
+    "its first start (default: auto)",
+    "holdout": "validate on so many training images, which are not trained on, and leave the test set for `evaluate` "
+    "(default: 0, which validates on the test set as the article does)",
+    "checkpoint_minutes": "minutes between two checkpoints, at least, 0: one at every epoch; the end always takes one, "
+    "and so does every epoch of more than 15 seconds (default: 1)",
+    "drive_minutes": "minutes between two deliveries to the Drive folder; the end always delivers (default: 10)",
+    "start_over": "move the run in the folders aside, into moved-aside-<n> beside it, and start a new one",
+    "allow_long": "train even where more than 40 hours are left on a CPU; without it such a run stops after its first "
+    "steps, with what would fit",
+    "callbacks": "Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network. Where "
+    "a call makes several steps, on a GPU or TPU, those for batches are called once a call. Those that set the "
+    "learning rate are for experiments without a schedule",
+    "profile": "write a trace of ten calls of the compiled step into this folder, for TensorBoard, under JAX for "
+    "Perfetto, too",
+    "quiet": "print nothing but errors",
+}
+"""What each option of `run` means; the command line shows it, and so does `run`'s docstring."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The arguments of `run`, checked.
+
+    Args:
+        experiment: `Experiment`, or the name of one.
+        run_dir: the run's folder on a local disk.
+        drive_folder, ...: the options, as `HELP` has them.
+
+    Raises:
+        Error: an argument of the wrong type or range.
+    """
+
+    experiment: Experiment
+    run_dir: str | Path
+    drive_folder: str | Path | None = None
+    data: str | Path = "cifar10"
+    epochs: int | None = None
+    train_size: int | None = None
+    val_size: int | None = None
+    seed: int = 0
+    hours: float | None = None
+    precision: str = "auto"
+    holdout: int = 0
+    checkpoint_minutes: float = 1
+    drive_minutes: float = 10
+    start_over: bool = False
+    allow_long: bool = False
+    callbacks: tuple = ()
+    profile: str | Path | None = None
+    quiet: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "experiment", find_experiment(self.experiment))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        for name in ("epochs", "train_size", "val_size"):
+            if getattr(self, name) is not None:
+                self._check_count(name, 1)
+        for name in ("seed", "holdout"):
+            self._check_count(name, 0)
+        if self.hours is not None:
+            self._check_number("hours", 1e-9, "a number above 0, or None")
+        for name in ("checkpoint_minutes", "drive_minutes"):
+            self._check_number(name, 0, "a number from 0")
+        if self.precision != "auto" and self.precision not in PRECISIONS:
+            raise Error(f"precision is {self.precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run must have to be the one that is asked for, as `identity_of`; the rest is left open."""
+        experiment = self.experiment if self.epochs is None else replace(self.experiment, epochs=self.epochs)
+        known = identity_of(experiment, seed=self.seed, holdout=self.holdout, data=data_name(self.data))
+        if self.epochs is None:
+            known.pop("experiment.epochs", None)
+        left_open = {"train_size": None, "val_size": None, "precision": "auto"}
+        return known | {name: getattr(self, name) for name in left_open if getattr(self, name) != left_open[name]}
+
+    def _check_count(self, name, least):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+            raise Error(f"{name} is {value!r}; expected a whole number from {least}.")
+
+    def _check_number(self, name, least, expected):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= math.inf:
+            raise Error(f"{name} is {value!r}; expected {expected}.")
+
+
+def options_as_text(indent: str) -> str:
+    """Return the options as the lines of a docstring's `Args`."""
+    layout = {"width": 120, "initial_indent": indent, "subsequent_indent": indent + " " * 4}
+    return "\n".join(textwrap.fill(f"{name}: {text}.", **layout) for name, text in HELP.items())
