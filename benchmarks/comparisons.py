@@ -95,7 +95,7 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
     from colabcnn.network import devices
     from colabcnn.network.training_model import PlanEpoch
     from colabcnn.training.session import compiled_model, fit_options
-    from recording import Clock, quiet_recorder
+    from recording import Clock, quiet_recording
 
     class StopAfterOne(keras.callbacks.Callback):
         """Stands behind the recorder, which so takes no epoch for the last one."""
@@ -105,20 +105,20 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
 
     experiment, execution = experiment or ABLATIONS["06_final"], execution or devices.auto_execution()
     precision = devices.auto_precision() if precision == "auto" else precision
-    sizes = {"train_size": len(split.train_labels), "val_size": len(split.val_labels)}
+    sizes = len(split.train_labels), len(split.val_labels)
     model = compiled_model(experiment, split, seed=0, precision=precision, execution=execution)
-    plan = PlanEpoch(experiment, 0, sizes["train_size"])
-    recorder = quiet_recorder(Path(folder), experiment, checkpoint_minutes=1)
+    plan = PlanEpoch(experiment, 0, sizes[0])
+    recorder, display = quiet_recording(Path(folder), experiment, precision, sizes, checkpoint_minutes=1)
     clock = Clock()
 
     def epoch(callbacks=()):
         done = len(recorder.history["epoch"])
         # `epochs` far ahead: the end of a run takes a checkpoint whatever the clock says.
         model.fit(
-            **fit_options(model, sizes),
+            **fit_options(model, *sizes),
             initial_epoch=done,
             epochs=done + 700,
-            callbacks=[plan, recorder, StopAfterOne(), *callbacks, clock],
+            callbacks=[plan, recorder, display, StopAfterOne(), *callbacks, clock],
         )
         return clock.seconds
 

@@ -50,7 +50,7 @@ def measure(name, *, epochs, seconds):
                 if now - saved_at >= 60 or epoch == epochs:
                     weights[0][0], saved_at = epoch, now
                     arrays = {"model": weights[:1], "optimizer": weights[1:3], "best": weights[3:]}
-                    write_checkpoint(local / "checkpoints", Checkpoint(epoch, arrays, {}))
+                    write_checkpoint(local / "checkpoints", Checkpoint(epoch, "fit", arrays, {}))
                 before = delivery.delivered
                 delivery.tick()
                 settle(delivery)
@@ -70,7 +70,7 @@ def measure(name, *, epochs, seconds):
 
 def settle(delivery):
     while delivery._busy():
-        delivery._hear(1)
+        delivery._poll_response(1)
 
 
 if __name__ == "__main__":

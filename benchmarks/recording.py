@@ -1,4 +1,4 @@
-"""A `Recorder` as `train` makes it, that says nothing, and a clock for one epoch of `fit`."""
+"""A `Recorder` and a `Display` as `train` makes them, that print nothing, and a clock for one epoch of `fit`."""
 
 import time
 
@@ -6,37 +6,35 @@ import keras
 
 from colabcnn.store.history import empty_history
 from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import RunRecord
+from colabcnn.training.display import Display
 from colabcnn.training.interruption import Interruption
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
+from colabcnn.training.session import Session
 
 
-def quiet_recorder(folder, experiment, *, checkpoint_minutes):
-    """Return the `Recorder` of a run that begins, without Drive and without a limit of hours.
+def quiet_recording(folder, experiment, precision, sizes, *, checkpoint_minutes):
+    """Return `(Recorder, Display)` of a run that starts, without Drive and without a limit of hours.
 
     Args:
         folder: a `Path`, the run's folder.
         experiment: `Experiment`.
-        checkpoint_minutes: at least so long between two checkpoints.
+        precision: the run's.
+        sizes: numbers of training and validation images.
+        checkpoint_minutes: minutes between two checkpoints, at least.
     """
-    return Recorder(
-        RunFolder(folder),
-        {"experiment": experiment.settings()},
-        empty_history(),
-        None,
-        [],
-        checkpoint_minutes=checkpoint_minutes,
-        deadline=None,
-        delivery=None,
-        interruption=Interruption(),
-        progress=ProgressLine(quiet=True),
-    )
+    record = RunRecord(experiment, 0, "cifar10", "0" * 64, *sizes, 0, precision)
+    session = Session(RunFolder(folder), record, None, Interruption(), ProgressLine(quiet=True))
+    session.checkpoint_minutes = checkpoint_minutes
+    recorder = Recorder(session, empty_history(), ())
+    return recorder, Display(session, recorder)
 
 
 class Clock(keras.callbacks.Callback):
     """Measures the seconds of a `fit` of one epoch, without making its input and without taking it away again.
 
-    That last may take as long as the epoch under TensorFlow (`colabcnn.feeding`), but only once a run.
+    That last may take as long as the epoch under TensorFlow (`training_model.in_batches`), but only once a run.
     """
 
     def on_train_begin(self, logs=None):

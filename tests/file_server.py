@@ -103,7 +103,7 @@ def _handler_of(server):
                 return self.send("text/html; charset=utf-8", CONFIRMATION.format(id=query["id"]).encode())
             if content == "endless":
                 return self.send_without_end()
-            disposition = {"Content-Disposition": 'attachment; filename="run.zip"'} if on_drive else {}
+            disposition = {"Content-Disposition": 'attachment; filename="run.safetensors"'} if on_drive else {}
             return self.send("application/zip", content, cut=kind == "cut", **disposition)
 
         def send(self, content_type, content, *, status=200, cut=False, **headers):

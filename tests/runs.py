@@ -1,11 +1,13 @@
 """What tests on runs share: the backends that are here, and how two runs differ."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
+from colabcnn.store.run_record import RunRecord, Start
 
 BACKENDS = [
     pytest.param(
@@ -14,6 +16,13 @@ BACKENDS = [
     )
     for backend in ("tensorflow", "jax")
 ]
+
+
+def make_record(experiment, *, device="CPU", **changes):
+    """Return the `RunRecord` of a run on all of CIFAR-10, validated on the test set, with these changes."""
+    start = Start(time="2026-01-01T00:00:00+00:00", first_epoch=1, device=device, versions={})
+    record = RunRecord(experiment, 0, "cifar10", "0" * 64, 50_000, 10_000, 0, "float32", (start,))
+    return replace(record, **changes)
 
 
 def differences(run_dir, other_dir):

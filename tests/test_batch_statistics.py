@@ -83,8 +83,8 @@ def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_pa
 
     weights = {}
     for name in ("plain", "precise"):
-        _, checkpoint = open_checkpoint(tmp_path / name)
-        network = network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["model"])
+        _, record, checkpoint = open_checkpoint(tmp_path / name)
+        network = network_with_weights(record, checkpoint.arrays["model"])
         weights[name] = [keras.ops.convert_to_numpy(variable) for variable in network.trainable_variables]
         if name == "precise":  # Renewed once more, over the same images, they are what they were.
             _, before = moving_statistics(network)

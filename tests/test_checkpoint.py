@@ -14,7 +14,7 @@ def checkpoint(epoch, seed=0):
     arrays = [draw.random((3, 4), dtype=np.float32), np.array(epoch, dtype=np.int64)]
     transposed = [draw.random((5, 2)).T, np.zeros((0, 3), dtype=np.float32)]
     metadata = {"run": {"seed": seed}, "history": {"loss": [0.1, 1 / 3]}, "complete": False, "reason": ""}
-    return Checkpoint(epoch, {"model": arrays, "optimizer": transposed, "best": arrays[:1]}, metadata)
+    return Checkpoint(epoch, "run", {"model": arrays, "optimizer": transposed, "best": arrays[:1]}, metadata)
 
 
 def same(one, other):
@@ -33,7 +33,7 @@ def test_what_is_written_is_read_even_if_not_contiguous(tmp_path):
 
 def test_more_than_ten_thousand_arrays_keep_their_order(tmp_path):
     many = [np.array(index) for index in range(12_000)]
-    path = write_checkpoint(tmp_path, Checkpoint(1, {"model": many}, {}))
+    path = write_checkpoint(tmp_path, Checkpoint(1, "run", {"model": many}, {}))
     assert [int(array) for array in read_checkpoint(path).arrays["model"]] == list(range(12_000))
 
 
@@ -46,16 +46,16 @@ def test_the_newest_three_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_fault_11_file_cut_at_any_length_is_passed_over(tmp_path):
+def test_fault_11_file_cut_at_any_length_is_skipped(tmp_path):
     older = write_checkpoint(tmp_path, checkpoint(1))
     path = write_checkpoint(tmp_path, checkpoint(2))
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        found, passed_over = newest_checkpoint(tmp_path)
+        found, skipped = newest_checkpoint(tmp_path)
         assert found.epoch == 1
-        assert list(passed_over) == [path]
-        assert "cut or altered" in passed_over[path]
+        assert list(skipped) == [path]
+        assert "truncated or altered" in skipped[path]
     assert older.exists()
 
 
@@ -66,7 +66,7 @@ def test_fault_12_every_flipped_bit_is_noticed(tmp_path):
         altered = bytearray(content)
         altered[bit // 8] ^= 1 << bit % 8
         path.write_bytes(altered)
-        with pytest.raises(Error, match="cut or altered"):
+        with pytest.raises(Error, match="truncated or altered"):
             read_checkpoint(path)
 
 

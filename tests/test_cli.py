@@ -72,8 +72,8 @@ def test_status_verify_checks_every_checkpoint_and_says_what_is_resumed(trained,
     broken.write_bytes(whole.read_bytes()[:-1])
     told = run_cli("status", folder, "--verify")
     assert told.returncode == 0
-    assert f"{broken.name} is cut or altered" in told.stdout
-    assert f"epoch 1: {whole.name} verifies\nA resume goes on from {whole.name}." in told.stdout
+    assert f"{broken.name} is truncated or altered" in told.stdout
+    assert f"epoch 1: {whole.name} verifies\nA resume continues from {whole.name}." in told.stdout
     whole.unlink()
     told = run_cli("status", folder, "--verify", "--json")
     assert told.returncode == 2

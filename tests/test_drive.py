@@ -32,7 +32,9 @@ def save(folder, epoch):
     """Write the checkpoint of an epoch, whose arrays tell it, and a history; return the checkpoint's name."""
     folder.mkdir(exist_ok=True)
     arrays = {"model": [np.full((64, 64), epoch, np.float32)]}
-    name = write_checkpoint(folder / "checkpoints", Checkpoint(epoch, arrays, {"epochs": list(range(epoch))})).name
+    name = write_checkpoint(
+        folder / "checkpoints", Checkpoint(epoch, "fit", arrays, {"epochs": list(range(epoch))})
+    ).name
     (folder / "history.csv").write_text("".join(f"{number}\n" for number in range(1, epoch + 1)))
     return name
 
@@ -92,7 +94,7 @@ def answered(delivery, seconds=30):
     """Wait until nothing is on its way."""
     deadline = time.monotonic() + seconds
     while delivery._busy():
-        delivery._hear(0.05)
+        delivery._poll_response(0.05)
         assert time.monotonic() < deadline
 
 
@@ -125,7 +127,7 @@ def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local,
     assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
     elsewhere.mkdir()
     told = DriveFolder(elsewhere, drive).fetch(0)
-    assert (told["fetched"], told["passed_over"], told["unreadable"]) == (name, {}, False)
+    assert (told["fetched"], told["skipped"], told["unreadable"]) == (name, {}, False)
     assert restored(elsewhere) == 0  # Not before it is seen to be of the right run.
     fetch(elsewhere, drive)
     assert restored(elsewhere) == 2
@@ -153,7 +155,7 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
     told = Told()
     delivery.take(bring_from_drive(delivery, 0, told)["fetched"])
     assert restored(local) == 1
-    assert f"Passed over: {name} was delivered to Drive, but Drive does not have it." in told
+    assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in told
 
 
 def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_back(local, mount, deliver_to):
@@ -438,7 +440,7 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
         told = fetch(elsewhere, mount.path / "run")
         mount.faults()
         assert restored(elsewhere) == found
-        assert set(told["passed_over"]) == (set() if found == 2 else {newest})
+        assert set(told["skipped"]) == (set() if found == 2 else {newest})
 
 
 def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount, deliver_to):
@@ -454,7 +456,7 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
     mount.faults(errors={"readdir": [errno.EIO, -1]})
     told = Told()
     assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
-    assert "Training goes on from the checkpoint here" in told[0]
+    assert "Training continues from the checkpoint here" in told[0]
 
 
 def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, mount, deliver_to):
@@ -636,13 +638,13 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     older = deliver_to(drive)
     deliver(older, 1)
     newer = deliver_to(drive, begin=False)
-    kept = Path(newer.set_aside())
+    kept = Path(newer.move_aside())
     assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
     newer.begin("this run")
     answered(newer)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     told = fetch(elsewhere, drive)
-    assert (told["fetched"], told["passed_over"]) == (None, {})
+    assert (told["fetched"], told["skipped"]) == (None, {})
     deliver(older, 2)
     assert older.newer_session == 3

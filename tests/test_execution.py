@@ -53,7 +53,9 @@ def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_expe
     run(small_experiment, tmp_path / "single", **small_options)
     execute(steps)
     result = run(small_experiment, tmp_path / "several", **small_options)
-    assert json.loads((tmp_path / "several" / "run.json").read_text())["starts"][0]["steps_per_call"] == steps
+    assert (
+        json.loads((tmp_path / "several" / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == steps
+    )
     single = read_history(tmp_path / "single" / "history.csv")
     for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(result.history[column], single[column], rtol=1e-3, atol=1e-3)
@@ -77,7 +79,7 @@ def test_execution_that_is_given_is_taken_inside_the_with_only(tmp_path, small_e
     suits = devices.auto_execution()
     with devices.execution_given(Execution(3, xla=suits.xla)):
         run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["steps_per_call"] == 3
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == 3
     assert devices.auto_execution() == suits
 
 
@@ -143,7 +145,7 @@ def test_resumed_run_keeps_what_it_had_on_the_device(
     monkeypatch.setattr(devices, "device_name", lambda: "another")
     run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})
     starts = json.loads((tmp_path / "resumed" / "run.json").read_text())["starts"]
-    assert [start["steps_per_call"] for start in starts] == [3, 3, 1]
+    assert [start["execution"]["steps_per_call"] for start in starts] == [3, 3, 1]
 
 
 def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
@@ -159,7 +161,7 @@ def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
     assert "3 steps a call" in line
     assert "division by zero" in line
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
-    assert (start["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
+    assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
     assert differences(tmp_path / "refused", tmp_path / "plain") == []
 
 
@@ -168,7 +170,7 @@ def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_o
     execute(3, xla=True)
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "quiet": False})
     assert "failed on this device" not in capsys.readouterr().out
-    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["xla"] is True
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["execution"]["xla"] is True
     assert np.isfinite(result.history["loss"]).all()
 
 
@@ -287,7 +289,7 @@ def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_
     optimizer.dynamic_scale.assign(2.0**40)
     before = [np.array(weight) for weight in model.network.trainable_weights]
     plan = PlanEpoch(small_experiment, 0, 96)
-    options = {**fit_options(model, {"train_size": 96, "val_size": 20}), "callbacks": [plan]}
+    options = {**fit_options(model, 96, 20), "callbacks": [plan]}
     model.fit(**options, epochs=1)
     assert float(optimizer.dynamic_scale) == 2.0**34  # Halved at each of six steps.
     assert int(optimizer.inner_optimizer.iterations) == 0
@@ -324,6 +326,6 @@ def test_end_of_a_run_waits_for_no_thread_of_tensorflow(small_experiment):
     model = compiled_model(
         small_experiment, load_split("synthetic", train_size=20, val_size=20), seed=0, precision="float32"
     )
-    options = fit_options(model, {"train_size": 20, "val_size": 20})
+    options = fit_options(model, 20, 20)
     for data in (options["x"], options["validation_data"]):
         assert data.options().autotune.enabled is False

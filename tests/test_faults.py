@@ -81,7 +81,7 @@ def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, who
     sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
     output = sessions(tmp_path, epochs=3)
-    assert "history.csv goes on to epoch 2, the newest checkpoint that verifies to epoch 1" in output
+    assert "history.csv ends with epoch 2, the newest checkpoint that verifies is of epoch 1" in output
     assert differences(whole(3), tmp_path) == []
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
 
@@ -338,7 +338,7 @@ def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path,
     assert f"Epoch {done} is in {tmp_path / 'drive'}, read back and verified." in output
     assert status(tmp_path / "drive") == status(tmp_path / "run")
     assert (
-        f"the hours are used up after epoch {done}"
+        f"the hours have passed after epoch {done}"
         in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0].values()
     )
 
@@ -407,8 +407,8 @@ def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experim
     assert first.history["loss"][0] != again.history["loss"][0]
     for folder in (tmp_path / "run", tmp_path / "drive"):
         assert status(folder)["epoch"] == 1
-        assert read_history(folder / "set-aside-1" / "history.csv")["epoch"] == [1, 2]
-        assert f"What was there is kept in {folder / 'set-aside-1'}." in output
+        assert read_history(folder / "moved-aside-1" / "history.csv")["epoch"] == [1, 2]
+        assert f"The former run is kept in {folder / 'moved-aside-1'}." in output
     shutil.rmtree(tmp_path / "run")
     assert run(small_experiment, tmp_path / "run", **other).history == again.history
 

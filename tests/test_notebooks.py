@@ -150,16 +150,16 @@ def test_comparison_shows_what_others_have_handed_on(tmp_path, small_experiment,
     (tmp_path / "project").mkdir()
     project = make_project(tmp_path / "project")
     colabcnn.run(small_experiment, tmp_path / "theirs", **{**small_options, "epochs": 1})
-    digest = colabcnn.export(tmp_path / "theirs", tmp_path / "run.zip", quiet=True)
+    digest = colabcnn.export(tmp_path / "theirs", tmp_path / "run.safetensors", quiet=True)
     server = FileServer(tmp_path)
     try:
-        server.files["/run.zip"] = (tmp_path / "run.zip").read_bytes()
-        link = f"{server.address}/run.zip#sha256={digest}"
+        server.files["/run.safetensors"] = (tmp_path / "run.safetensors").read_bytes()
+        link = f"{server.address}/run.safetensors#sha256={digest}"
         outputs = execute(project, "09_compare_runs", tmp_path, LINKS=link)
     finally:
         server.close()
     assert "Its SHA-256 is the one that you gave." in str(outputs["fetch"])
     (row,) = [line for line in "".join(outputs["table"][0]["data"]["text/markdown"]).splitlines() if "`small`" in line]
-    assert "handed on by somebody" in row
+    assert "shared by somebody" in row
     assert WIDGET in kinds(outputs["explore"])
     assert "image/png" in kinds(outputs["confusion"])

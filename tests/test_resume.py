@@ -154,14 +154,14 @@ def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
-    kept = {path.name for path in (tmp_path / "set-aside-1").iterdir()}
+    kept = {path.name for path in (tmp_path / "moved-aside-1").iterdir()}
     assert {name for name in kept if not name.startswith("epoch-")} == {"history.csv", "curves.png", "model.keras"}
     assert len(kept) == 6
     assert "begins at epoch 1" in capsys.readouterr().out
     assert again.history["loss"] == first.history["loss"]
 
 
-def test_broken_newest_checkpoint_is_passed_over_with_the_reason(tmp_path, small_experiment, small_options, capsys):
+def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_experiment, small_options, capsys):
     first = run(small_experiment, tmp_path, **small_options)
     newest = max((tmp_path / "checkpoints").iterdir())
     content = bytearray(newest.read_bytes())
@@ -170,10 +170,10 @@ def test_broken_newest_checkpoint_is_passed_over_with_the_reason(tmp_path, small
     (tmp_path / "run.json").unlink()
     again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
     output = capsys.readouterr().out
-    assert "Passed over: epoch-000003" in output
+    assert "Skipped: epoch-000003" in output
     assert "epoch 3 to 3" in output
     assert again.history["loss"] == first.history["loss"]
-    assert [path.name for path in (tmp_path / "set-aside-1").iterdir()] == [newest.name]
+    assert [path.name for path in (tmp_path / "moved-aside-1").iterdir()] == [newest.name]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
@@ -182,4 +182,4 @@ def test_history_without_checkpoints_is_set_aside_not_overwritten(tmp_path, smal
     before = (tmp_path / "history.csv").read_bytes()
     shutil.rmtree(tmp_path / "checkpoints")
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    assert (tmp_path / "set-aside-1" / "history.csv").read_bytes() == before
+    assert (tmp_path / "moved-aside-1" / "history.csv").read_bytes() == before

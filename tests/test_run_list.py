@@ -42,7 +42,7 @@ def test_order_of_the_arguments_is_kept(make_run):
     assert list(list_runs(late, early)) == ["z", "a"]
 
 
-@pytest.mark.parametrize("aside", ["set-aside-1", "set-aside-12", "checkpoints", ".hidden", ".trash/x"])
+@pytest.mark.parametrize("aside", ["moved-aside-1", "moved-aside-12", "checkpoints", ".hidden", ".trash/x"])
 def test_what_is_no_run_of_its_own_is_left_out(make_run, aside):
     folder = make_run("06_final/seed-0")
     make_run(f"06_final/seed-0/{aside}")
@@ -50,11 +50,11 @@ def test_what_is_no_run_of_its_own_is_left_out(make_run, aside):
 
 
 def test_run_set_aside_is_found_when_asked_for(make_run):
-    aside = make_run("06_final/seed-0/set-aside-1")
+    aside = make_run("06_final/seed-0/moved-aside-1")
     assert list(list_runs(aside).values()) == [aside]
 
 
-@pytest.mark.parametrize("name", ["set-aside-tests", "set-aside-2nd", "checkpoints-2"])
+@pytest.mark.parametrize("name", ["moved-aside-tests", "moved-aside-2nd", "checkpoints-2"])
 def test_name_that_only_resembles_one_of_those_is_a_run(make_run, name):
     folder = make_run(f"runs/{name}")
     assert list(list_runs(folder.parent).values()) == [folder]

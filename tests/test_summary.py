@@ -10,6 +10,8 @@ from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.network import devices
 from colabcnn.store import run_list
 from colabcnn.store.history import empty_history, read_history, write_history
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import Start
 from colabcnn.viewing import figures, table
 from colabcnn.viewing.figures import save_figures
 from colabcnn.viewing.table import summarize
@@ -175,7 +177,7 @@ def test_seconds_have_decimals_below_ten(tmp_path, put_run, seconds, cell):
 
 def test_seconds_of_a_run_on_two_devices_are_not_averaged(tmp_path, put_run):
     # The T4 lost epoch 3, which the CPU trained again.
-    starts = [{"device": device, "first_epoch": first} for device, first in (("T4", 1), ("T4", 3), ("CPU", 3))]
+    starts = [Start("", first, device, {}) for device, first in (("T4", 1), ("T4", 3), ("CPU", 3))]
     run_dir = put_run(tmp_path, "06_final", *[0.5] * 5, starts=starts)
     history = read_history(run_dir / "history.csv")
     history["seconds"] = [100.0, 0.5, 90.0, 40.0, 60.0]
@@ -195,13 +197,15 @@ def test_folder_without_runs_is_told(tmp_path, run_cli):
 @pytest.fixture
 def put_run(results):
     """Put a run of a name and seed into a folder, with these validation accuracies and changes to its `run.json`."""
-    run_json = (results / "06_final" / "seed-0" / "run.json").read_text()
+    record = RunFolder(results / "06_final" / "seed-0").read_record()
 
-    def put_run(folder, name, *accuracies, seed=0, **changes):
+    def put_run(folder, name, *accuracies, seed=0, starts=record.starts, **changes):
         run_dir = folder / name / f"seed-{seed}"
         run_dir.mkdir(parents=True)
         write_history(run_dir / "history.csv", history_of(*accuracies) if accuracies else empty_history())
-        (run_dir / "run.json").write_text(json.dumps({**json.loads(run_json), "seed": seed, "epochs": 3, **changes}))
+        experiment = replace(record.experiment, epochs=3)
+        changed = replace(record, experiment=experiment, seed=seed, starts=tuple(starts), **changes)
+        RunFolder(run_dir).write_record(changed)
         return run_dir
 
     return put_run

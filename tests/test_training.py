@@ -12,6 +12,7 @@ from colabcnn import Error, evaluate, load_model, run, status
 from colabcnn.network import devices
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
+from colabcnn.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.versions
 
@@ -58,7 +59,7 @@ def test_validation_figures_are_those_of_the_whole_validation_set(finished):
     folder, result = finished
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
     images, labels = (values[:40] for values in load_synthetic(1)[1])
-    network = network_with_weights(checkpoint.metadata["run"], checkpoint.arrays["model"])
+    network = network_with_weights(RunFolder(folder).read_record(), checkpoint.arrays["model"])
     probabilities = network.predict(images.astype(np.float32) / 255, verbose=0)
     picked = probabilities[np.arange(40), labels]
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(result.history["val_accuracy"][-1])
@@ -104,7 +105,9 @@ def test_evaluate_measures_once(finished, monkeypatch):
     for kind, weights in (("last_epoch", "model"), ("best_epoch", "best")):
         checkpoint, _ = newest_checkpoint(folder / "checkpoints")
         precision = json.loads((folder / "run.json").read_text())["precision"]
-        network = evaluation.network_with_weights(checkpoint.metadata["run"], checkpoint.arrays[weights], precision)
+        network = evaluation.network_with_weights(
+            RunFolder(folder).read_record(), checkpoint.arrays[weights], precision
+        )
         network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         images, labels = load_synthetic(1, 10_000)[1]
         images = images.astype(np.float32) / 255
@@ -157,7 +160,7 @@ def test_hours_end_in_order_with_a_checkpoint_and_the_same_call_goes_on(tmp_path
     options = {**small_options, "checkpoint_minutes": 60}
     result = run(small_experiment, tmp_path, hours=1e-9, **options)
     assert not result.complete
-    assert result.reason == "the hours are used up after epoch 1"
+    assert result.reason == "the hours have passed after epoch 1"
     assert status(tmp_path)["epoch"] == 1
     assert run(small_experiment, tmp_path, **options).complete
 

@@ -3,13 +3,17 @@
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from colabcnn import Error
 from colabcnn.experiments.catalog import EXPERIMENTS, RECIPES
+from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import COLUMNS, write_history
+from colabcnn.store.run_folder import RunFolder
+from runs import make_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,10 +34,9 @@ def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, trainin
     history = {column: [1.0] * count for column in COLUMNS}
     history |= {"epoch": list(range(1, count + 1)), "val_accuracy": list(accuracies), "accuracy": [training] * count}
     write_history(run_dir / "history.csv", history | {"seconds": [50.0 + seconds, *[seconds] * (count - 1)]})
-    info = {"seed": seed, "holdout": 0, "data": "cifar10", "train_size": 50_000, "val_size": 10_000, "epochs": count}
-    info |= {"precision": "float32", "starts": [{"device": device, "first_epoch": 1}]}
-    info["experiment"] = EXPERIMENTS[name].settings() if name in EXPERIMENTS else {}
-    (run_dir / "run.json").write_text(json.dumps(info | changes))
+    experiment = replace(EXPERIMENTS.get(name) or Experiment(name=name), epochs=count)
+    record = make_record(experiment, device=device, seed=seed, **changes)
+    RunFolder(run_dir).write_record(record)
     return run_dir
 
 
