@@ -88,9 +88,9 @@ class Kill(keras.callbacks.Callback):
 def count_calls_of_saves(calls, save=Recorder._save):
     """Wait for each save, so that the number of the call at which a session dies says where in the save that was."""
 
-    def save_and_wait(self, network):
+    def save_and_wait(self, seconds):
         calls.on = True
-        save(self, network)
+        save(self, seconds)
         self.wait()
         calls.on = False
 

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
-from colabcnn import ABLATIONS, Augmentation, Error, Experiment
+from colabcnn import ABLATIONS, Adam, Augmentation, Error, Experiment
 from colabcnn.experiments.catalog import find_experiment
 
 NAMES = (
@@ -62,11 +62,16 @@ def test_settings_survive_json():
         assert replace(restored, reported=experiment.reported) == experiment
 
 
+def test_bad_learning_rate_is_refused_by_name():
+    with pytest.raises(Error, match="learning_rate"):
+        Adam(learning_rate=0.0)
+
+
 def test_settings_of_a_newer_version_are_refused():
     with pytest.raises(Error, match="lookahead"):
         Experiment.from_settings({"name": "x", "lookahead": 0.9})
     with pytest.raises(Error, match="shear_range"):
-        Experiment.from_settings({"name": "x", "augmentation": {"shear_range": 0.9}})
+        Experiment.from_settings({"name": "x", "augmentation": {"kind": "Augmentation", "shear_range": 0.9}})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,6 @@ def test_settings_of_a_newer_version_are_refused():
         ("batch_size", 0),
         ("epochs", -1),
         ("optimizer", "sgd"),
-        ("learning_rate", 0.0),
     ],
 )
 def test_bad_field_is_refused_by_name(field, value):

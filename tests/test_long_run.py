@@ -8,7 +8,7 @@ from dataclasses import replace
 import keras
 import pytest
 
-from colabcnn import Error, run, status
+from colabcnn import Error, RiseAndFall, run, status
 from colabcnn.training import long_run
 
 pytestmark = pytest.mark.versions
@@ -101,7 +101,7 @@ def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment
 def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epochs(
     tmp_path, small_experiment, long_options
 ):
-    falling = replace(small_experiment, schedule="linear")
+    falling = replace(small_experiment, schedule=RiseAndFall())
     options = {**long_options, "hours": hours_of(refusal(falling, tmp_path, **long_options)) / 3}
     assert "EPOCHS = " in refusal(falling, tmp_path, **options)
     run(falling, tmp_path, allow_long=True, **{**options, "hours": 1e-9})

@@ -157,7 +157,7 @@ def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_
     kept = {path.name for path in (tmp_path / "moved-aside-1").iterdir()}
     assert {name for name in kept if not name.startswith("epoch-")} == {"history.csv", "curves.png", "model.keras"}
     assert len(kept) == 6
-    assert "begins at epoch 1" in capsys.readouterr().out
+    assert "starts with epoch 1" in capsys.readouterr().out
     assert again.history["loss"] == first.history["loss"]
 
 

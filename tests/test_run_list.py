@@ -88,7 +88,7 @@ def test_what_holds_no_run_is_refused(make_run, tmp_path):
     os.mkdir(tmp_path / "empty")
     for arguments, message in (
         ([], "there is no run to show; train one first"),
-        ([folder, tmp_path / "nowhere"], "nowhere is not there; expected the folder"),
+        ([folder, tmp_path / "nowhere"], "nowhere does not exist; expected the folder"),
         ([folder / "history.csv"], "history.csv is a file; expected the folder"),
         ([folder, tmp_path / "empty"], "empty holds no run; expected a history.csv"),
     ):

@@ -116,7 +116,7 @@ def test_table_tells_what_was_validated_on_if_not_the_test_set(tmp_path, put_run
 
 
 def on(device):
-    return {"starts": [{"device": device, "first_epoch": 1}]}
+    return {"starts": [Start("", 1, device, {})]}
 
 
 def test_picture_of_the_recipes_draws_each_device_as_a_line_of_its_own_and_the_whole_test_set_only(tmp_path, put_run):
@@ -199,11 +199,11 @@ def put_run(results):
     """Put a run of a name and seed into a folder, with these validation accuracies and changes to its `run.json`."""
     record = RunFolder(results / "06_final" / "seed-0").read_record()
 
-    def put_run(folder, name, *accuracies, seed=0, starts=record.starts, **changes):
+    def put_run(folder, name, *accuracies, seed=0, epochs=3, starts=record.starts, **changes):
         run_dir = folder / name / f"seed-{seed}"
         run_dir.mkdir(parents=True)
         write_history(run_dir / "history.csv", history_of(*accuracies) if accuracies else empty_history())
-        experiment = replace(record.experiment, epochs=3)
+        experiment = replace(record.experiment, epochs=epochs)
         changed = replace(record, experiment=experiment, seed=seed, starts=tuple(starts), **changes)
         RunFolder(run_dir).write_record(changed)
         return run_dir

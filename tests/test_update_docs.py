@@ -13,6 +13,7 @@ from colabcnn.experiments.catalog import EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import COLUMNS, write_history
 from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import Start
 from runs import make_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +27,7 @@ def tools(monkeypatch):
     return importlib.import_module
 
 
-def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, training=0.5, **changes):
+def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, training=0.5, settings=None, **changes):
     """Put a complete run on all of CIFAR-10 into a folder, with these validation accuracies."""
     run_dir = folder / name / f"seed-{seed}"
     run_dir.mkdir(parents=True)
@@ -34,7 +35,8 @@ def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, trainin
     history = {column: [1.0] * count for column in COLUMNS}
     history |= {"epoch": list(range(1, count + 1)), "val_accuracy": list(accuracies), "accuracy": [training] * count}
     write_history(run_dir / "history.csv", history | {"seconds": [50.0 + seconds, *[seconds] * (count - 1)]})
-    experiment = replace(EXPERIMENTS.get(name) or Experiment(name=name), epochs=count)
+    experiment = EXPERIMENTS.get(name) or Experiment(name=name)
+    experiment = replace(experiment, **{"epochs": count} | (settings or {}))
     record = make_record(experiment, device=device, seed=seed, **changes)
     RunFolder(run_dir).write_record(record)
     return run_dir
@@ -89,7 +91,14 @@ def test_page_without_exactly_one_block_is_refused(tools, page):
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 700}, {"holdout": 5000}, {"train_size": 5000}, {"data": "synthetic"}, {"experiment": {}}]
+    "change",
+    [
+        {"settings": {"epochs": 700}},
+        {"holdout": 5000},
+        {"train_size": 5000},
+        {"data": "synthetic"},
+        {"settings": {"dropout": 0.5}},
+    ],
 )
 def test_run_that_is_not_the_complete_experiment_is_refused(tools, tmp_path, change):
     put_run(tmp_path, "06_final", [0.5] * 20, **change)
@@ -222,7 +231,7 @@ def test_interrupted_runs_are_named(tools, tmp_path):
     tables = tools("result_tables")
     put_run(tmp_path, "05_ascending_kernels", [0.5] * 20)
     assert tables.resumed_sentences(tables.read_results(tmp_path)) == "No run was interrupted."
-    starts = [{"device": "CPU", "first_epoch": epoch} for epoch in (1, 3, 11)]
+    starts = tuple(Start("", epoch, "CPU", {}) for epoch in (1, 3, 11))
     put_run(tmp_path, "06_final", [0.5] * 20, seed=4, starts=starts)
     sentence = "- `06_final`, seed 4, was resumed in epoch 3, 11."
     assert tables.resumed_sentences(tables.read_results(tmp_path)) == sentence

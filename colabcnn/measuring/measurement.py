@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from colabcnn.colab import in_colab
-from colabcnn.data.cifar10 import data_name
+from colabcnn.data.split import data_name
 from colabcnn.errors import Error
-from colabcnn.experiments.ablations import ABLATIONS
+from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.measuring.trials import (
     Setting,
     as_line,

@@ -95,6 +95,10 @@ class Recorder(keras.callbacks.Callback):
         if best_epoch(self.history) == self.epoch:
             self.best = read_arrays(self.model.network.weights)
         self._decide_whether_to_stop()
+        self._save(seconds)
+
+    def _save(self, seconds):
+        """Write the history's row and, where one is due, a checkpoint, after an epoch of so many seconds."""
         began = time.monotonic()
         write_history(self._session.folder.history_csv, self.history)
         # An epoch that an interruption does not let end is lost back to the last checkpoint.
