@@ -26,7 +26,7 @@ BADGE_IN_README = "[![Open In Colab](https://example.org/badge.svg)](https://exa
 def checkout(tmp_path):
     """What a copy of the project has of this, with one badge in the README."""
     checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT / "notebooks", checkout / "notebooks", ignore=shutil.ignore_patterns(".*", "runs"))
+    shutil.copytree(ROOT / "notebooks", checkout / "notebooks", ignore=shutil.ignore_patterns(".*", "runs", "measured"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, checkout)
     with (checkout / "README.md").open("a") as readme:
