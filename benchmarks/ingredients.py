@@ -1,8 +1,8 @@
 """What each ingredient of 08_in_minutes gives: python benchmarks/ingredients.py DATA FOLDER [NAME ...]
 
-Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run` itself, on all images, each in
-FOLDER/NAME/seed-<n>, and measures each once on the test set. Stopped and given again, it goes on; `python -m colabcnn
-summary FOLDER` prints the table. Each takes as long as the recipe.
+Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run` itself, on all
+images, each in FOLDER/NAME/seed-<n>, and measures each once on the test set. Stopped and given again, it goes on;
+`python -m colabcnn summary FOLDER` prints the table. Each takes as long as the recipe.
 """
 
 import argparse
