@@ -141,8 +141,10 @@ MEASUREMENTS = {
 def order(device, peers):
     """Return the names of what is measured on a device, the most worthwhile first; `peers` are those of `epoch.py`."""
     ours = sorted(OURS, key=lambda name: not name.endswith(f" {device['precision'].removeprefix('mixed_')}"))
+    # What suits the device is how `ours` is measured already.
+    steps = [name for name in STEPS if name.split()[0] != str(device["steps_a_call"])]
     buffers = () if device["cpu"] else XLA_FLAGS
-    return [*ours, *peers, *STEPS, *buffers, "batches of 512", "where the time goes", "start-up"]
+    return [*ours, *peers, *steps, *buffers, "batches of 512", "where the time goes", "start-up"]
 
 
 def page(rows, options):
@@ -158,7 +160,7 @@ def page(rows, options):
     table = [columns, ("---",) * len(columns)]
     ours = {name: rows[name] for name in rows if name in MEASUREMENTS and name != "where the time goes"}
     table += [cells_of_epoch(name, row, rows["device"]) for name, row in ours.items()]
-    lines += ["", *(f"| {' | '.join(cells)} |" for cells in table), "", *sentences(rows)]
+    lines += ["", *(f"| {' | '.join(cells)} |" for cells in table), "", *sentences(rows, options)]
     others = {name: row for name, row in rows.items() if name not in ours and "trace" not in row}
     columns = ("against, above 1 ours is faster", "precision, ours and theirs", "ours, images/s", "theirs")
     return [*lines, "", *table_of_pairs(columns, others)]
@@ -189,7 +191,7 @@ def in_seconds(value):
     return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
-def sentences(rows):
+def sentences(rows, options):
     """Return what the tables have no column for, as a list."""
     device = rows["device"]
     speeds = ", ".join(
@@ -211,9 +213,10 @@ def sentences(rows):
     memory = "; ".join(f"{name} {row['memory']:,} MB" for name, row in rows.items() if "ratio" in row and row["memory"])
     if memory:
         lines.append(f"- **GPU memory of the others**, at most: {memory}.")
-    few = "; ".join(f"{name} {row['their_images']:,}" for name, row in rows.items() if row.get("their_images", 0))
-    if few:
-        lines.append(f"- **Images of an epoch of the others**: {few}.")
+    fewer = {name: row["their_images"] for name, row in rows.items() if "ratio" in row}
+    fewer = "; ".join(f"{name} {images:,}" for name, images in fewer.items() if images < options.images)
+    if fewer:
+        lines.append(f"- **Fewer images**, since the host prepares them one by one: {fewer}.")
     if "seconds" in rows["start-up"]:
         cold, *warm = rows["start-up"]["seconds"]
         lines.append(

@@ -205,6 +205,7 @@ def device(options):
         "platform": platform.platform(),
         "precision": precision,
         "execution": repr(devices.auto_execution()),
+        "steps_a_call": devices.auto_execution().steps_per_call,
         "gflop_an_image": round(gflop_an_image(build_model(ABLATIONS["06_final"])), 3),
         "gflops": {name: product_speed(name) for name in dict.fromkeys((precision, *others))},
     }
