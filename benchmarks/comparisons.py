@@ -1,78 +1,16 @@
-"""What the benchmarks of an epoch share: comparisons in processes of their own, our epoch, and the page they make."""
+"""What the benchmarks of an epoch share: our epoch, the comparison with another, the start, the device."""
 
-import argparse
 import importlib.util
-import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-CPU_IMAGES = 1280
-
-
-def run_all(script, doc, comparisons, page, suffix=""):
-    """Make a script's comparisons, each in a process of its own, and write its page; with `--only`, make one here.
-
-    Args:
-        script: the path of the script.
-        doc: its docstring.
-        comparisons: dict from name to a function that takes the options and returns a dict that JSON can hold.
-        page: function that takes all of these dicts by name, the device's first, and the options; it returns Markdown.
-        suffix: of the page's name, behind the device and the precision.
-    """
-    comparisons = {"device": device, **comparisons}
-    options = parse(doc, comparisons)
-    if options.only:
-        options.images = options.images or CPU_IMAGES
-        print(json.dumps(comparisons[options.only](options)))
-        return
-    rows = {}
-    for name in comparisons:
-        began = time.monotonic()
-        rows[name] = in_a_process(script, name, options)
-        print(f"{name}: {rows[name]} ({time.monotonic() - began:.0f} s)", flush=True)
-        if name == "device":
-            if "failed" in rows[name]:
-                sys.exit(1)
-            # Of an accelerator a short epoch would measure what surrounds it.
-            options.images = options.images or (CPU_IMAGES if rows[name]["cpu"] else 50_000)
-    told = rows["device"]
-    name = re.sub(r"[^a-z0-9]+", "-", f"{told['device']} {told['precision']}{suffix}".lower())
-    path = ROOT / "results" / "benchmarks" / f"{name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(page(rows, options)) + "\n")
-    print(path)
-
-
-def parse(doc, comparisons):
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("data", nargs="?", default="synthetic", help="the folder of CIFAR-10 (default: drawn by code)")
-    images_help = f"training images an epoch (default: {CPU_IMAGES} on a CPU, else 50000)"
-    parser.add_argument("--images", type=int, help=images_help)
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--only", choices=comparisons, metavar="NAME", help="one of: %(choices)s")
-    return parser.parse_args()
-
-
-def in_a_process(script, name, options):
-    """Return what one comparison of a script says, or a dict with `failed`."""
-    installed = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
-    backend = "jax" if name.endswith("under JAX") else os.environ.get("KERAS_BACKEND", installed)
-    command = [sys.executable, script, options.data, "--pairs", str(options.pairs)]
-    command += ["--images", str(options.images)] if options.images else []
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Two libraries share a GPU's memory in one process.
-    environment |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    done = subprocess.run([*command, "--only", name], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["?"])[-1][:200]}
-    return json.loads(done.stdout.splitlines()[-1])
+# An accelerator trains these within a second; what prepares its images on the host takes ten times as long.
+HOST_BOUND, HOST_BOUND_IMAGES = ("keras_generator", "keras_random_layers"), 5120
 
 
 def split_of(options, *, images=None, val_size=None):
@@ -103,6 +41,7 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
 
+    devices.keep_compilations()
     experiment, execution = experiment or ABLATIONS["06_final"], execution or devices.auto_execution()
     precision = devices.auto_precision() if precision == "auto" else precision
     sizes = len(split.train_labels), len(split.val_labels)
@@ -122,7 +61,68 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
         )
         return clock.seconds
 
+    epoch.model = model
     return epoch
+
+
+def against(peer, ours="auto", **peer_options):
+    """Return a comparison of our epoch with a peer's."""
+
+    def comparison(options):
+        import peers
+        from colabcnn.network import devices
+
+        split, few = split_of(options), options.images
+        if peer in HOST_BOUND and not devices.is_cpu():
+            few = min(few, HOST_BOUND_IMAGES)
+        of_peer = {key: in_words(value) for key, value in peer_options.items()}
+        theirs = getattr(peers, peer)(split if few == options.images else split_of(options, images=few), **of_peer)
+        memory = None
+        if not devices.is_cpu():
+            theirs()  # Before ours is there, so that the memory is theirs.
+            memory = device_memory(of_torch=peer == "plain_torch")
+        with tempfile.TemporaryDirectory() as folder:
+            mine = our_epoch(split, ours, folder)
+            precisions = ours, peer_options.get("precision", "float32")
+            compared = compare_epochs(mine, peer, scaled(theirs, options.images / few), precisions, options)
+        return compared | {"memory": memory, "their_images": few}
+
+    return comparison
+
+
+def scaled(epoch, factor):
+    """Return an epoch whose seconds count so many times."""
+    return epoch if factor == 1 else lambda: factor * epoch()
+
+
+def start_up(options):
+    """Return the seconds from `run` to the end of the first step, in up to three processes one after the other."""
+    code = """
+import sys, time
+import keras
+from colabcnn.training.run import run
+began = time.monotonic()
+class First(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        float(logs["loss"])
+        print(time.monotonic() - began, flush=True)
+        import os
+        os._exit(0)
+run("06_final", sys.argv[1], data=sys.argv[2], train_size=None, callbacks=[First()], allow_long=True, quiet=True)
+"""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # A cache that holds the step already makes no cold start.
+        for number in range(3):
+            if seconds and time.monotonic() + seconds[-1] > options.until:
+                break
+            command = [sys.executable, "-c", code, f"{folder}/{number}", options.data]
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                sys.exit(done.returncode)
+            seconds.append(round(float(done.stdout.split()[0]), 1))
+    return {"seconds": seconds}
 
 
 def seconds_of_endings(epoch):
@@ -139,8 +139,29 @@ def compare_epochs(first, name, second, precisions, options):
     """Return what `pairs.compare` says of two functions that train an epoch, and the precisions of both."""
     from pairs import compare
 
-    compared = compare("ours", first, name, second, images=options.images, pairs=options.pairs)
+    compared = compare("ours", first, name, second, images=options.images, pairs=options.pairs, until=options.until)
     return compared | {"precisions": [in_words(precision).removeprefix("mixed_") for precision in precisions]}
+
+
+def device_memory(of_torch=False):
+    """Return the most memory of a GPU that this process had, in megabytes, or None where nobody counts it."""
+    from colabcnn.network import devices
+
+    if of_torch:
+        import torch
+
+        return round(torch.cuda.max_memory_allocated() / 1e6) if torch.cuda.is_available() else None
+    if devices.is_cpu():
+        return None
+    if devices.backend() == "jax":
+        import jax
+
+        peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    else:
+        import tensorflow as tf
+
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    return None if peak is None else round(peak / 1e6)
 
 
 def in_words(value):
@@ -174,6 +195,7 @@ def device(options):
     from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops
 
     precision = devices.auto_precision()
+    others = () if devices.is_cpu() else ("mixed_bfloat16", "mixed_float16", "float32")
     return {
         "device": devices.device_name(),
         "cpu": devices.is_cpu(),
@@ -183,47 +205,12 @@ def device(options):
         "platform": platform.platform(),
         "precision": precision,
         "execution": repr(devices.auto_execution()),
+        "steps_a_call": devices.auto_execution().steps_per_call,
         "gflop_an_image": round(gflop_an_image(build_model(ABLATIONS["06_final"])), 3),
-        "gflops": round(matrix_gflops(precision)),
+        "gflops": {name: round(matrix_gflops(name)) for name in dict.fromkeys((precision, *others))},
     }
 
 
 def versions_of(*packages):
     """Return the versions of those of the packages that are installed."""
     return {name: metadata.version(name) for name in packages if importlib.util.find_spec(name)}
-
-
-def heading(title, script, told, rows, options, columns):
-    """Return a page's first lines: how it was made, and a table of the comparisons.
-
-    Args:
-        title: of the page, in front of the device.
-        script: path of the script.
-        told: what the page has to say of its table, as sentences.
-        rows: what the comparisons have returned, by name.
-        options: as parsed.
-        columns: what the first four columns hold; behind them come the ratio and the pairs' ratios.
-    """
-    device = rows["device"]
-    data = "" if options.data == "synthetic" else " DATA"
-    versions = ", ".join(f"{name} {version}" for name, version in device["versions"].items())
-    flag = f", {'with' if device['bfloat16'] else 'without'} bfloat16 instructions" if device["cpu"] else ""
-    made = (
-        f"`python benchmarks/{Path(script).name}{data}` at {device['commit']}. {versions}; {device['platform']}{flag}. "
-        f"`auto` is {device['precision']} and {device['execution']}. Medians of {options.pairs} interleaved pairs, in "
-        f"batches of 128; an epoch is {options.images:,} training images and {val_size_of(options.images):,} to "
-        f"validate on. {told}"
-    )
-    head = [f"# {title} {device['device']}", "", made, ""]
-    table = [(*columns, "ratio", "the pairs' ratios"), ("---",) * 6]
-    table += [cells_of(name, row) for name, row in rows.items() if {"ratio", "failed"} & set(row)]
-    return [*head, *(f"| {' | '.join(cells)} |" for cells in table)]
-
-
-def cells_of(name, row):
-    """Return a comparison's cells: both precisions and speeds, the median ratio and the pairs' ratios."""
-    if "failed" in row:
-        return name, "", f"not yet measured: {row['failed']}", "", "", ""
-    pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
-    precisions = " / ".join(row.get("precisions", ()))
-    return name, precisions, f"{row['first']:.0f}", f"{row['second']:.0f}", f"**{row['ratio']:.2f}**", pairs

@@ -3,45 +3,30 @@
 Every comparison is a process of its own, in which both sides take turns; the ratio is the median of the pairs'. The
 table goes to results/benchmarks/<device>-<precision>.md. Ours is an epoch of `run`: images gathered from the resident
 set and augmented in the step, dropout reseeded, validation, history and checkpoints. The others only train and
-validate. `--only NAME` makes one comparison and prints its pairs. The peers need more packages than the library:
+validate. `--only NAME` makes one comparison and prints its pairs. On a GPU or TPU, and with `--seconds`, what is worth
+most comes first (`by_worth.py`), and the page says what was not reached. The peers need more packages than the library:
 pip install jax optax scipy torch==2.13.0 (for Python 3.11, on a CPU). Where TensorFlow is not installed, all is
 compared under JAX.
 """
 
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 
+import by_worth
+import processes
 from comparisons import (
+    against,
     by_jax,
     by_tensorflow,
-    compare_epochs,
-    heading,
+    device,
     in_words,
     our_epoch,
-    run_all,
     seconds_of_endings,
     split_of,
+    start_up,
 )
-
-
-def against(peer, ours="auto", **peer_options):
-    """Return a comparison of our epoch with a peer's."""
-
-    def comparison(options):
-        import peers
-
-        split = split_of(options)
-        with tempfile.TemporaryDirectory() as folder:
-            mine = our_epoch(split, ours, folder)
-            theirs = getattr(peers, peer)(split, **{key: in_words(value) for key, value in peer_options.items()})
-            precisions = ours, peer_options.get("precision", "float32")
-            return compare_epochs(mine, peer, theirs, precisions, options)
-
-    return comparison
+from pages import heading, of_pairs, table_of_pairs
 
 
 def augmentation(compiled):
@@ -110,31 +95,6 @@ def endings(options):
     return {"ends": measured}
 
 
-def start_up(options):
-    """Return the seconds from `run` to the end of the first step, in three processes one after the other."""
-    code = """
-import sys, time
-import keras
-from colabcnn.training.run import run
-began = time.monotonic()
-class First(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        float(logs["loss"])
-        print(time.monotonic() - began, flush=True)
-        import os
-        os._exit(0)
-run("06_final", sys.argv[1], data=sys.argv[2], train_size=None, callbacks=[First()], allow_long=True, quiet=True)
-"""
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
-        for number in range(3):
-            command = [sys.executable, "-c", code, f"{folder}/{number}", options.data]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            seconds.append(round(float(done.stdout.split()[0]), 1))
-    return {"seconds": seconds}
-
-
 def by_size(options):
     """Return images a second of our epoch by the batch, at this number of images, and by the number of images."""
     from dataclasses import replace
@@ -176,27 +136,44 @@ COMPARISONS = {
     "start-up under JAX": start_up,
     "sizes": by_size,
 }
+PEERS_BY_WORTH = (
+    "(d) plain JAX and optax, one scan, under JAX",
+    "(e) PyTorch, eager",
+    "(e) PyTorch, compiled",
+    "(c) fit, no augmentation, the same precision",
+    "(a) fit on ImageDataGenerator.flow",
+)
+
+
+def is_by_worth(device, options):
+    return not device["cpu"] or options.seconds is not None
+
+
+def order(device, options):
+    """Return the names of the comparisons in their order on this device."""
+    return by_worth.order(device, PEERS_BY_WORTH) if is_by_worth(device, options) else list(COMPARISONS)
 
 
 def page(rows, options):
     """Return what was measured as the lines of a Markdown page."""
+    if is_by_worth(rows["device"], options):
+        return by_worth.page(rows, options)
     told = rows["device"]
     said = (
-        "Above 1, ours is faster. Ours augments and keeps a history; the others do what their line says, and validate. "
-        "Outside the clock is what comes once a run, before and after its epochs, and the picture, drawn every 30 s at "
-        "most."
+        f"{of_pairs(options)} Above 1, ours is faster. Ours augments and keeps a history; the others do what their "
+        "line says, and validate. Outside the clock is what comes once a run, before and after its epochs, and the "
+        "picture, drawn every 30 s at most."
     )
     columns = ("against", "precision, ours and theirs", "ours, images/s", "theirs")
-    lines = heading("An epoch of 06_final on", __file__, said, rows, options, columns)
-    speed = next((row["first"] for row in rows.values() if "ratio" in row), 0)
-    reached = speed * told["gflop_an_image"]
-    lines += [
-        "",
-        f"- **An epoch** of 50,000 images at that speed, with its validation: {50_000 / speed:.3g} s.",
-        f"- **Share of the limit:** {told['gflop_an_image']} GFLOP an image to train (counted from the layers; "
-        f"validation comes on top), so {reached:.0f} GFLOP/s; one large matrix product in that precision reaches "
-        f"{told['gflops']} GFLOP/s here: {100 * reached / told['gflops']:.0f} %.",
-    ]
+    lines = [*heading("An epoch of 06_final on", "epoch", said, rows, options), "", *table_of_pairs(columns, rows), ""]
+    if speed := next((row["first"] for row in rows.values() if "ratio" in row), None):
+        reached, limit = speed * told["gflop_an_image"], told["gflops"][told["precision"]]
+        lines += [
+            f"- **An epoch** of 50,000 images at that speed, with its validation: {50_000 / speed:.3g} s.",
+            f"- **Share of the limit:** {told['gflop_an_image']} GFLOP an image to train (counted from the layers; "
+            f"validation comes on top), so {reached:.0f} GFLOP/s; one large matrix product in that precision reaches "
+            f"{limit} GFLOP/s here: {100 * reached / limit:.0f} %.",
+        ]
     memory = {name: row["megabytes"] for name, row in rows.items() if "megabytes" in row}
     if memory:
         told_memory = "; ".join(f"{name.removeprefix('memory, ')} {value:,} MB" for name, value in memory.items())
@@ -221,4 +198,6 @@ def page(rows, options):
 
 
 if __name__ == "__main__":
-    run_all(__file__, __doc__, COMPARISONS, page)
+    comparisons = {"device": device, **COMPARISONS, **by_worth.MEASUREMENTS}
+    pages = {"": page, "where-time-goes": by_worth.trace_page}
+    processes.main(processes.Benchmark(__file__, __doc__, comparisons, pages, order, by_worth.XLA_FLAGS))

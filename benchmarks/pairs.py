@@ -1,11 +1,12 @@
 """Time two ways of doing the same in turn, in one process, and compare them pair by pair."""
 
+import math
 import platform
 import statistics
 import time
 
 
-def compare(name, first, name_of_second, second, *, images, pairs=7):
+def compare(name, first, name_of_second, second, *, images, pairs=7, until=math.inf):
     """Run `first` and `second` in turn, print every pair, and compare their throughputs.
 
     Args:
@@ -15,6 +16,7 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
         second: callable, likewise.
         images: how many images one call works through.
         pairs: how many pairs count.
+        until: `time.monotonic()` which a pair after the first must not exceed.
 
     Returns:
         A dict of `ratio` (the median), `ratios`, and `first` and `second`, the median speeds.
@@ -23,7 +25,11 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
         function()
     print(f"{name} against {name_of_second}: {images} images a call, {pairs} pairs, images a second")
     ratios, speeds = [], ([], [])
+    longest = 0.0
     for pair in range(pairs):
+        if ratios and time.monotonic() + longest > until:
+            break
+        pair_began = time.monotonic()
         # Every other pair goes the other way round, so that a drift of the machine's speed favours neither.
         order = (0, 1) if pair % 2 == 0 else (1, 0)
         seconds = [0.0, 0.0]
@@ -34,6 +40,7 @@ def compare(name, first, name_of_second, second, *, images, pairs=7):
         for index in (0, 1):
             speeds[index].append(images / seconds[index])
         ratios.append(seconds[1] / seconds[0])
+        longest = max(longest, time.monotonic() - pair_began)
         print(f"  pair {pair + 1}: {speeds[0][-1]:.1f} / {speeds[1][-1]:.1f} = {ratios[-1]:.3f}", flush=True)
     ratio = statistics.median(ratios)
     first, second = map(statistics.median, speeds)

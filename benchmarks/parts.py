@@ -12,7 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from comparisons import compare_epochs, heading, our_epoch, run_all, seconds_of_endings, split_of
+import processes
+from comparisons import compare_epochs, device, our_epoch, seconds_of_endings, split_of
+from pages import heading, of_pairs, table_of_pairs
 
 
 def epochs(without, name):
@@ -127,10 +129,10 @@ COMPARISONS = {
 
 def page(rows, options):
     """Return what was measured as the lines of a Markdown page."""
-    said = "It is of 06_final if nothing else is said. Above 1, the part gains."
+    said = f"{of_pairs(options)} It is of 06_final if nothing else is said. Above 1, the part gains."
     columns = ("part", "precision, with it and without", "with it, images/s", "without")
-    lines = heading("What each part gains on", __file__, said, rows, options, columns)
-    lines += ["", "| part | with it | without |", "| --- | --- | --- |"]
+    lines = heading("What each part gains on", "parts", said, rows, options)
+    lines += ["", *table_of_pairs(columns, rows), "", "| part | with it | without |", "| --- | --- | --- |"]
     for name, row in rows.items():
         if "seconds" in row:
             ours, theirs = row["seconds"]
@@ -139,4 +141,5 @@ def page(rows, options):
 
 
 if __name__ == "__main__":
-    run_all(__file__, __doc__, COMPARISONS, page, " parts")
+    comparisons = {"device": device, **COMPARISONS}
+    processes.main(processes.Benchmark(__file__, __doc__, comparisons, {"parts": page}, lambda *_: COMPARISONS))

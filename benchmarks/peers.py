@@ -69,13 +69,10 @@ def keras_random_layers(split):
     return keras_fit(split, batches=data.prefetch(tf.data.AUTOTUNE))
 
 
-def plain_jax(split, precision="float32"):
-    """(d) No Keras in the step: one jitted function an epoch, a scan over its steps, optax, the same augmentation."""
+def _jax_network(precision):
+    """Return the network's weights, its moving statistics, and a function that applies it."""
     import jax
     import jax.numpy as jnp
-    import optax
-
-    from colabcnn import augment
 
     # In float16 the loss would have to be scaled.
     compute = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}[precision]
@@ -86,7 +83,6 @@ def plain_jax(split, precision="float32"):
     convolutions = [arrays[6 * index : 6 * index + 6] for index in range(sets * kernels)]
     weights = [c[:4] for c in convolutions], arrays[-2:]
     statistics = [c[4:] for c in convolutions]
-    optimizer = optax.adam(EXPERIMENT.learning_rate, eps=1e-7)
 
     def forward(weights, statistics, images, key=None):
         x, moved = images.astype(compute), []
@@ -109,6 +105,38 @@ def plain_jax(split, precision="float32"):
                     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
         kernel, bias = weights[1]
         return x.reshape(len(x), -1).astype(jnp.float32) @ kernel + bias, moved
+
+    return weights, statistics, forward
+
+
+def _jax_validation(forward):
+    """Return a function that takes weights and statistics, images and labels; it returns the accuracy."""
+    import jax
+
+    @jax.jit
+    def validate(state, images, labels):
+        def right(batch):
+            part, label = batch
+            return (forward(*state, part / 255.0)[0].argmax(-1) == label).sum()
+
+        count = min(VALIDATION_BATCH_SIZE, len(labels))
+        batches = [values.reshape(len(labels) // count, count, *values.shape[1:]) for values in (images, labels)]
+        return jax.lax.map(right, batches).sum() / len(labels)
+
+    return validate
+
+
+def plain_jax(split, precision="float32"):
+    """(d) No Keras in the step: one jitted function an epoch, a scan over its steps, optax, the same augmentation."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from colabcnn import augment
+
+    weights, statistics, forward = _jax_network(precision)
+    validate = _jax_validation(forward)
+    optimizer = optax.adam(EXPERIMENT.learning_rate, eps=1e-7)
 
     def loss_of(weights, statistics, images, labels, key):
         logits, moved = forward(weights, statistics, images, key)
@@ -139,18 +167,6 @@ def plain_jax(split, precision="float32"):
             carried, _ = one_step(carried, jax.tree.map(lambda values: values[full:], plan))
         return carried[:4], told
 
-    @jax.jit
-    def validate(state, images, labels):
-        def right(batch):
-            part, label = batch
-            return (forward(state[0], state[1], part / 255.0)[0].argmax(-1) == label).sum()
-
-        count = min(VALIDATION_BATCH_SIZE, len(labels))
-        shape = (len(labels) // count, count)
-        return jax.lax.map(right, (images.reshape(*shape, *images.shape[1:]), labels.reshape(shape))).sum() / len(
-            labels
-        )
-
     resident = jnp.asarray(split.train_images), jnp.asarray(split.train_labels)
     validation = jnp.asarray(split.val_images), jnp.asarray(split.val_labels)
     state = [(weights, statistics, optimizer.init(weights), jax.random.key(0))]
@@ -161,20 +177,16 @@ def plain_jax(split, precision="float32"):
         plan = plan_epoch(0, done[0], size=size, augmentation=EXPERIMENT.augmentation)
         transforms = {name: jnp.asarray(values, jnp.float32) for name, values in plan.transforms.items()}
         state[0], told = train(state[0], *resident, (jnp.asarray(plan.rows), transforms))
-        float(validate(state[0], *validation))
+        float(validate(state[0][:2], *validation))
         np.asarray(told[0])
 
     return epoch
 
 
-def plain_torch(split, precision="float32", *, compiled=False):
-    """(e) PyTorch: channels last, autocast, its usual augmentation (a padded shift and the mirroring) on the device."""
-    import torch
+def _torch_network():
+    """Return the network."""
     from torch import nn
-    from torch.nn import functional
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision)
     layers, channels, size = [], 3, 32
     for number, filters in enumerate(EXPERIMENT.filters):
         for kernel_size in EXPERIMENT.kernel_sizes:
@@ -184,8 +196,18 @@ def plain_torch(split, precision="float32", *, compiled=False):
         if number == 0:
             layers.append(nn.MaxPool2d(2))
             size //= 2
-    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size * size, 10))
-    network = network.to(device, memory_format=torch.channels_last)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size * size, 10))
+
+
+def plain_torch(split, precision="float32", *, compiled=False):
+    """(e) PyTorch: channels last, autocast, its usual augmentation (a padded shift and the mirroring) on the device."""
+    import torch
+    from torch.nn import functional
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True  # As whoever wants it fast on a GPU sets it; XLA tries its kernels, too.
+    dtype = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision)
+    network = _torch_network().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), EXPERIMENT.learning_rate, eps=1e-7)
 
     def on_device(images):

@@ -43,3 +43,40 @@ class Clock(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.ended = time.perf_counter()
         self.seconds = self.ended - self._began
+
+
+class Spans(keras.callbacks.Callback):
+    """Measures an epoch's parts, each to the moment when the device has done it; stands behind the recorder.
+
+    Args:
+        calls: of the compiled step, after which training ends; None trains the whole epoch.
+    """
+
+    def __init__(self, calls=None):
+        super().__init__()
+        self.calls = calls
+
+    def on_train_begin(self, logs=None):
+        self._began, self._calls = time.perf_counter(), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.plan = time.perf_counter() - self._began
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not the end of the batch: its logs would make the host wait for the device at every call.
+        self._calls += 1
+        if self._calls == self.calls:
+            self.model.stop_training = True
+
+    def on_test_begin(self, logs=None):
+        int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        self._trained = time.perf_counter()
+        self.training = self._trained - self._began
+
+    def on_test_end(self, logs=None):
+        float(logs["loss"])
+        self._validated = time.perf_counter()
+        self.validation = self._validated - self._trained
+
+    def on_train_end(self, logs=None):
+        self.rest = time.perf_counter() - self._validated

@@ -17,9 +17,7 @@ from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.training.session import compiled_model
 from pairs import describe
-from recording import quiet_recorder
-
-WITHOUT_PICTURE = 3600  # Seconds; the picture is drawn by another clock than the checkpoint.
+from recording import quiet_recording
 
 
 def main():
@@ -30,10 +28,9 @@ def main():
     experiment = ABLATIONS["06_final"]
     model = compiled_model(experiment, split_data(*load_synthetic(128, 10)), seed=0, precision="float32")
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        recorder = quiet_recorder(Path(folder), experiment, checkpoint_minutes=0)
+        recorder, _ = quiet_recording(Path(folder), experiment, "float32", (128, 10), checkpoint_minutes=0)
         recorder.set_model(model)
         recorder.set_params({"epochs": options.saves + 1})
-        recorder._curves_at = time.monotonic() + WITHOUT_PICTURE
         waits = []
         for epoch in range(options.saves):
             recorder.on_epoch_begin(epoch)
