@@ -1,5 +1,7 @@
 """Importing the package is quick and pulls in nothing heavy; its files say the same thing everywhere."""
 
+import dataclasses
+import inspect
 import os
 import re
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
+from colabcnn.training.request import HELP, RunRequest
 
 pytestmark = pytest.mark.versions
 
@@ -73,10 +76,10 @@ def test_colabs_versions_meet_the_lower_bounds(pins):
         assert pinned[name] >= bounds[name], name
 
 
-def test_only_lower_bounds_are_asked_for():
+def test_only_lower_bounds_are_asked_for_and_keras_stays_what_it_is():
     lines = (ROOT / "requirements.txt").read_text().split()
     assert {"tensorflow", "numpy", "matplotlib", "ipywidgets", "gdown"} <= {line.partition(">=")[0] for line in lines}
-    assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in lines)
+    assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in lines if line != "keras>=3.13,<4")
 
 
 def test_readmes_table_is_that_of_the_experiments():
@@ -101,3 +104,23 @@ def test_readmes_speeds_are_those_of_the_benchmark():
 def test_pythons_of_the_card_are_allowed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11"
+
+
+def test_names_for_type_checkers_are_those_that_the_package_loads():
+    stub = (ROOT / "colabcnn" / "__init__.pyi").read_text()
+    names = {
+        name: module for module, name in re.findall(r"^from colabcnn\.([\w.]+) import (\w+) as \2$", stub, re.MULTILINE)
+    }
+    assert names == colabcnn._MODULE_OF | {"Error": "errors"}
+
+
+def test_run_names_every_option_with_its_type_and_its_help():
+    parameters = inspect.signature(colabcnn.run).parameters
+    request = {field.name: field for field in dataclasses.fields(RunRequest)}
+    assert list(parameters) == list(request)
+    assert {name: value.default for name, value in parameters.items() if name in HELP} == {
+        name: request[name].default for name in HELP
+    }
+    assert set(HELP) == set(request) - {"experiment", "run_dir"}
+    assert all(parameter.annotation is not inspect.Parameter.empty for parameter in parameters.values())
+    assert all(f"{name}: " in colabcnn.run.__doc__ for name in HELP)
