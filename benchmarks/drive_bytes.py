@@ -36,7 +36,7 @@ def measure(name, *, epochs, seconds):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         local, mount = folder / "local", Mount(folder)
-        delivery = Delivery(local, mount.path / "run", minutes=10, say=print, clock=lambda: now)
+        delivery = Delivery(local, mount.path / "run", minutes=10, info=print, clock=lambda: now)
         deliveries, saved_at = 0, 0.0
         local.mkdir()
         try:

@@ -1,4 +1,4 @@
-"""A plain 10-layer CNN on CIFAR-10, trained in runs that stop and go on as the same run.
+"""A plain 10-layer CNN on CIFAR-10, trained in runs that can be stopped and resumed as the same run.
 
     import colabcnn
     result = colabcnn.run(colabcnn.ABLATIONS["06_final"], "runs/06_final/seed-0")

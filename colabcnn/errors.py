@@ -1,4 +1,4 @@
-"""What a person can cause or mend."""
+"""Errors that a person can cause or mend."""
 
 
 class Error(Exception):
@@ -25,4 +25,4 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self):
         """Return what IPython shows instead of a traceback."""
-        return ["KeyboardInterrupt: the run was stopped. Run this cell again, and it goes on."]
+        return ["KeyboardInterrupt: the run was stopped. Run this cell again, and it continues."]

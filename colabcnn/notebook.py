@@ -17,7 +17,7 @@ def welcome(tag=None):
     """Say what this runtime is: library, versions, device, hours, Drive and its room; the setup cell's last line.
 
     Args:
-        tag: the tag that the notebook was made for, such as "v0.1.0"; another version of the library is told.
+        tag: the tag that the notebook was made for, such as "v0.1.0"; another version of the library is reported.
     """
     # TensorFlow's notices about the processor and CUDA would stand before everything else.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,7 +26,7 @@ def welcome(tag=None):
     versions = devices.versions()
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     if tag and tag != f"v{versions['colabcnn']}":
-        print(f"This notebook was made for colabcnn {tag}; its runs go on best with that version: install it.")
+        print(f"This notebook was made for colabcnn {tag}; its runs are resumed best with that version: install it.")
     print(f"Device: {devices.device_name()}")
     if devices.is_cpu():
         print("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")

@@ -10,11 +10,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 def _version():
     """Return the version: of the checkout that this file lies in, else of the installed package."""
     try:
-        told = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     except (OSError, KeyError, tomllib.TOMLDecodeError):
-        told = {}
+        project = {}
     # Beside an installed package any other project's file may lie.
-    return told["version"] if told.get("name") == "colabcnn" else metadata.version("colabcnn")
+    return project["version"] if project.get("name") == "colabcnn" else metadata.version("colabcnn")
 
 
 __version__ = _version()

@@ -77,7 +77,7 @@ def deliver_to(local):
 
     def deliver_to(drive, minutes=0, begin=True, folder=local):
         said, clock = Told(), Clock()
-        delivery = Delivery(folder, drive, minutes=minutes, say=said, clock=clock)
+        delivery = Delivery(folder, drive, minutes=minutes, info=said, clock=clock)
         delivery.said, delivery.clock = said, clock
         begun.append(delivery)
         if begin:
@@ -101,7 +101,7 @@ def answered(delivery, seconds=30):
 def fetch(local, drive, have=0):
     """Fetch as a run does that has seen that it is the right one; return what was told."""
     told = DriveFolder(local, drive).fetch(have)
-    Delivery(local, drive, minutes=0, say=print).take(told["fetched"])
+    Delivery(local, drive, minutes=0, info=print).take(told["fetched"])
     return told
 
 

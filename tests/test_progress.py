@@ -59,7 +59,7 @@ def test_notebook_updates_one_line_and_one_picture(monkeypatch):
 
 def test_quiet_prints_nothing(capsys):
     line = ProgressLine(quiet=True)
-    line.say("hello")
+    line.info("hello")
     line.update(lambda: "epoch", last=True)
     assert capsys.readouterr() == ("", "")
 

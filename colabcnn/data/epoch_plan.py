@@ -24,7 +24,7 @@ def plan_epoch(seed, epoch, *, size, augmentation=None):
     """Plan one epoch.
 
     The raw 64-bit output of Philox is used alone, because NumPy keeps it the same in every version, which it does not
-    promise of `Generator.permutation` and its kin: so a run goes on with the same plan after an upgrade.
+    promise of `Generator.permutation` and its kin: so a run continues with the same plan after an upgrade.
 
     Args:
         seed: int from 0 to 2**64 - 1, the run's.

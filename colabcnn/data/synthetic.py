@@ -1,4 +1,4 @@
-"""Images drawn by code, of CIFAR-10's shape and types, for use without a network and without the data set."""
+"""Synthetic images of CIFAR-10's shape and types, for use without a network and without the data set."""
 
 import numpy as np
 

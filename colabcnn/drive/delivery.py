@@ -30,11 +30,11 @@ class Delivery:
         local: the run's folder on this machine.
         drive: its folder on Drive.
         minutes: between two deliveries; 0 delivers at every call of `tick` that finds the last one done.
-        say: callable that shows a message.
+        info: callable that shows a message.
         clock: callable that returns seconds.
     """
 
-    def __init__(self, local, drive, *, minutes, say, clock=time.monotonic):
+    def __init__(self, local, drive, *, minutes, info, clock=time.monotonic):
         self.local = Path(local).absolute()
         self.drive = Path(drive).absolute()
         self.begun = False
@@ -42,7 +42,7 @@ class Delivery:
         self.newer_session = None
         self.seconds = None
         self._pause = minutes * 60
-        self._say = say
+        self._info = info
         self._clock = clock
         self._session = {"session": None, "identity": uuid.uuid4().hex, "run": None}
         self._process = None
@@ -122,12 +122,14 @@ class Delivery:
             self._settle(deadline)
         newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
         if self.newer_session:
-            self._say(f"A newer session trains this run in {self.drive}: this one delivers nothing more.")
+            self._info(f"A newer session trains this run in {self.drive}: this one delivers nothing more.")
         elif self.delivered and newest and epoch_of(self.delivered) >= epoch_of(newest):
-            self._say(f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{self._uploaded()}")
+            self._info(
+                f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{self._uploaded()}"
+            )
         elif newest:
             reason = self._last_error or "it did not answer in time"
-            self._say(
+            self._info(
                 f"Epoch {epoch_of(newest)} is not in {self.drive} yet ({reason}). It is in {self.local}; the same "
                 "call delivers it when Drive is back."
             )
@@ -198,7 +200,7 @@ class Delivery:
             self._failed(answer)
             return
         if self._reported is not None:
-            self._say(f"{self.drive} answers again.")
+            self._info(f"{self.drive} answers again.")
         self._failures, self._reported, self._last_error = 0, None, None
         if "newer_session" in answer:
             self.newer_session = answer["newer_session"]
@@ -213,7 +215,7 @@ class Delivery:
         if self._reported != (answer["errno"],) and not self._finishing:
             self._reported = (answer["errno"],)
             kept = "" if answer.get("another_run") else " and delivered when Drive answers"
-            self._say(f"{self._advice(answer)} Training continues; its checkpoints are kept in {self.local}{kept}.")
+            self._info(f"{self._advice(answer)} Training continues; its checkpoints are kept in {self.local}{kept}.")
 
     def _advice(self, answer):
         """Return a sentence on what is wrong, and one on what to do."""

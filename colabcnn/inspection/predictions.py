@@ -104,7 +104,9 @@ def plot_mistakes(run_dir, data=None):
     figure = Picture(figsize=(10, 0.8 + 2.1 * rows), layout="constrained")
     figure.suptitle(f"{heading}\nwrong on {len(mistakes):,} of {len(labels):,} images{part}", fontsize=10)
     if not len(shown):
-        figure.text(0.5, 0.4, "There is no mistake to show: every image is told rightly.", ha="center", fontsize=12)
+        figure.text(
+            0.5, 0.4, "There is no mistake to show: every image is classified rightly.", ha="center", fontsize=12
+        )
         return figure
     grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in grid:
@@ -181,7 +183,7 @@ def _probabilities(network, images):
 
 def _opened(picture):
     """Return the picture as an upright RGB `PIL.Image.Image`, whatever it was given as."""
-    told, source = _source(picture)
+    name, source = _source(picture)
     with warnings.catch_warnings(action="ignore"):  # Broken EXIF data, for one, leaves a picture all the same.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -193,7 +195,7 @@ def _opened(picture):
             reason = f"has too many pixels, {Image.MAX_IMAGE_PIXELS:,} at most are read"
         except Exception as error:  # Of a broken file Pillow's many readers raise nearly anything.
             reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    raise Error(f"{told} {reason}; expected a picture such as PNG or JPEG: give another, or save it as one of these.")
+    raise Error(f"{name} {reason}; expected a picture such as PNG or JPEG: give another, or save it as one of these.")
 
 
 def _source(picture):

@@ -81,14 +81,14 @@ def measure(
         setting = Setting(EXPERIMENT, str(data), train_size, val_size, EPOCHS, Path(work), progress)
         setting = _fitted(setting, began + minutes * 60)
         forget_peak_memory()
-        progress.say(f"1 of 4: {setting.experiment.name} as this device suits it. It compiles first.")
+        progress.info(f"1 of 4: {setting.experiment.name} as this device suits it. It compiles first.")
         auto = train(setting, "auto")
         memory, memory_of = peak_memory()
-        progress.say("2 of 4: the same in plain steps. They should compute the same.")
+        progress.info("2 of 4: the same in plain steps. They should compute the same.")
         plain, plain_failed = train_plain(setting)
-        progress.say("3 of 4: a run that is interrupted in the middle and resumed.")
+        progress.info("3 of 4: a run that is interrupted in the middle and resumed.")
         resumed, interruption = train_interrupted(setting, auto)
-        progress.say("4 of 4: a large matrix product.")
+        progress.info("4 of 4: a large matrix product.")
         precision = last_record(setting, "auto").precision
         measurement = Measurement(
             sent_by=sent_by.strip(),
@@ -151,7 +151,7 @@ def _check(train_size, val_size, minutes, sent_by):
 
 @contextlib.contextmanager
 def _compilations_of_its_own(folder):
-    """Let JAX compile afresh, unless it was told where to keep compilations: kept ones would hide what they take."""
+    """Let JAX compile again, unless a folder for compilations is set: kept ones would hide what they take."""
     if devices.backend() != "jax" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         yield
         return
@@ -173,7 +173,7 @@ def _fitted(setting, deadline):
     batch_size = setting.experiment.batch_size
     if setting.train_size <= LEAST_STEPS * batch_size:
         return setting
-    setting.progress.say(f"A trial of {TRIAL_STEPS} steps tells how quick this device is.")
+    setting.progress.info(f"A trial of {TRIAL_STEPS} steps tells how quick this device is.")
     trial_setting = _with_images(setting, TRIAL_STEPS * batch_size)
     trial = train(replace(trial_setting, epochs=2), "trial")
     image_seconds = trial.epoch_seconds() / trial_setting.train_size
@@ -181,7 +181,7 @@ def _fitted(setting, deadline):
     fitting = int(SHARE_OF_TIME * available / EPOCHS_IN_ALL / image_seconds) // batch_size
     train_size = min(setting.train_size, max(LEAST_STEPS, fitting) * batch_size)
     if train_size < setting.train_size:
-        setting.progress.say(
+        setting.progress.info(
             f"The trial took {1000 * image_seconds:.1f} ms an image, so that {train_size:,} training images in place "
             f"of {setting.train_size:,} fit into the time."
         )

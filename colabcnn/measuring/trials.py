@@ -109,13 +109,13 @@ def train_interrupted(setting, auto):
     """
     options, why_not = {**setting.options(), "checkpoint_minutes": 0}, ""
     expected = PROCESS_SECONDS + auto.start_seconds + auto.epoch_seconds()
-    setting.progress.say(f"Another process trains until it is killed. Here nothing moves for about {expected:.0f} s.")
+    setting.progress.info(f"Another process trains until it is killed. Here nothing moves for about {expected:.0f} s.")
     try:
         name = "resumed"
         why_not = train_until_killed(setting.experiment, setting.folder / name, options, seconds=PATIENCE * expected)
         if why_not:
             name = "resumed-here"
-            setting.progress.say(f"That is not possible here: {why_not}. An exception ends the run instead.")
+            setting.progress.info(f"That is not possible here: {why_not}. An exception ends the run instead.")
             train_until_exception(setting.experiment, setting.folder / name, options)
         resumed, failed = train(setting, name), ""
         first_epoch = last_record(setting, name).starts[-1].first_epoch

@@ -64,7 +64,7 @@ def renew_statistics(network, images, *, batch_size=BATCH_SIZE):
 
     The moving statistics that training leaves are those of dropped-out activations of augmented images; at inference
     there is neither dropout nor augmentation, so means and variances are others (arXiv:1801.05134 on dropout,
-    arXiv:2105.07576 on averaging anew).
+    arXiv:2105.07576 on averaging again).
 
     Args:
         network: as `build_model` makes it: one layer after the other; changed in place, but for frozen layers.

@@ -20,7 +20,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Execution:
-    """How training steps are brought to the device.
+    """How training steps are executed on the device.
 
     Args:
         steps_per_call: steps that one call of a compiled function makes.
@@ -134,7 +134,7 @@ def execution_given(execution):
 
 
 def keep_compilations():
-    """Under JAX, keep what XLA compiles in the user's cache folder, unless JAX was told where: the next start takes it.
+    """Under JAX, keep what XLA compiles in the user's cache folder, for the next start, unless JAX has a folder for it.
 
     Compiling takes a minute on a CPU or a GPU, and the same program comes at every start. The small ones are kept, too:
     a hundred of them take as long as the large one, and JAX by itself keeps what took a second.

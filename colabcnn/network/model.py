@@ -62,12 +62,12 @@ def build_model(experiment, *, seed=0, precision="float32"):
 
 
 def _with_dirac_filters(kernel):
-    """Return a kernel, `(height, width, channels, filters)`, whose first filters hand on one channel each."""
+    """Return a kernel, `(height, width, channels, filters)`, whose first filters copy one channel each."""
     height, width, channels, filters = kernel.shape
-    handed_on = min(channels, filters)
+    copied = min(channels, filters)
     kernel = kernel.copy()
-    kernel[..., :handed_on] = 0
-    kernel[height // 2, width // 2, range(handed_on), range(handed_on)] = 1
+    kernel[..., :copied] = 0
+    kernel[height // 2, width // 2, range(copied), range(copied)] = 1
     return kernel
 
 

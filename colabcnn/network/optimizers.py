@@ -11,7 +11,7 @@ class KernelMuon(keras.optimizers.Muon):
 
     A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and
     before each step it is scaled to a norm of sqrt(filters), as in airbench (github.com/KellerJordan/cifar10-airbench).
-    BatchNorm stands behind each convolution, so that changes nothing of what a training step computes, but for its
+    BatchNorm follows each convolution, so that changes nothing of what a training step computes, but for its
     epsilon; and as an orthogonal update has at most that norm, too, the learning rate is at most about the turn of a
     kernel in a step.
 

@@ -21,7 +21,7 @@ class TrainingModel(keras.Model):
 
     The network is its one child; images and plan are no variables of it, so counting, saving and digesting `network`
     sees the network alone. Its `fit` takes the positions in the epoch's plan, 0 to `train_size - 1` in order;
-    `PlanEpoch` lays that out before each epoch. Its `evaluate` and `validation_data` take the positions of the
+    `PlanEpoch` loads that before each epoch. Its `evaluate` and `validation_data` take the positions of the
     validation images. Positions and not batches of the plan, because `fit` feeds them without running Python for
     each step: TensorFlow 2.21 sets `M_TRIM_THRESHOLD` for the whole process when data comes from a Python generator,
     and the page faults that follow took a third of a CPU's time.
@@ -32,7 +32,7 @@ class TrainingModel(keras.Model):
         batch_size: images a step.
         execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`; under JAX that
             is a loop in Python, so there `fit` is given the positions of so many batches as one batch, and they are
-            told apart here.
+            separated here.
         fill_mode: `augment`'s.
     """
 

@@ -40,7 +40,7 @@ def assign_arrays(variables, arrays, what):
     if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
         raise Error(
             f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this model and this Keras ({len(variables)} "
-            "variables); give another model another folder, or go on with the versions that the run began with."
+            "variables); use another folder for another model, or resume with the versions that the run started with."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -101,11 +101,11 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     """
     source, sha256 = source_and_digest(source, sha256)
     folder = run_folder(folder).path
-    say = (lambda text: None) if quiet else print
+    info = (lambda text: None) if quiet else print
     if run_dir := _fetched_before(folder, source, sha256):
-        say(f"{run_dir} exists already; nothing was downloaded. To download it again, move that folder away.")
+        info(f"{run_dir} exists already; nothing was downloaded. To download it again, move that folder away.")
         return run_dir
-    say(f"Downloading {source} ...")
+    info(f"Downloading {source} ...")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with Lock(folder, doing="fetched into"):
@@ -123,7 +123,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Error(f"{folder}: {reason}. Nothing was kept; make room, or choose another folder.") from None
-    _say_what_came(run_dir, found, sha256, say)
+    _report_fetched(run_dir, found, sha256, info)
     return run_dir
 
 
@@ -184,18 +184,18 @@ def _install(content, folder, source, sha256):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _say_what_came(run_dir: Path, found: str, given: str | None, say: Callable[[str], None]) -> None:
+def _report_fetched(run_dir: Path, found: str, given: str | None, info: Callable[[str], None]) -> None:
     checkpoint, _ = newest_checkpoint(run_dir / "checkpoints")
     history = checkpoint.metadata["history"]
     best, count = best_epoch(history), len(history["epoch"])
-    say(
+    info(
         f"{run_dir}: {count} epoch{'s' if count > 1 else ''}, best validation accuracy "
         f"{history['val_accuracy'][best - 1]:.4f} (epoch {best})."
     )
     if given:
-        say("Its SHA-256 is the one that you gave.")
+        info("Its SHA-256 is the one that you gave.")
     else:
-        say(
+        info(
             f"It is complete by the digest inside, which does not tell who made it. Its SHA-256 is {found}: compare it "
             "with the one that its sender has."
         )

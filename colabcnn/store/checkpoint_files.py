@@ -73,7 +73,7 @@ def retire(folder, good, remove=os.unlink):
         remove: callable that removes a path.
 
     Raises:
-        OSError: the disk's own; what was not removed yet stands.
+        OSError: the disk's own; what was not removed yet is kept.
     """
     found = 0
     for path in checkpoint_files(folder):

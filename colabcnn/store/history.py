@@ -49,7 +49,7 @@ def read_history(path):
                 except (KeyError, TypeError, ValueError):
                     raise Error(
                         f"{path}, line {number} is not a row of {', '.join(COLUMNS)}; train the run again "
-                        "with the same command, which writes the file anew from the checkpoint."
+                        "with the same command, which writes the file again from the checkpoint."
                     ) from None
                 for column, value in zip(COLUMNS, values, strict=True):
                     history[column].append(value)

@@ -85,7 +85,7 @@ class Training:
     """One training: a value for each epoch, as `history.csv` has them.
 
     Args:
-        steps: how the steps were brought to the device.
+        steps: how the steps were executed.
         refused: what the device could not do before that, and why; "" where nothing.
         start_seconds: from the call of `run` to the end of the first epoch.
     """

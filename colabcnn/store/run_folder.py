@@ -232,4 +232,4 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
         except Error as error:
             fault = str(error)
         checkpoints.append({"name": path.name, "epoch": epoch_of(path), "fault": fault})
-    return checkpoints, next((told["name"] for told in checkpoints if told["fault"] is None), None)
+    return checkpoints, next((found["name"] for found in checkpoints if found["fault"] is None), None)

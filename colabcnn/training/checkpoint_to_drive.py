@@ -110,11 +110,11 @@ class CheckpointToDrive(keras.callbacks.Callback):
         last = complete or self.model.stop_training
         self._delivery.tick()
         if self._delivery.newer_session and not complete:
-            self._say(f"A newer session trains this run in {self.folder}: this one stops.")
+            self._info(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
         elif not all(math.isfinite(value) for name, value in (logs or {}).items() if name in ("loss", "val_loss")):
             if not self._spoilt:
-                self._say(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one is kept.")
+                self._info(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one is kept.")
             self._spoilt = True
         elif not self._spoilt and (last or time.monotonic() - self._checkpoint_at >= self._pause):
             with self._disk_errors_readable():
@@ -138,8 +138,8 @@ class CheckpointToDrive(keras.callbacks.Callback):
         self._lock = Lock(self.local_folder)
         _training[self.local_folder] = self
         self._spoilt = False
-        self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, say=self._say)
-        self._say(
+        self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
+        self._info(
             f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
         )
 
@@ -170,14 +170,14 @@ class CheckpointToDrive(keras.callbacks.Callback):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; move unusable ones aside."""
         checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
         have = checkpoint.epoch if checkpoint else 0
-        fetched = fetch_from_drive(self._delivery, have, self._say, run=self._run())["fetched"]
+        fetched = fetch_from_drive(self._delivery, have, self._info, run=self._run())["fetched"]
         self._delivery.take(fetched)
         if fetched:
             checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
         for reason in skipped.values():
-            self._say(f"Skipped: {reason}")
+            self._info(f"Skipped: {reason}")
         if skipped:
-            self._say(f"What cannot be used is kept in {move_aside(self.local_folder, skipped)}.")
+            self._info(f"What cannot be used is kept in {move_aside(self.local_folder, skipped)}.")
         return checkpoint
 
     def _checkpoint(self, complete):
@@ -202,13 +202,13 @@ class CheckpointToDrive(keras.callbacks.Callback):
         finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
         states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
         for name in restore_states(self._others, states, arrays, continues=not finished):
-            self._say(f"{name} was not among the callbacks before; it starts from nothing.")
+            self._info(f"{name} was not among the callbacks before; it starts from nothing.")
         # As Keras's own BackupAndRestore does it.
         self.model._initial_epoch = epochs if finished else checkpoint.epoch
         left = max(0, epochs - self.model._initial_epoch)
-        self._say(f"Epoch {checkpoint.epoch} of {epochs} is restored; {left or 'none'} left to train.")
+        self._info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {left or 'none'} left to train.")
 
-    def _say(self, message):
+    def _info(self, message):
         print(f"CheckpointToDrive: {message}", flush=True)
 
 

@@ -46,7 +46,7 @@ class Display(keras.callbacks.Callback):
         try:
             self._session.progress.picture(save_curves(self._session.folder.path, self._session.folder.curves_png))
         except Exception as error:  # Whatever it is: a picture is no reason for training to stop.
-            self._session.progress.say(f"The picture of the curves could not be drawn ({error}); training continues.")
+            self._session.progress.info(f"The picture of the curves could not be drawn ({error}); training continues.")
         now = time.monotonic()
         self._curves_due = now + max(CURVES_SECONDS, (now - began) / CURVES_SHARE)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: the epoch in hand may end if it ends soon."""
+"""Ctrl-C and SIGTERM while a run trains: the current epoch may end if it ends soon."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ import time
 
 # All that may pass between the signal and the end; what a machine that is going away usually gives.
 SECONDS = 20
-# Of these, what the epoch in hand may take; the rest is for its checkpoint and for Drive.
+# Of these, what the current epoch may take; the rest is for its checkpoint and for Drive.
 EPOCH_SECONDS = 15
 
 
@@ -34,7 +34,7 @@ class Interruption:
                 signal.signal(number, before)
 
     def allow(self, epoch_left):
-        """Set the callable that returns how many seconds the epoch in hand will still take; None lets none end."""
+        """Set the callable that returns how many seconds the current epoch will still take; None lets none end."""
         self._epoch_left = epoch_left
 
     def check(self):

@@ -18,20 +18,20 @@ class ProfileSteps(keras.callbacks.Callback):
 
     Args:
         folder: made if missing.
-        say: callable that shows a message.
+        info: callable that shows a message.
 
     Raises:
         Error: the folder cannot be made.
     """
 
-    def __init__(self, folder, say):
+    def __init__(self, folder, info):
         super().__init__()
         self._folder = Path(folder).expanduser()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Error(f"{self._folder} cannot be made ({error.strerror}); give another folder for it.") from None
-        self._say = say
+        self._info = info
         self._calls = 0
         self._tracing = False
         self._logs = None
@@ -54,7 +54,7 @@ class ProfileSteps(keras.callbacks.Callback):
         """End the trace, if one is being taken; say it if there was none."""
         self._end()
         if self._calls <= SKIPPED_CALLS:
-            self._say(f"No trace: the first {SKIPPED_CALLS} calls are left out, and there were {self._calls}.")
+            self._info(f"No trace: the first {SKIPPED_CALLS} calls are left out, and there were {self._calls}.")
 
     def _end(self):
         if self._tracing:
@@ -62,7 +62,7 @@ class ProfileSteps(keras.callbacks.Callback):
             if self._logs:
                 float(self._logs["loss"])  # The device may be behind; reading a result waits for it.
             _stop()
-            self._say(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
+            self._info(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
 
 
 def _start(folder):

@@ -27,14 +27,14 @@ class ProgressLine:
         self._open = False
         self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
 
-    def say(self, message):
+    def info(self, message):
         """Print a message on a line of its own."""
         self._open = False
         if not self._quiet:
             self._print(f"\r\x1b[K{message}" if self._terminal else message)
 
     def end(self):
-        """End the line, so that whatever is printed next stands below it."""
+        """End the line, so that whatever is printed next is below it."""
         if self._open:
             self._print()
             self._open = False

@@ -1,4 +1,4 @@
-"""What is recorded at the end of each epoch of a run: the history's row and the checkpoint; and whether it goes on."""
+"""What is recorded at the end of each epoch: the history's row and the checkpoint; and whether training continues."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Recorder(keras.callbacks.Callback):
         if checkpoint := self._session.checkpoint:
             states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
             for name in restore_states(self._callbacks, states, arrays, continues=True):
-                self._session.progress.say(f"{name} was not among the run's callbacks before; it starts from nothing.")
+                self._session.progress.info(f"{name} was not among the run's callbacks before; it starts from nothing.")
         self._session.interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch, logs=None):

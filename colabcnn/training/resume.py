@@ -76,14 +76,14 @@ class Resumption:
         return replace(self, saved=saved), replace(record, starts=starts)
 
 
-def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, say: Say) -> Resumption:
+def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info: Say) -> Resumption:
     """Find what a request continues, here and on Drive.
 
     Args:
         request: `RunRequest`.
         folder: the run's folder.
         delivery: `Delivery`, or None.
-        say: callable that shows a message.
+        info: callable that shows a message.
 
     Raises:
         Error: a folder holds another run, or one that cannot be continued; Drive cannot be read and nothing is here.
@@ -96,20 +96,20 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, say:
         )
     saved = _continued(saved, wanted, folder.path)
     if delivery:
-        saved = _with_drive(folder, saved, wanted, delivery, say)
+        saved = _with_drive(folder, saved, wanted, delivery, info)
     found = Resumption(request, folder, saved)
     if not is_extendable(found.experiment) and found.experiment.epochs != request.experiment.epochs:
-        say(f"The learning rate falls over {found.experiment.epochs} epochs, not {request.experiment.epochs}.")
+        info(f"The learning rate falls over {found.experiment.epochs} epochs, not {request.experiment.epochs}.")
     return found
 
 
-def fetch_from_drive(delivery: Delivery, have: int, say: Say, run: str | None = None) -> dict[str, Any]:
+def fetch_from_drive(delivery: Delivery, have: int, info: Say, run: str | None = None) -> dict[str, Any]:
     """Fetch the newest checkpoint from Drive if it is newer than the one here, and say what was skipped.
 
     Args:
         delivery: `Delivery`.
         have: epoch of the newest checkpoint here that verifies, 0 for none.
-        say: callable that shows a message.
+        info: callable that shows a message.
         run: the run's fingerprint, or None where it is not known yet.
 
     Returns:
@@ -127,49 +127,49 @@ def fetch_from_drive(delivery: Delivery, have: int, say: Say, run: str | None = 
     except Error as error:
         if not have:
             raise Error(f"{error} Nothing was started, since the run may be there.") from None
-        say(f"{error} Training continues from the checkpoint here; it is delivered when Drive is back.")
+        info(f"{error} Training continues from the checkpoint here; it is delivered when Drive is back.")
         return {"fetched": None, "run": None, "session_run": None}
     for reason in answer["skipped"].values():
-        say(f"Skipped: {reason}")
+        info(f"Skipped: {reason}")
     if answer["fetched"]:
-        say(f"Fetched from {delivery.drive}: {answer['fetched']}, epoch {epoch_of(answer['fetched'])}, verified.")
+        info(f"Fetched from {delivery.drive}: {answer['fetched']}, epoch {epoch_of(answer['fetched'])}, verified.")
     elif answer["unreadable"] and not have:
         raise Error(
             f"no checkpoint in {delivery.drive} can be read, and there is none here. Nothing was started, since the "
             "run may be there: give the same call again later, or use another folder."
         )
     elif answer["skipped"] and not have and (kept := delivery.move_aside(list(answer["skipped"]))):
-        say(f"No checkpoint in {delivery.drive} verifies; they are kept in {kept}.")
+        info(f"No checkpoint in {delivery.drive} verifies; they are kept in {kept}.")
     return answer
 
 
-def move_run_aside(folder: RunFolder, delivery: Delivery | None, say: Say) -> None:
+def move_run_aside(folder: RunFolder, delivery: Delivery | None, info: Say) -> None:
     """Move the run in the folders aside, on Drive first: what is left there would be continued."""
     kept = [delivery.move_aside()] if delivery else []
     present = [path for path in (*folder.small_files, folder.checkpoints) if path.exists()]
     kept += [move_aside(folder.path, present)] if present else []
     for target in filter(None, kept):
-        say(f"The former run is kept in {target}.")
+        info(f"The former run is kept in {target}.")
 
 
-def move_unusable_aside(folder: RunFolder, saved: SavedRun, say: Say) -> None:
+def move_unusable_aside(folder: RunFolder, saved: SavedRun, info: Say) -> None:
     """Move away what training would overwrite and what cannot be used, and say so; nothing is deleted."""
     folder.remove_partials()
     last = _last_epoch(folder.history_csv)
     if saved.checkpoint and last > saved.epoch:
-        say(
+        info(
             f"history.csv ends with epoch {last}, the newest checkpoint that verifies is of epoch {saved.epoch}: the "
             "epochs between them are trained again."
         )
     for reason in saved.skipped.values():
-        say(f"Skipped: {reason}")
+        info(f"Skipped: {reason}")
     unusable = list(saved.skipped)
     if saved.checkpoint is None:
         unusable += [path for path in folder.small_files if path != folder.run_json]
     if any(path.exists() for path in unusable):
         kept = move_aside(folder.path, unusable)
         epoch = f"continues with epoch {saved.epoch + 1}" if saved.checkpoint else "starts with epoch 1"
-        say(f"What cannot be used is kept in {kept}; training {epoch}.")
+        info(f"What cannot be used is kept in {kept}; training {epoch}.")
 
 
 def _continued(saved: SavedRun, wanted: dict[str, Any], where: Path) -> SavedRun:
@@ -197,9 +197,9 @@ def _refuse(where, name, saved_value, wanted_value):
     )
 
 
-def _with_drive(folder, saved, wanted, delivery, say):
+def _with_drive(folder, saved, wanted, delivery, info):
     """Return what is saved once Drive's newest checkpoint is here; another run's is refused and not kept."""
-    answer = fetch_from_drive(delivery, saved.epoch, say)
+    answer = fetch_from_drive(delivery, saved.epoch, info)
     name = answer["fetched"]
     try:
         checkpoint = read_checkpoint(folder.checkpoints / f"{name}{FETCHED_SUFFIX}") if name else None

@@ -101,14 +101,14 @@ def run(
         stack.enter_context(Lock(folder.path))
         delivery = stack.enter_context(_delivery(request, folder, progress)) if drive_folder is not None else None
         if start_over:
-            resume.move_run_aside(folder, delivery, progress.say)
-        found = resume.find(request, folder, delivery, progress.say)
+            resume.move_run_aside(folder, delivery, progress.info)
+        found = resume.find(request, folder, delivery, progress.info)
         if found.is_finished:
             return _return_finished(found, delivery, progress)
         split = load_split(data, train_size=train_size, val_size=val_size, holdout=holdout)
         precision = devices.auto_precision() if found.precision == "auto" else found.precision
         found, record = found.with_data(split, precision)
-        resume.move_unusable_aside(folder, found.saved, progress.say)
+        resume.move_unusable_aside(folder, found.saved, progress.info)
         session = Session(folder, record, found.saved.checkpoint, interruption, progress, delivery)
         session.deadline = began + hours * 3600 if hours else None
         session.checkpoint_minutes = checkpoint_minutes
@@ -128,7 +128,7 @@ def _delivery(request: RunRequest, folder: RunFolder, progress: ProgressLine) ->
     drive = run_folder(request.drive_folder).path
     if drive.resolve() == folder.path.resolve():
         raise Error(f"drive_folder is {drive}, which run_dir is too; expected a run_dir on the local disk.")
-    delivery = Delivery(folder.path, drive, minutes=request.drive_minutes, say=progress.say)
+    delivery = Delivery(folder.path, drive, minutes=request.drive_minutes, info=progress.info)
     try:
         yield delivery
     finally:
@@ -141,7 +141,7 @@ def _callbacks(request, record, progress, stack):
     if not request.allow_long and devices.is_cpu():
         callbacks.append(LongRunGuard(record, request.hours))
     if request.profile is not None:
-        profiler = ProfileSteps(request.profile, progress.say)
+        profiler = ProfileSteps(request.profile, progress.info)
         stack.callback(profiler.close)
         callbacks.append(profiler)
     return tuple(callbacks)
@@ -150,7 +150,7 @@ def _callbacks(request, record, progress, stack):
 def _return_finished(found, delivery, progress):
     """Return the result of a run of which nothing is left to train, and deliver what Drive lacks of it."""
     result = _finish(found.folder, found.experiment.epochs)
-    progress.say(f"{found.folder.path}: nothing is left to train.")
+    progress.info(f"{found.folder.path}: nothing is left to train.")
     if delivery:
         delivery.finish(FINISH_SECONDS, run=found.saved.record.fingerprint())
     return result

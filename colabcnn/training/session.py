@@ -128,7 +128,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         if ended is not None:
             session.write_start(ended=ended, last_epoch=history["epoch"][-1] if history["epoch"] else 0)
         if ended == "interrupted":
-            progress.say(f"Stopped. {_status(session.folder)}")
+            progress.info(f"Stopped. {_status(session.folder)}")
 
 
 def compiled_model(
@@ -200,14 +200,14 @@ def _announce(session):
     session.record = record.with_start(start)
     session.folder.write_record(session.record)
     if session.checkpoint:
-        progress.say(f"Continues from {session.checkpoint.name}.")
-    progress.say(
+        progress.info(f"Continues from {session.checkpoint.name}.")
+    progress.info(
         f"{record.experiment.name}, seed {record.seed}: epoch {start.first_epoch} to {record.experiment.epochs} on "
         f"{start.device}, {record.precision}, {record.train_size} training and {record.val_size} validation images, in "
         f"{session.folder.path}"
     )
     if record.starts:
-        _say_what_changed(record.starts[-1], start, record.precision, progress)
+        _report_changes(record.starts[-1], start, record.precision, progress)
 
 
 def _model_that_runs(session, split, plan):
@@ -221,24 +221,24 @@ def _model_that_runs(session, split, plan):
     model = compiled_model(**model_of, execution=execution)
     if execution.steps_per_call > 1 or not (devices.is_cpu() or devices.backend() == "jax"):
         steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
-        session.progress.say(f"Compiles and tries out {steps}.")
+        session.progress.info(f"Compiles and tries out {steps}.")
         try:
             try_out(model, record.train_size, record.val_size, plan)
         except Exception as error:
             del model
-            _say_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
+            _report_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
             execution = devices.plain_execution()
             model = compiled_model(**model_of, execution=execution)
     session.write_start(execution=asdict(execution))
     return model
 
 
-def _say_refusal(session, error, refused):
+def _report_refusal(session, error, refused):
     """Say in a line that plain steps are taken, and keep the whole traceback in the run's folder."""
     path = session.folder.path / "refused-execution.txt"
     path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    session.progress.say(
+    session.progress.info(
         f"{refused[0].upper()}{refused[1:]} failed on this device ({reason}); training continues with one plain step a "
         f"call. The whole error is in {path}."
     )
@@ -252,12 +252,12 @@ def _execution_of(starts, progress):
         if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
             kept = Execution(**start.execution)
             if kept != suits:
-                progress.say(f"The run keeps {kept}, which it had on this device before.")
+                progress.info(f"The run keeps {kept}, which it had on this device before.")
             return kept
     return suits
 
 
-def _say_what_changed(before, now, precision, progress):
+def _report_changes(before, now, precision, progress):
     """Say it where a run continues on another device or with other versions than those of its last start."""
     changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
@@ -266,14 +266,14 @@ def _say_what_changed(before, now, precision, progress):
         if before.versions.get(name) != version
     ]
     if changed:
-        progress.say(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
+        progress.info(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
     if None not in (before.onednn, now.onednn) and before.onednn != now.onednn:
-        progress.say(
+        progress.info(
             f"TensorFlow used oneDNN before: {before.onednn}, now: {now.onednn}; the last bits may differ. To keep "
             f"them, set {onednn.VARIABLE}={int(before.onednn)} before Python starts."
         )
     if before.device != now.device and precision != (suits := devices.auto_precision()):
-        progress.say(f"The run keeps {precision} from its first start; {suits} would suit this device better.")
+        progress.info(f"The run keeps {precision} from its first start; {suits} would suit this device better.")
 
 
 def _status(folder):
