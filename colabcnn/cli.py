@@ -12,6 +12,12 @@ from colabcnn.errors import Error
 from colabcnn.training.request import HELP, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
 
+ADVICE = {
+    "no_data": " Or: --data FOLDER.",
+    "another_run": " Or: --start-over, which moves that run aside.",
+    "shared_without_checkpoint": " It is written by: export --checkpoint.",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
@@ -29,7 +35,7 @@ def main(arguments=None):
     try:
         return options.verb(options)
     except Error as error:
-        print(f"colabcnn: {error}", file=sys.stderr)
+        print(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED

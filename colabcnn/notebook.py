@@ -3,14 +3,26 @@
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from colabcnn import colab
+from colabcnn.errors import Error
 
 # Three checkpoints of the final network and one on its way, 47.6 MB each, and `model.keras`.
 RUN_GIGABYTES = 0.2
 # CIFAR-10's archive, kept there once.
 DATA_GIGABYTES = 0.17
+
+
+# By an error's kind, in the words of the notebooks: their form fields and calls.
+ADVICE = {
+    "no_data": "Or set DATA to that folder.",
+    "another_run": "Or set another SEED or DRIVE_FOLDER.",
+    "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
+    "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Or set EPOCHS or TRAIN_SIZE to these numbers, or "
+    "ALLOW_LONG = True.",
+}
 
 
 def welcome(tag=None):
@@ -19,7 +31,8 @@ def welcome(tag=None):
     Args:
         tag: the tag that the notebook was made for, such as "v0.1.0"; another version of the library is reported.
     """
-    # TensorFlow's notices about the processor and CUDA would stand before everything else.
+    _register_errors()
+    # TensorFlow's notices about the processor and CUDA would be shown before everything else.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from colabcnn.network import devices
 
@@ -82,3 +95,16 @@ def _drive_in_words():
         f"GOOGLE DRIVE IS NOT MOUNTED.{why} What is trained now is lost when this session ends, and an earlier run on "
         "Drive is not seen. Run the setup cell again and allow it; without it everything else works."
     )
+
+
+def _register_errors():
+    """Let the notebook show an `Error` as its message and the advice for notebooks, without a traceback."""
+    ipython = sys.modules.get("IPython")
+    if shell := ipython.get_ipython() if ipython else None:
+        shell.set_custom_exc((Error,), _show_error)
+
+
+def _show_error(shell, kind, error, traceback, tb_offset=None):
+    lines = [f"colabcnn.Error: {error}", *([ADVICE[error.kind]] if error.kind in ADVICE else [])]
+    shell._showtraceback(kind, error, lines)
+    return lines

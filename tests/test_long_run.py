@@ -50,11 +50,11 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
     assert "\n" not in message
     assert f"the {TOO_MANY} epochs left" in message
     assert f"would fit into {hours:g} hours" in message
-    assert "ALLOW_LONG = True (allow_long=True)" in message
+    assert "allow_long=True trains all of it" in message
     step_seconds = (ended[-1] - ended[0]) / (len(ended) - 1)
     total_hours = TOO_MANY * step_seconds * (2000 + 150 / 3) / 16 / 3600
     assert hours_of(message) == pytest.approx(total_hours, rel=0.05)
-    epochs, train_size = number(r"EPOCHS = (\d+)", message), number(r"TRAIN_SIZE = (\d+)", message)
+    epochs, train_size = number(r"epochs=(\d+)", message), number(r"train_size=(\d+)", message)
     assert hours_of(message) * epochs / TOO_MANY == pytest.approx(hours, rel=0.01)
     image_hours = hours_of(message) / (2000 + 150 / 3)
     assert image_hours * (train_size + 150 / 3) < 1.01 * hours
@@ -69,7 +69,7 @@ def test_what_would_not_help_is_not_named(tmp_path, small_experiment, long_optio
     message = refusal(small_experiment, tmp_path, hours=1e-9, **long_options)
     assert "would fit" not in message
     assert "EPOCHS =" not in message
-    assert "Without one, ALLOW_LONG = True" in message
+    assert "hours; allow_long=True" in message
 
 
 def test_folders_can_be_used_with_another_size_since_nothing_had_come_of_it(tmp_path, small_experiment, long_options):
@@ -89,12 +89,12 @@ def test_folders_can_be_used_with_another_size_since_nothing_had_come_of_it(tmp_
 def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment, long_options):
     first = refusal(small_experiment, tmp_path, **long_options)
     options = {**long_options, "hours": hours_of(first) / 3}
-    assert "TRAIN_SIZE = " in refusal(small_experiment, tmp_path, **options)
+    assert "train_size=" in refusal(small_experiment, tmp_path, **options)
     assert run(small_experiment, tmp_path, **{**options, "epochs": 1}).complete
     message = refusal(small_experiment, tmp_path, **options)
-    assert "TRAIN_SIZE" not in message
+    assert "train_size" not in message
     assert f"the {TOO_MANY - 1} epochs left" in message
-    assert number(r"EPOCHS = (\d+)", message) > 1
+    assert number(r"epochs=(\d+)", message) > 1
     assert status(tmp_path)["epoch"] == 1
 
 
@@ -103,7 +103,7 @@ def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epoch
 ):
     falling = replace(small_experiment, schedule=RiseAndFall())
     options = {**long_options, "hours": hours_of(refusal(falling, tmp_path, **long_options)) / 3}
-    assert "EPOCHS = " in refusal(falling, tmp_path, **options)
+    assert "epochs=" in refusal(falling, tmp_path, **options)
     run(falling, tmp_path, allow_long=True, **{**options, "hours": 1e-9})
     message = refusal(falling, tmp_path, **options)
     assert f"the {TOO_MANY - 1} epochs left" in message
@@ -113,7 +113,7 @@ def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epoch
 def test_hours_that_would_do_are_not_named_beside_a_refusal(tmp_path, small_experiment, long_options):
     message = refusal(small_experiment, tmp_path, hours=1e9, **long_options)
     assert "would fit into 40 hours" in message
-    assert number(r"EPOCHS = (\d+)", message) < TOO_MANY
+    assert number(r"epochs=(\d+)", message) < TOO_MANY
 
 
 def test_allow_long_trains_on(tmp_path, small_experiment, long_options):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
+from colabcnn import notebook
 from colabcnn.training.request import HELP, RunRequest
 
 pytestmark = pytest.mark.versions
@@ -59,6 +60,14 @@ def test_error_is_one_message_in_a_notebook():
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
     shell.run_cell("import colabcnn; raise colabcnn.Error('one readable message')")
     assert shown == ["colabcnn.Error: one readable message"]
+    # As `welcome` registers it: with what to do in the words of the notebook.
+    notebook._register_errors()
+    try:
+        shown.clear()
+        shell.run_cell("raise colabcnn.Error('too long', 'too_long', epochs=3)")
+        assert shown == ["colabcnn.Error: too long", notebook.ADVICE["too_long"]]
+    finally:
+        shell.set_custom_exc((), None)
 
 
 @pytest.mark.parametrize("pins", ["requirements-gpu.txt", "requirements-tpu.txt"])

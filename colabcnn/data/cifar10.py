@@ -151,8 +151,9 @@ def _get_archive():
             raise
         (_cache() / ARCHIVE_NAME).unlink(missing_ok=True)
         raise Error(
-            f"CIFAR-10 could not be downloaded: {error} Try again with a network, or give the folder of the official "
-            f"{FOLDER_NAME} files, by --data FOLDER or CIFAR10_DIR."
+            f"CIFAR-10 could not be downloaded: {error} Try again with a network, or point CIFAR10_DIR at the folder "
+            f"of the official {FOLDER_NAME} files.",
+            "no_data",
         ) from None
 
 

@@ -230,8 +230,8 @@ class Delivery:
             todo = " Mount it again, then give the same call again."
             if DRIVE_MOUNT in self.drive.parents:
                 todo = (
-                    " Stop the cell, mount Drive again (from google.colab import drive; drive.mount('/content/drive', "
-                    "force_remount=True)) and run the cell once more."
+                    " Mount Drive again (from google.colab import drive; drive.mount('/content/drive', "
+                    "force_remount=True)), then give the same call again."
                 )
         return f"{answer['error']}.{todo}"
 

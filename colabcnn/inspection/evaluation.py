@@ -34,7 +34,10 @@ def evaluate(run_dir, *, data=None, progress=False):
     folder, record, checkpoint = open_checkpoint(run_dir)
     check_data_name(folder, record, data)
     if checkpoint.kind == "shared":
-        raise Error(f"{folder.path} was shared without its checkpoint; ask for one exported with --checkpoint.")
+        raise Error(
+            f"{folder.path} was shared without its checkpoint; ask its sender for one with it.",
+            "shared_without_checkpoint",
+        )
     digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))

@@ -159,7 +159,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
         except OSError as error:
             raise Error(
                 f"{error.filename or self.local_folder}: {error.strerror or error}. The run stays at its last "
-                "checkpoint; make room or give another local_folder, and run the cell again."
+                "checkpoint; make room or give another local_folder, and call `fit` again."
             ) from error
 
     def _run(self):

@@ -66,15 +66,17 @@ class LongRunGuard(keras.callbacks.Callback):
         hours = self._hours if self._hours < total_hours else LIMIT_HOURS
         epochs = self._first_epoch + int(hours * 3600 / epoch_seconds)
         size = int(images * hours / total_hours - record.val_size * VALIDATION_SHARE) // 100 * 100
-        started, fitting = self._first_epoch > 0, []
+        started, fitting = self._first_epoch > 0, {}
         # A run that has started keeps its images and, where its rate depends on them, its epochs.
         if epochs > self._first_epoch and not (started and not isinstance(record.experiment.schedule, Constant)):
-            fitting.append(f"EPOCHS = {epochs}")
+            fitting["epochs"] = epochs
         if not started and size >= batch_size:
-            fitting.append(f"TRAIN_SIZE = {size}")
-        advice = f"{' or '.join(fitting)} would fit into {hours:g} hours; " if fitting else ""
+            fitting["train_size"] = size
+        smaller = " or ".join(f"{name}={value}" for name, value in fitting.items())
+        advice = f"{smaller} would fit into {hours:g} hours; " if fitting else ""
         raise Error(
             f"there is no GPU, and at {epoch_seconds:.0f} s an epoch the {left} epochs left would take "
-            f"{total_hours:.0f} hours. In Colab choose a GPU under Runtime, Change runtime type. Without one, {advice}"
-            "ALLOW_LONG = True (allow_long=True) trains all of it."
+            f"{total_hours:.0f} hours; {advice}allow_long=True trains all of it.",
+            "too_long",
+            **fitting,
         )

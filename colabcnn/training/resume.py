@@ -91,8 +91,9 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
     wanted, saved = request.identity(), read_saved(folder)
     if saved.checkpoint and saved.checkpoint.kind == "shared":
         raise Error(
-            f"{folder.path} was shared without its checkpoint: there is nothing to continue from. Ask for one exported "
-            "with --checkpoint, or use another folder."
+            f"{folder.path} was shared without its checkpoint: there is nothing to continue from. Ask its sender for "
+            "one with the checkpoint, or use another folder.",
+            "shared_without_checkpoint",
         )
     saved = _continued(saved, wanted, folder.path)
     if delivery:
@@ -193,7 +194,8 @@ def _refuse(where, name, saved_value, wanted_value):
     why = ", over which its learning rate falls" if name == "experiment.epochs" else ""
     raise Error(
         f"{where} holds another run: its {name} is {saved_value!r}{why}, now given {wanted_value!r}; give what it was "
-        "started with, or use another folder."
+        "started with, or use another folder.",
+        "another_run",
     )
 
 
