@@ -169,7 +169,7 @@ def test_download_is_kept_on_drive_and_taken_from_there(cifar10_folder, home, se
 
 def test_without_a_network_one_error_says_what_to_do(home, monkeypatch):
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
-    with pytest.raises(Error, match=r"could not be downloaded.*--data FOLDER"):
+    with pytest.raises(Error, match=r"could not be downloaded.*CIFAR10_DIR"):
         load_cifar10()
     assert files_in(home) == []
 
