@@ -23,7 +23,7 @@ from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
-from colabcnn.training.resume import bring_from_drive
+from colabcnn.training.resume import fetch_from_drive
 
 SERVER = Path(__file__).parent / "faulty_drive.py"
 
@@ -153,7 +153,7 @@ def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_befor
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
     told = Told()
-    delivery.take(bring_from_drive(delivery, 0, told)["fetched"])
+    delivery.take(fetch_from_drive(delivery, 0, told)["fetched"])
     assert restored(local) == 1
     assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in told
 
@@ -228,9 +228,9 @@ def test_fault_16_mount_that_is_gone_is_told_once_and_asked_less_and_less(local,
         delivery.clock.now = second
         if second % 60 == 0:
             save(local, second // 60)
-        before = delivery._asked_at
+        before = delivery._requested_at
         tick(delivery)
-        asked += [second] if delivery._asked_at != before else []
+        asked += [second] if delivery._requested_at != before else []
     pauses = np.diff(asked)
     assert (np.diff(pauses) >= 0).all()
     assert pauses[0] == 30
@@ -310,7 +310,7 @@ def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
     elsewhere.mkdir()
     mine = deliver_to(mount.path / "run", begin=False, folder=elsewhere)
     with pytest.raises(AnotherRunError):
-        bring_from_drive(mine, 7, Told(), run="my run")
+        fetch_from_drive(mine, 7, Told(), run="my run")
     mine.begin("my run")
     for epoch in (7, 8, 9):
         deliver(mine, epoch)
@@ -339,8 +339,8 @@ def test_checkpoint_that_a_session_names_and_nothing_else_begins_nothing(tmp_pat
     deliver(delivery, 1)
     shutil.rmtree(drive / "checkpoints")
     shutil.rmtree(local / "checkpoints")
-    with pytest.raises(Error, match="Nothing was begun"):
-        bring_from_drive(delivery, 0, Told())
+    with pytest.raises(Error, match="Nothing was started"):
+        fetch_from_drive(delivery, 0, Told())
 
 
 def test_folder_that_went_to_the_trash_is_made_again(tmp_path, local, deliver_to):
@@ -451,11 +451,11 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
     shutil.rmtree(local / "checkpoints")
     for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
         mount.faults(**faults)
-        with pytest.raises(Error, match="Nothing was begun"):
-            bring_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
+        with pytest.raises(Error, match="Nothing was started"):
+            fetch_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
     mount.faults(errors={"readdir": [errno.EIO, -1]})
     told = Told()
-    assert bring_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
+    assert fetch_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
     assert "Training continues from the checkpoint here" in told[0]
 
 

@@ -208,7 +208,7 @@ def test_fault_16_mount_that_goes_while_training_is_told_and_training_ends(tmp_p
 def test_fault_19_unreadable_drive_and_nothing_here_is_refused(tmp_path, sessions, mount):
     mount.kill()
     output = sessions(tmp_path / "run", epochs=1, drive_folder=str(mount.path / "run"), ends=2)
-    assert "Nothing was begun, since the run may be there." in output
+    assert "Nothing was started, since the run may be there." in output
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
