@@ -25,6 +25,7 @@ class Lock:
     """
 
     def __init__(self, folder, doing="trained in"):
+        self._process = os.getpid()
         self._descriptor = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
             return
@@ -44,10 +45,15 @@ class Lock:
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self):
-        """Let go of the folder; releasing again does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Release the folder; releasing again does nothing."""
+        if self._descriptor is None:
+            return
+        # Unlocked, not just closed: a child that was forked meanwhile shares the lock and may live longer.
+        if fcntl is not None and os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+        self._descriptor = None
 
     def __enter__(self):
         return self

@@ -1,0 +1,41 @@
+"""One run in a folder at a time, and a folder that is released can be used again."""
+
+import os
+import time
+
+import pytest
+
+from colabcnn import Error
+from colabcnn.store.lock import Lock
+
+
+def test_second_lock_is_refused_and_names_the_holder(tmp_path):
+    with Lock(tmp_path), pytest.raises(Error, match=f"is being trained in by process {os.getpid()};"):
+        Lock(tmp_path)
+    Lock(tmp_path).release()
+
+
+def test_forked_child_keeps_no_lock_that_its_parent_released_and_releases_none_of_its_parents(tmp_path):
+    lock = Lock(tmp_path)
+    child = os.fork()
+    if child == 0:
+        lock.release()  # Its own copy; the parent's lock stays.
+        time.sleep(60)
+        os._exit(0)
+    try:
+        time.sleep(0.2)
+        with pytest.raises(Error, match="is being trained in"):
+            Lock(tmp_path)
+        other = os.fork()
+        if other == 0:
+            time.sleep(60)
+            os._exit(0)
+        try:
+            lock.release()
+            Lock(tmp_path).release()
+        finally:
+            os.kill(other, 9)
+            os.waitpid(other, 0)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
