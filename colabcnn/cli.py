@@ -65,7 +65,13 @@ def _span(text):
 def _parser():
     parser = _Parser(prog="python -m colabcnn", description=sys.modules["colabcnn"].__doc__.splitlines()[0])
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    _add_verbs_that_train(subparsers)
+    _add_verbs_that_show(subparsers)
+    _add_verbs_that_share(subparsers)
+    return parser
 
+
+def _add_verbs_that_train(subparsers):
     demo = _verb(
         subparsers,
         "demo",
@@ -85,6 +91,26 @@ def _parser():
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
     _add_run_options(train)
 
+    measure = _verb(
+        subparsers, "measure", verbs.measure, "measure what a run takes on this device, into a small file to send"
+    )
+    measure.add_argument(
+        "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
+    )
+    measure.add_argument("--data", default="cifar10", metavar="DATA", help=HELP["data"])
+    measure.add_argument(
+        "--train-size", type=int, default=50000, metavar="N", help="training images at most (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--val-size", type=int, default=10000, metavar="N", help="validation images at most (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--minutes", type=float, default=10, metavar="M", help="that it should take at most (default: %(default)s)"
+    )
+    measure.add_argument("--sent-by", default="", metavar="NAME", help="a name to be credited by (default: none)")
+
+
+def _add_verbs_that_show(subparsers):
     status = _verb(subparsers, "status", verbs.status, "the status of a run, by its newest checkpoint")
     status.add_argument("run_dir", metavar="DIR", help="the run's folder")
     status.add_argument("--json", action="store_true", help="one line of JSON")
@@ -106,24 +132,16 @@ def _parser():
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
-    measure = _verb(
-        subparsers, "measure", verbs.measure, "measure what a run takes on this device, into a small file to send"
-    )
-    measure.add_argument(
-        "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
-    )
-    measure.add_argument("--data", default="cifar10", metavar="DATA", help=HELP["data"])
-    measure.add_argument(
-        "--train-size", type=int, default=50000, metavar="N", help="training images at most (default: %(default)s)"
-    )
-    measure.add_argument(
-        "--val-size", type=int, default=10000, metavar="N", help="validation images at most (default: %(default)s)"
-    )
-    measure.add_argument(
-        "--minutes", type=float, default=10, metavar="M", help="that it should take at most (default: %(default)s)"
-    )
-    measure.add_argument("--sent-by", default="", metavar="NAME", help="a name to be credited by (default: none)")
+    plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")
+    plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")
+    plot.add_argument("-o", "--output", required=True, metavar="FILE.png", help="png, svg or pdf, by its ending")
+    plot.add_argument("--metric", metavar="M", help="accuracy or loss (default: both, side by side)")
+    plot.add_argument("--epochs", type=_span, metavar="A:B", help="zoom to these epochs")
+    plot.add_argument("--range", type=_span, metavar="LO:HI", help="zoom to these values; needs --metric")
+    plot.add_argument("--line", type=float, metavar="Y", help="a guide line, such as 0.9")
 
+
+def _add_verbs_that_share(subparsers):
     export = _verb(subparsers, "export", verbs.export, "write a run into one file, to be shared")
     export.add_argument("run_dir", metavar="DIR", help="the run's folder")
     export.add_argument(
@@ -137,15 +155,6 @@ def _parser():
     fetch.add_argument(
         "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
     )
-
-    plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")
-    plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")
-    plot.add_argument("-o", "--output", required=True, metavar="FILE.png", help="png, svg or pdf, by its ending")
-    plot.add_argument("--metric", metavar="M", help="accuracy or loss (default: both, side by side)")
-    plot.add_argument("--epochs", type=_span, metavar="A:B", help="zoom to these epochs")
-    plot.add_argument("--range", type=_span, metavar="LO:HI", help="zoom to these values; needs --metric")
-    plot.add_argument("--line", type=float, metavar="Y", help="a guide line, such as 0.9")
-    return parser
 
 
 def _add_run_options(parser):
