@@ -24,7 +24,7 @@ class Lock:
         Error: another run holds it.
     """
 
-    def __init__(self, folder, doing="trained in"):
+    def __init__(self, folder: str | Path, doing: str = "trained in"):
         self._descriptor = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
             return
@@ -43,7 +43,7 @@ class Lock:
             os.truncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def release(self):
+    def release(self) -> None:
         """Let go of the folder; releasing again does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
