@@ -61,7 +61,7 @@ _MODULE_OF = {
     "fetch": "sharing.share",
 }
 
-__all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]
+__all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]  # pyright: ignore[reportUnsupportedDunderAll]  # `__init__.pyi` lists them.
 
 # Keras fails to import where its default, TensorFlow, is missing (Colab's TPU runtime); JAX is there.
 if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ and importlib.util.find_spec("tensorflow") is None:

@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
@@ -26,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(BAD_INPUT)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return its exit code: 0 done, 2 bad arguments or input, 3 stopped in order before the end."""
     options = _parser().parse_args(arguments)
     # TensorFlow's notices about the processor, and on a machine without a GPU an error about CUDA, would stand before
@@ -63,7 +64,7 @@ def _span(text):
 
 
 def _parser():
-    parser = _Parser(prog="python -m colabcnn", description=sys.modules["colabcnn"].__doc__.splitlines()[0])
+    parser = _Parser(prog="python -m colabcnn", description=(sys.modules["colabcnn"].__doc__ or "").partition("\n")[0])
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     _add_verbs_that_train(subparsers)
     _add_verbs_that_show(subparsers)

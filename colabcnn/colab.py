@@ -6,12 +6,12 @@ from pathlib import Path
 DRIVE_MOUNT = Path("/content/drive")
 
 
-def in_colab():
+def in_colab() -> bool:
     """Return whether this is a Colab runtime."""
     return "COLAB_RELEASE_TAG" in os.environ
 
 
-def mounted_drive():
+def mounted_drive() -> Path | None:
     """Return the user's Drive folder, or None where Drive is not mounted.
 
     A plain folder at that place is not Drive: it is what a lost mount leaves behind.
@@ -20,7 +20,7 @@ def mounted_drive():
     return DRIVE_MOUNT / "MyDrive" if os.path.ismount(DRIVE_MOUNT) else None
 
 
-def seconds_since_start():
+def seconds_since_start() -> float:
     """Return how long this Colab runtime has been there, by the age of its first process; 0 elsewhere."""
     if not in_colab():
         return 0.0

@@ -25,7 +25,7 @@ ADVICE = {
 }
 
 
-def welcome(tag=None):
+def welcome(tag: str | None = None) -> None:
     """Say what this runtime is: library, versions, device, hours, Drive and its room; the setup cell's last line.
 
     Args:
@@ -53,7 +53,7 @@ def welcome(tag=None):
     print(_drive_in_words())
 
 
-def folder_on_drive(folder, name, seed):
+def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | None:
     """Return where a run is delivered, or None, said loudly, where Drive is not there.
 
     Args:

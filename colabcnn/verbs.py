@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from argparse import Namespace
 
 from colabcnn import onednn
 from colabcnn.errors import Error
@@ -20,7 +21,7 @@ DEMO_FOLDER = "colabcnn-demo"
 DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS, DEMO_BATCH_SIZE = 1500, 200, 5, 16
 
 
-def demo(options):
+def demo(options: Namespace) -> int:
     """Train the final network on synthetic images."""
     _keep_onednn(options.run_dir)
     from dataclasses import replace
@@ -43,7 +44,7 @@ def demo(options):
     return DONE
 
 
-def list_experiments(options):
+def list_experiments(options: Namespace) -> int:
     """Print the experiments and what the article reports for each."""
     print(f"{'name':<24}{'kernels':<11}{'dropout':<9}{'augmentation':<15}the article reports")
     for name, experiment in ABLATIONS.items():
@@ -60,7 +61,7 @@ def list_experiments(options):
     return DONE
 
 
-def train(options):
+def train(options: Namespace) -> int:
     """Train an experiment, or resume its run."""
     _keep_onednn(options.run_dir)
     from colabcnn.training.run import run
@@ -87,12 +88,12 @@ def _keep_onednn(run_dir):
 
 
 def _report(result):
-    from colabcnn.store.history import best_epoch
+    from colabcnn.store.history import best_of
 
-    accuracies, best = result.history["val_accuracy"], best_epoch(result.history)
+    last, (best, value) = result.history["val_accuracy"][-1], best_of(result.history)
     print(
-        f"{result.run_dir}: {result.reason}. Validation accuracy {accuracies[-1]:.4f} in the last epoch, "
-        f"{accuracies[best - 1]:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
+        f"{result.run_dir}: {result.reason}. Validation accuracy {last:.4f} in the last epoch, "
+        f"{value:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
     )
     if result.complete:
         print(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
@@ -100,7 +101,7 @@ def _report(result):
         print("The same command resumes this run.")
 
 
-def status(options):
+def status(options: Namespace) -> int:
     """Print the status of a run."""
     from colabcnn.store.run_folder import status
 
@@ -132,7 +133,7 @@ def _verify(options):
     return DONE if restored else BAD_INPUT
 
 
-def evaluate(options):
+def evaluate(options: Namespace) -> int:
     """Measure a run on the test set."""
     from colabcnn.inspection.evaluation import evaluate
     from colabcnn.store.run_folder import FLIP_AVERAGED
@@ -147,7 +148,7 @@ def evaluate(options):
     return DONE
 
 
-def measure(options):
+def measure(options: Namespace) -> int:
     """Measure what a run takes on this device, into a small file."""
     from colabcnn.measuring.measurement import measure, offer_measurement
 
@@ -157,7 +158,7 @@ def measure(options):
     return DONE
 
 
-def export(options):
+def export(options: Namespace) -> int:
     """Write a run into one file."""
     from colabcnn.sharing.share import export
 
@@ -165,7 +166,7 @@ def export(options):
     return DONE
 
 
-def fetch(options):
+def fetch(options: Namespace) -> int:
     """Download a run that somebody exported."""
     from colabcnn.sharing.share import fetch
 
@@ -174,7 +175,7 @@ def fetch(options):
     return DONE
 
 
-def plot(options):
+def plot(options: Namespace) -> int:
     """Draw the curves of runs into a file."""
     from colabcnn.viewing.curves import plot_curves, save_figure
 
@@ -186,7 +187,7 @@ def plot(options):
     return DONE
 
 
-def summary(options):
+def summary(options: Namespace) -> int:
     """Print the article's table beside what was measured."""
     from colabcnn.viewing.figures import save_figures
     from colabcnn.viewing.table import summarize

@@ -1,4 +1,4 @@
-"""What may import what, beyond the layers that `lint-imports` checks."""
+"""What may import what, beyond the layers that `lint-imports` checks; and that what is public has type hints."""
 
 import ast
 import subprocess
@@ -39,3 +39,21 @@ def test_what_needs_no_keras_imports_neither_keras_nor_a_backend():
     code += "print([name for name in ('keras', 'tensorflow', 'jax', 'google.colab') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def public_functions(body):
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body)
+        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_public_functions_have_type_hints(path):
+    for function in public_functions(ast.parse(path.read_text(encoding="utf-8")).body):
+        given = function.args
+        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        assert not bare, f"line {function.lineno}: {function.name} has no hint for {', '.join(bare)}"
+        assert function.returns or function.name == "__init__", f"line {function.lineno}: {function.name} returns what?"

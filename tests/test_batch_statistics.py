@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from colabcnn import ABLATIONS, build_model, load_synthetic, run
-from colabcnn.inspection.weights import network_with_weights, open_checkpoint
+from colabcnn.inspection.weights import network_with_weights
 from colabcnn.network.batch_norm import renew_statistics
+from colabcnn.store.run_folder import open_checkpoint
 
 pytestmark = pytest.mark.versions
 

@@ -30,8 +30,11 @@ FILE_MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 
+Labelled = tuple[np.ndarray, np.ndarray]
+"""Images `(n, 32, 32, 3) uint8` with their labels, `(n,) int64`."""
 
-def load_cifar10(folder=None):
+
+def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     """Load CIFAR-10.
 
     Args:
@@ -164,7 +167,7 @@ def _unpack(archive):
     try:
         with tarfile.open(archive) as tar:
             for name in FILE_MD5:
-                content = tar.extractfile(f"{FOLDER_NAME}/{name}").read()
+                content = tar.extractfile(f"{FOLDER_NAME}/{name}").read()  # pyright: ignore[reportOptionalMemberAccess]  # Told below.
                 _check_md5(name, content, f"delete {archive} and try again.")
                 write_atomically(folder / name, content)
     except (tarfile.TarError, KeyError, AttributeError, EOFError) as error:

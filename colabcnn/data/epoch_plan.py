@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from colabcnn.experiments.experiment import IMAGE_SIZE
+from colabcnn.experiments.experiment import IMAGE_SIZE, Augmentation
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class EpochPlan:
     transforms: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def plan_epoch(seed, epoch, *, size, augmentation=None):
+def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation | None = None) -> EpochPlan:
     """Plan one epoch.
 
     The raw 64-bit output of Philox is used alone, because NumPy keeps it the same in every version, which it does not
@@ -44,15 +44,16 @@ def plan_epoch(seed, epoch, *, size, augmentation=None):
         unit = (bits.random_raw(size) >> np.uint64(11)) * 2.0**-53
         return ((2.0 * unit - 1.0) * limit).astype(np.float32)
 
+    rows = np.argsort(bits.random_raw(size), kind="stable")
+    if augmentation is None:
+        return EpochPlan(rows)
+
     def shift(limit):
         if not augmentation.whole_pixels:
             return uniform(limit)
         pixels = round(limit)
         return np.floor(uniform(pixels + 0.5) + 0.5).clip(-pixels, pixels)
 
-    rows = np.argsort(bits.random_raw(size), kind="stable")
-    if augmentation is None:
-        return EpochPlan(rows)
     transforms = {
         "rotation": uniform(augmentation.rotation_range),
         "row_shift": shift(augmentation.height_shift_range * IMAGE_SIZE),

@@ -1,11 +1,12 @@
 """What a run trains on and validates on: a split of CIFAR-10 or of synthetic images."""
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from colabcnn.data.cifar10 import load_cifar10
+from colabcnn.data.cifar10 import Labelled, load_cifar10
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import NUM_CLASSES
 
@@ -18,7 +19,7 @@ class Split(NamedTuple):
     val_images: np.ndarray
     val_labels: np.ndarray
 
-    def digest(self):
+    def digest(self) -> str:
         """Return the SHA-256, in hex, over the bytes of all four arrays."""
         sha256 = hashlib.sha256()
         for array in self:
@@ -26,7 +27,7 @@ class Split(NamedTuple):
         return sha256.hexdigest()
 
 
-def load_data(data, *, size=None, test_size=None):
+def load_data(data: str | Path, *, size: int | None = None, test_size: int | None = None) -> tuple[Labelled, Labelled]:
     """Load what a run's `data` names.
 
     Args:
@@ -46,7 +47,9 @@ def load_data(data, *, size=None, test_size=None):
     return load_cifar10(None if data == "cifar10" else data)
 
 
-def load_split(data, *, train_size=None, val_size=None, holdout=0):
+def load_split(
+    data: str | Path, *, train_size: int | None = None, val_size: int | None = None, holdout: int = 0
+) -> Split:
     """Load what a run's `data` names and split it; of the synthetic images no more are drawn than that takes.
 
     Args, Returns and Raises as `load_data` and `split_data` have them.
@@ -56,12 +59,14 @@ def load_split(data, *, train_size=None, val_size=None, holdout=0):
     return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
 
 
-def data_name(data):
+def data_name(data: str | Path) -> str:
     """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
     return "synthetic" if data == "synthetic" else "cifar10"
 
 
-def split_data(train, test, *, train_size=None, val_size=None, holdout=0):
+def split_data(
+    train: Labelled, test: Labelled, *, train_size: int | None = None, val_size: int | None = None, holdout: int = 0
+) -> Split:
     """Choose what to train on and what to validate on.
 
     Args:

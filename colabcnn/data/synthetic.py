@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from colabcnn.data.cifar10 import Labelled
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
 
 # Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
@@ -11,7 +12,7 @@ _COLOURS = np.array(
 SHAPES = ("disc", "ring", "square", "frame", "triangle", "wedge", "plus", "cross", "rows", "columns")
 
 
-def load_synthetic(train_size=50000, test_size=10000):
+def load_synthetic(train_size: int = 50000, test_size: int = 10000) -> tuple[Labelled, Labelled]:
     """Draw the stand-in for CIFAR-10: ten shapes of any place and size, turned by up to 20 degrees, in noise.
 
     Each shape is of about its own colour, as ships lean towards blue, on a background of any colour: so a few hundred

@@ -4,7 +4,9 @@ import errno
 import os
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive.process import DriveProcess
@@ -34,7 +36,15 @@ class Delivery:
         clock: callable that returns seconds.
     """
 
-    def __init__(self, local, drive, *, minutes, info, clock=time.monotonic):
+    def __init__(
+        self,
+        local: str | Path,
+        drive: str | Path,
+        *,
+        minutes: float,
+        info: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.local = Path(local).absolute()
         self.drive = Path(drive).absolute()
         self.begun = False
@@ -52,7 +62,7 @@ class Delivery:
         self._last_error = None
         self._finishing = False
 
-    def fetch(self, have, run=None):
+    def fetch(self, have: int, run: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
 
         Raises:
@@ -64,7 +74,7 @@ class Delivery:
             self.delivered = answer["fetched"]
         return answer
 
-    def take(self, name):
+    def take(self, name: str | None) -> None:
         """Put a checkpoint that was fetched among the run's, or with None remove what was fetched."""
         folder = self.local / "checkpoints"
         if name:
@@ -72,7 +82,7 @@ class Delivery:
         for fetched in folder.glob(f"*{FETCHED_SUFFIX}"):
             fetched.unlink(missing_ok=True)
 
-    def move_aside(self, names=None):
+    def move_aside(self, names: list[str] | None = None) -> str | None:
         """Set checkpoints on Drive aside, or with None the whole run; return the new folder or None.
 
         Raises:
@@ -82,7 +92,7 @@ class Delivery:
         self.delivered = None
         return answer["move_aside"]
 
-    def begin(self, run):
+    def begin(self, run: str) -> None:
         """Take the run over from older sessions on other machines; does not wait.
 
         Args:
@@ -93,7 +103,7 @@ class Delivery:
         self._due_at = self._clock() + self._pause
         self._request()
 
-    def tick(self):
+    def tick(self) -> None:
         """Take note of what was delivered, and begin a delivery when one is due; never waits."""
         self._poll_response(0)
         if self._busy() and self._clock() - self._requested_at > HANG_SECONDS:
@@ -102,7 +112,7 @@ class Delivery:
         elif not self._busy() and self._clock() >= self._due_at:
             self._request()
 
-    def finish(self, seconds, run=None):
+    def finish(self, seconds: float, run: str | None = None) -> None:
         """Deliver what is newest, say what came of it, and end, in so many seconds at most.
 
         A Drive that hangs is left behind.
@@ -135,7 +145,7 @@ class Delivery:
             )
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """End the process that goes to Drive."""
         if self._process:
             self._process.close()
@@ -184,7 +194,7 @@ class Delivery:
 
     def _poll_response(self, seconds):
         """Take in the answer to the request on its way, if it comes within so many seconds."""
-        if not self._busy():
+        if self._process is None or not self._process.busy:
             return
         try:
             answer = self._process.answer(seconds)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
@@ -33,13 +34,13 @@ class DriveFolder:
         drive: its folder on Drive; made where Drive is there.
     """
 
-    def __init__(self, local, drive):
+    def __init__(self, local: str | Path, drive: str | Path):
         self.local = Path(local)
         self.drive = Path(os.path.realpath(drive))
         self._good = set()
         self._delivered = {}
 
-    def fetch(self, have, run=None):
+    def fetch(self, have: int, run: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies to this machine, if it is newer than the newest one here.
 
         No file on Drive is changed, so it can be killed and repeated. Names come from the listing and from the newest
@@ -91,7 +92,7 @@ class DriveFolder:
                 retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
         return answer
 
-    def begin(self, identity, run):
+    def begin(self, identity: str, run: str | None) -> dict[str, Any]:
         """Take over: write the next numbered session file, which an older session will find.
 
         Args:
@@ -113,7 +114,7 @@ class DriveFolder:
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": before["newest"]})
         return {"session": number}
 
-    def deliver(self, run, session=None):
+    def deliver(self, run: str | None, session: dict[str, Any] | None = None) -> dict[str, Any]:
         """Copy the newest checkpoint and the small files to Drive, read them back, retire what is older.
 
         Args:
@@ -154,7 +155,7 @@ class DriveFolder:
             answer |= failure(error, self.local)
         return answer
 
-    def move_aside(self, names=None):
+    def move_aside(self, names: list[str] | None = None) -> dict[str, Any]:
         """Move checkpoints that cannot be used, or the whole run, into a folder beside them.
 
         Args:
@@ -247,7 +248,7 @@ class DriveFolder:
             self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
 
 
-def failure(error, local):
+def failure(error: OSError, local: str | Path) -> dict[str, Any]:
     """Return an OSError as a dict of `errno`, `error` (a sentence) and `local` (whether that disk failed)."""
     filename = str(error.filename or "")
     message = f"{filename}: {error.strerror}" if filename else str(error)

@@ -14,6 +14,7 @@ import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from colabcnn.drive.folder import DriveFolder, failure
 from colabcnn.errors import AnotherRunError
@@ -29,7 +30,7 @@ class DriveProcess:
         drive: as for `DriveFolder`.
     """
 
-    def __init__(self, local, drive):
+    def __init__(self, local: str | Path, drive: str | Path):
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -44,12 +45,12 @@ class DriveProcess:
             )
         self.busy = False
 
-    def request(self, verb, **arguments):
+    def request(self, verb: str, **arguments: Any) -> None:
         """Begin a request; its answer comes through `answer`."""
         self.busy = True
         self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())
 
-    def answer(self, seconds=0.0):
+    def answer(self, seconds: float = 0.0) -> dict[str, Any] | None:
         """Return the answer to the request, or None while there is none after so many seconds.
 
         An answer is the dict that the method returned, or one of `errno` (None where it is not the disk's), `error` (a
@@ -68,7 +69,7 @@ class DriveProcess:
         self.busy = False
         return answer
 
-    def close(self):
+    def close(self) -> None:
         """End the process; one that hangs in a call is left behind, and ends with the call."""
         self._connection.close()
         if self.busy:
@@ -77,13 +78,13 @@ class DriveProcess:
             self._process.wait(timeout=1)
 
 
-def import_path():
+def import_path() -> list[str]:
     """Return where this process imports from, so that the other one finds the same library."""
     library = str(Path(__file__).resolve().parents[2])
     return [os.path.abspath(path) if path else library for path in sys.path] + [library]
 
 
-def main():
+def main() -> None:
     """Answer requests until training closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     local, drive, descriptor = sys.argv[1:]

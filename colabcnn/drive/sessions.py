@@ -7,6 +7,8 @@ from others) and `newest` (the name of the newest checkpoint that was delivered,
 import json
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 from colabcnn.store.files import retried, write_atomically
 
@@ -14,7 +16,7 @@ NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None}
 _NAME = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
 
 
-def newest_session(drive):
+def newest_session(drive: Path) -> dict[str, Any]:
     """Return the newest session that a run's folder on Drive tells of, `NO_SESSION` for none.
 
     Numbers that the listing does not show yet are looked for by name. Of two files with one number the greater identity
@@ -35,7 +37,7 @@ def newest_session(drive):
     return {**NO_SESSION, **newest, "session": number}
 
 
-def write_session(drive, session):
+def write_session(drive: Path, session: dict[str, Any]) -> None:
     """Write a session's file.
 
     Raises:

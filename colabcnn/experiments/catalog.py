@@ -23,7 +23,7 @@ _dropout_20 = replace(
     _augmentation,
     name="03_dropout_20",
     dropout=0.2,
-    augmentation=replace(_augmentation.augmentation, channel_shift_range=50.0),
+    augmentation=Augmentation(channel_shift_range=50.0),
     reported=Reported(val_accuracy=0.875, finding="about 2.5 points up, still overfits"),
 )
 _dropout_50 = replace(
@@ -94,7 +94,7 @@ EXPERIMENTS = MappingProxyType({**ABLATIONS, **RECIPES})
 """The article's experiments, then the recipes: whatever has a name; read-only."""
 
 
-def find_experiment(experiment):
+def find_experiment(experiment: Experiment | str) -> Experiment:
     """Return the `Experiment` that a name stands for, or the one given.
 
     Raises:

@@ -93,7 +93,7 @@ class Reported:
     epoch_seconds: float | None = None
     finding: str = ""
 
-    def in_words(self):
+    def in_words(self) -> str:
         """Return it in one line, without the seconds."""
         parts = []
         if self.val_accuracy is not None:

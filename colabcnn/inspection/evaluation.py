@@ -1,20 +1,23 @@
 """The one measurement of a run on the test set."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from colabcnn.data.split import load_data
 from colabcnn.errors import Error
-from colabcnn.inspection.weights import check_data_name, network_with_weights, open_checkpoint
+from colabcnn.inspection.weights import check_data_name, network_with_weights
+from colabcnn.network.keras_types import ops
 from colabcnn.network.training_model import in_batches
 from colabcnn.store.files import write_atomically
 from colabcnn.store.history import best_epoch
-from colabcnn.store.run_folder import FLIP_AVERAGED
+from colabcnn.store.run_folder import FLIP_AVERAGED, open_checkpoint
 
 
-def evaluate(run_dir, *, data=None, progress=False):
+def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: bool = False) -> dict[str, Any]:
     """Measure a run on the whole test set, once, and keep the result in its `test.json`.
 
     Args:
@@ -72,7 +75,7 @@ def _measure(network, images, labels, progress):
     probabilities, mirrored = predict(images), predict(images[:, :, ::-1])
     losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     return {
-        "loss": float(np.mean(keras.ops.convert_to_numpy(losses))),
+        "loss": float(np.mean(ops.convert_to_numpy(losses))),
         "accuracy": accuracy(probabilities),
         FLIP_AVERAGED: accuracy(probabilities + mirrored),
     }

@@ -1,17 +1,19 @@
 """Images of the data as pictures: what is in it, and what the augmentation makes of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from colabcnn.data.cifar10 import CLASS_NAMES
 from colabcnn.data.epoch_plan import plan_epoch
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.experiments.experiment import NUM_CLASSES
+from colabcnn.experiments.experiment import NUM_CLASSES, Experiment
 from colabcnn.viewing.curves import Picture
 
 ROWS, COLUMNS = 4, NUM_CLASSES
 
 
-def plot_images(images, labels):
+def plot_images(images: np.ndarray, labels: np.ndarray | Sequence[int]) -> Picture:
     """Draw the first images of each class, a column a class.
 
     Args:
@@ -29,7 +31,7 @@ def plot_images(images, labels):
     return figure
 
 
-def plot_augmentation(experiment, images, *, seed=0):
+def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed: int = 0) -> Picture:
     """Draw images as three epochs may see them: the originals in the first row, an epoch in each other one.
 
     Args:
@@ -54,7 +56,7 @@ def plot_augmentation(experiment, images, *, seed=0):
         order = np.argsort(plan.rows)
         transforms = {name: values[order] for name, values in plan.transforms.items()}
         seen = images
-        if transforms:
+        if experiment.augmentation:
             seen = np.asarray(augment(images, **transforms, fill_mode=experiment.augmentation.fill_mode))
         for axes, image in zip(row, seen, strict=False):
             axes.imshow(np.clip(np.rint(image), 0, 255).astype(np.uint8))

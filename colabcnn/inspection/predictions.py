@@ -5,9 +5,11 @@ import io
 import os
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -16,6 +18,7 @@ from colabcnn.data.split import load_split
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
 from colabcnn.inspection.weights import check_data_name, open_best
+from colabcnn.network.keras_types import ops
 from colabcnn.store.run_list import run_label
 from colabcnn.viewing.curves import COLOURS, Picture, png_of
 
@@ -45,7 +48,7 @@ class Prediction:
         return png_of(self.figure)
 
 
-def plot_confusion(run_dir, data=None):
+def plot_confusion(run_dir: str | Path, data: str | Path | None = None) -> Picture:
     """Draw which classes the run's best weights take for which, on the images that the run validates on.
 
     Args:
@@ -81,7 +84,7 @@ def plot_confusion(run_dir, data=None):
     return figure
 
 
-def plot_mistakes(run_dir, data=None):
+def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Picture:
     """Draw the mistakes that the run's best weights make most confidently, on the images that the run validates on.
 
     Args:
@@ -118,7 +121,7 @@ def plot_mistakes(run_dir, data=None):
     return figure
 
 
-def predict(run_dir, picture):
+def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Image | np.ndarray) -> Prediction:
     """Tell what the run's best weights see in a picture.
 
     Args:
@@ -140,8 +143,7 @@ def predict(run_dir, picture):
     heading, _, network = _best(run_dir)
     (values,) = _probabilities(network, np.asarray(seen)[None])
     probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
-    figure = Picture(figsize=(10, 3.5), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)
+    figure = Picture(figsize=(10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
     figure.suptitle(heading, fontsize=10)
     given_axes, seen_axes, bars_axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     _draw_given(given_axes, image, left, top, side)
@@ -178,7 +180,7 @@ def _probabilities(network, images):
     # Each picture has a network of its own, and TensorFlow warns of a function that is compiled again and again.
     compute = network.predict_on_batch if keras.backend.backend() == "jax" else network
     batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-    return np.concatenate([keras.ops.convert_to_numpy(compute(batch.astype(np.float32) / 255)) for batch in batches])
+    return np.concatenate([ops.convert_to_numpy(compute(batch.astype(np.float32) / 255)) for batch in batches])
 
 
 def _opened(picture):

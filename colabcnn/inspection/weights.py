@@ -14,8 +14,8 @@ from colabcnn.errors import Error
 from colabcnn.network.model import build_model
 from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.store.files import write_atomically
-from colabcnn.store.history import best_epoch
-from colabcnn.store.run_folder import RunFolder, SavedRun, open_run, record_of
+from colabcnn.store.history import best_of
+from colabcnn.store.run_folder import RunFolder, open_checkpoint, record_of
 from colabcnn.store.run_record import RunRecord
 
 
@@ -44,7 +44,7 @@ def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Mod
         Error: there is no run in that folder, or no checkpoint of it.
     """
     folder, record, checkpoint = open_checkpoint(run_dir)
-    epoch = best_epoch(checkpoint.metadata["history"])
+    epoch, _ = best_of(checkpoint.metadata["history"])
     return folder, record, epoch, network_with_weights(record, checkpoint.arrays["best"])
 
 
@@ -91,25 +91,6 @@ def network_with_weights(record: RunRecord, weights: list[np.ndarray], precision
     network = build_model(record.experiment, seed=record.seed, precision=precision)
     network.set_weights(weights)
     return network
-
-
-def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoint]:
-    """Return `(RunFolder, RunRecord, Checkpoint)` of an existing run, by its newest checkpoint that verifies.
-
-    Raises:
-        Error: there is no run in that folder, or no checkpoint of it.
-    """
-    folder, _, saved = open_run(run_dir)
-    checkpoint = _usable(folder, saved)
-    return folder, record_of(checkpoint, folder.path), checkpoint
-
-
-def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
-    """Return a run's newest checkpoint, or say why there is none."""
-    if saved.checkpoint is None:
-        detail = " ".join(saved.skipped.values()) or "none was taken yet."
-        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Resume the run, and try again.")
-    return saved.checkpoint
 
 
 def check_data_name(folder: RunFolder, record: RunRecord, data: str | Path | None) -> None:

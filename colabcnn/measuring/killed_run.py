@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-
-import keras
+from pathlib import Path
+from typing import Any
 
 from colabcnn.drive.process import import_path
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
+from colabcnn.network.keras_types import FitCallback
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.run_folder import run_folder
 from colabcnn.training.run import run
@@ -25,7 +26,7 @@ class _EndedError(Exception):
     """The run was ended, as asked for."""
 
 
-class _InTheMiddle(keras.callbacks.Callback):
+class _InTheMiddle(FitCallback):
     """End a run in the middle of its second epoch, once the first one's checkpoint is on the disk.
 
     Args:
@@ -57,7 +58,7 @@ class _InTheMiddle(keras.callbacks.Callback):
         self._end()
 
 
-def train_until_killed(experiment, run_dir, options, *, seconds):
+def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dict[str, Any], *, seconds: float) -> str:
     """Train in a process of its own that kills itself by SIGKILL in the middle of epoch 2.
 
     Args:
@@ -92,7 +93,7 @@ def train_until_killed(experiment, run_dir, options, *, seconds):
     return "" if done.returncode == -signal.SIGKILL else f"the process ended with {done.returncode}, not by SIGKILL"
 
 
-def train_until_exception(experiment, run_dir, options):
+def train_until_exception(experiment: Experiment, run_dir: str | Path, options: dict[str, Any]) -> None:
     """Train in this process until an exception in the middle of epoch 2 ends the run; arguments as above."""
 
     def end():
@@ -123,15 +124,12 @@ def _environment():
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    if devices.backend() == "jax":
-        import jax
-
-        if cache := jax.config.jax_compilation_cache_dir:
-            environment["JAX_COMPILATION_CACHE_DIR"] = cache
+    if devices.backend() == "jax" and (cache := devices.compilations_folder()):
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
     return environment
 
 
-def main():
+def main() -> None:
     """Train as the request says, until this process kills itself."""
     request = json.loads(sys.argv[1])
     run_dir = request["run_dir"]

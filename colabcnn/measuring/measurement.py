@@ -42,14 +42,14 @@ SHARE_OF_TIME = 0.8
 
 
 def measure(
-    folder="measured",
+    folder: str | Path = "measured",
     *,
-    data="cifar10",
-    train_size=FULL_SIZE,
-    val_size=10000,
-    minutes=10,
-    sent_by="",
-    quiet=False,
+    data: str | Path = "cifar10",
+    train_size: int = FULL_SIZE,
+    val_size: int = 10000,
+    minutes: float = 10,
+    sent_by: str = "",
+    quiet: bool = False,
 ) -> Path:
     """Measure training on this device and write a small file for the project's `results/measured/`.
 
@@ -120,7 +120,7 @@ def measure(
     return path
 
 
-def offer_measurement(path) -> None:
+def offer_measurement(path: str | Path) -> None:
     """Print the paragraph that goes with a measured file and, in Colab, offer the file for download.
 
     Args:
@@ -134,7 +134,7 @@ def offer_measurement(path) -> None:
     if in_colab() and in_notebook():
         print("The browser downloads the file; it is in the Files pane, too (the folder symbol on the left).")
         with contextlib.suppress(Exception):  # A browser that allows no download still has the Files pane.
-            from google.colab import files
+            from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.
 
             files.download(str(path))
 
@@ -158,7 +158,7 @@ def _compilations_of_its_own(folder):
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    before = jax.config.jax_compilation_cache_dir
+    before = devices.compilations_folder()
     try:
         jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "jax"))
         compilation_cache.reset_cache()

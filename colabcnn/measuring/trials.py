@@ -3,15 +3,16 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import keras
-
+from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
-from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.network.keras_types import FitCallback
 from colabcnn.store.measurements import Interruption, Steps, Training
-from colabcnn.store.run_folder import open_run, run_folder
+from colabcnn.store.run_folder import open_checkpoint, open_run
+from colabcnn.store.run_record import RunRecord
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.run import run
 
@@ -40,13 +41,13 @@ class Setting:
     folder: Path
     progress: ProgressLine
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Return what `run` is given, of types that JSON has."""
         sizes = {"train_size": self.train_size, "val_size": self.val_size, "epochs": self.epochs}
         return {"data": self.data, **sizes, "allow_long": True, "quiet": True}
 
 
-class _Watch(keras.callbacks.Callback):
+class _Watch(FitCallback):
     """Show in one line what is trained, and note when the first epoch ended."""
 
     def __init__(self, progress, doing):
@@ -72,7 +73,7 @@ class _Watch(keras.callbacks.Callback):
         return f"{self._doing}: epoch {self._epoch} of {self.params['epochs']}"
 
 
-def train(setting, name):
+def train(setting: Setting, name: str) -> Training:
     """Train by `run` and return a `Training`.
 
     Args:
@@ -82,6 +83,8 @@ def train(setting, name):
     watch, began = _Watch(setting.progress, name), time.monotonic()
     result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
     start = last_record(setting, name).starts[-1]
+    if watch.first_epoch_ended is None:
+        raise Error(f"the run in {setting.folder / name} trained no epoch.")
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
         steps=Steps(**(start.execution or {})),
@@ -91,7 +94,7 @@ def train(setting, name):
     )
 
 
-def train_plain(setting):
+def train_plain(setting: Setting) -> tuple[Training | None, str]:
     """Return `(training, failed)`: the same in plain steps, or None and why that failed."""
     try:
         with devices.execution_given(devices.plain_execution()):
@@ -100,7 +103,7 @@ def train_plain(setting):
         return None, _reason(error)
 
 
-def train_interrupted(setting, auto):
+def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None, Interruption]:
     """Return `(training, Interruption)` of a run that is ended in epoch 2 and resumed; the training None if it failed.
 
     Args:
@@ -128,7 +131,7 @@ def train_interrupted(setting, auto):
 
 def _bit_for_bit(run_dir, other_dir):
     """Return whether two runs have the same weights, optimizer and history but for seconds."""
-    one, other = (newest_checkpoint(run_folder(path).checkpoints)[0] for path in (run_dir, other_dir))
+    one, other = (open_checkpoint(path)[2] for path in (run_dir, other_dir))
     histories = [{**checkpoint.metadata["history"], "seconds": None} for checkpoint in (one, other)]
     return histories[0] == histories[1] and all(
         array.tobytes() == counterpart.tobytes()
@@ -137,7 +140,7 @@ def _bit_for_bit(run_dir, other_dir):
     )
 
 
-def last_record(setting, name):
+def last_record(setting: Setting, name: str) -> RunRecord:
     """Return the `RunRecord` of a training."""
     return open_run(setting.folder / name)[1]
 
@@ -146,6 +149,6 @@ def _reason(error):
     return as_line(str(error).strip() or type(error).__name__, 400)
 
 
-def as_line(text, most):
+def as_line(text: str, most: int) -> str:
     """Return a text as one printable line of at most so many characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]

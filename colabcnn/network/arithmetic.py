@@ -10,25 +10,26 @@ import keras
 import numpy as np
 
 from colabcnn.network import devices
+from colabcnn.network.keras_types import ops
 
 # Of one image, forward and backward.
 TRAINING_PASSES = 3
 MATRIX_SIZE_CPU, MATRIX_SIZE = 2048, 8192
 
 
-def gflop_an_image(network):
+def gflop_an_image(network: keras.Model) -> float:
     """Return the floating-point operations of training on one image, in 1e9: two a multiply-add, three passes."""
     multiply_adds = 0
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            _, rows, columns, _ = layer.output.shape
-            multiply_adds += rows * columns * math.prod(layer.kernel.shape)
+            _, rows, columns, _ = ops.shape(layer.output)
+            multiply_adds += rows * columns * math.prod(ops.shape(layer.kernel))
         elif isinstance(layer, keras.layers.Dense):
-            multiply_adds += math.prod(layer.kernel.shape)
+            multiply_adds += math.prod(ops.shape(layer.kernel))
     return 2 * TRAINING_PASSES * multiply_adds / 1e9
 
 
-def matrix_gflops(precision):
+def matrix_gflops(precision: str) -> float:
     """Return the GFLOP/s that the device reaches in one large matrix product, the quickest of ten.
 
     Args:
@@ -38,22 +39,22 @@ def matrix_gflops(precision):
     size, products = (MATRIX_SIZE_CPU, 1) if devices.is_cpu() else (MATRIX_SIZE, 20)
     # Scaled, so that a product of many is as large as one: with infinite numbers a GPU is faster, and so no measure.
     matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32) / math.sqrt(size)
-    matrix = keras.ops.cast(matrix, precision.removeprefix("mixed_"))
+    matrix = ops.cast(matrix, precision.removeprefix("mixed_"))
 
     def multiply(first, second):
         for _ in range(products):
-            first = keras.ops.matmul(first, second)
+            first = ops.matmul(first, second)
         return first
 
     compiled, seconds = _compiled(multiply), []
     for _ in range(10):
         began = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.cast(compiled(matrix, matrix)[0, 0], "float32"))
+        ops.convert_to_numpy(ops.cast(compiled(matrix, matrix)[0, 0], "float32"))
         seconds.append(time.perf_counter() - began)
     return products * 2 * size**3 / min(seconds) / 1e9
 
 
-def forget_peak_memory():
+def forget_peak_memory() -> None:
     """Begin to count `peak_memory` from now on, where the backend can: TensorFlow on a GPU."""
     if devices.backend() == "tensorflow" and not devices.is_cpu():
         import tensorflow as tf
@@ -62,7 +63,7 @@ def forget_peak_memory():
             tf.config.experimental.reset_memory_stats("GPU:0")
 
 
-def peak_memory():
+def peak_memory() -> tuple[int | None, str]:
     """Return `(bytes, of)`: the most memory in use, of "device" or, on a CPU, "process"; bytes None if not known."""
     if devices.is_cpu():
         unit = 1 if sys.platform == "darwin" else 1024

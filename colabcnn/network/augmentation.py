@@ -1,15 +1,25 @@
 """Rotate, shift, mirror and channel-shift a batch of images on the device, without any randomness of its own."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from colabcnn.experiments.experiment import FILL_MODES, check_choice
+from colabcnn.network.keras_types import ops
 
 
-def augment(images, *, rotation, row_shift, column_shift, flip, channel_shift, fill_mode="nearest"):
+def augment(
+    images: Any,
+    *,
+    rotation: Any,
+    row_shift: Any,
+    column_shift: Any,
+    flip: Any,
+    channel_shift: Any,
+    fill_mode: str = "nearest",
+) -> Any:
     """Transform each image as Keras 3's `ImageDataGenerator.apply_transform` does.
 
     Rotation and shift act as one map about the image's centre, bilinear, with what `fill_mode` says outside; then the

@@ -1,10 +1,13 @@
 """BatchNorm: as one operation of TensorFlow on a CPU, and its moving statistics averaged over training images."""
 
+from typing import Any
+
 import keras
-from keras import ops
+
+from colabcnn.network.keras_types import FitCallback, Logs, ops
 
 
-def call_fused(network, images, training):
+def call_fused(network: keras.Model, images: Any, training: bool) -> Any:
     """Return what `network(images, training=training)` returns, each BatchNorm being one operation.
 
     Keras computes BatchNorm from some ten operations in float32, whatever the layer's precision, and each of them
@@ -48,18 +51,18 @@ def _batch_norm(layer, inputs, training):
 IMAGES, BATCH_SIZE = 5000, 250
 
 
-class RenewStatistics(keras.callbacks.Callback):
+class RenewStatistics(FitCallback):
     """Renew the statistics of a `TrainingModel`'s network before each validation.
 
     What training itself computes is not touched: a training step takes the statistics of its own batch.
     """
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs | None = None) -> None:
         images, *_ = self.model.resident.train()
         renew_statistics(self.model.network, images[:IMAGES])
 
 
-def renew_statistics(network, images, *, batch_size=BATCH_SIZE):
+def renew_statistics(network: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> None:
     """Replace BatchNorm's moving statistics by their average over these images.
 
     The moving statistics that training leaves are those of dropped-out activations of augmented images; at inference
@@ -73,7 +76,8 @@ def renew_statistics(network, images, *, batch_size=BATCH_SIZE):
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
     normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    renewed = {layer: layer.momentum for layer in normalizations if layer.trainable}  # Keras moves no frozen one.
+    # Keras moves no frozen one.
+    renewed: dict[Any, float] = {layer: layer.momentum for layer in normalizations if layer.trainable}
     for layer in renewed:  # What has overflowed stays so in any average.
         layer.moving_mean.assign(ops.zeros(layer.moving_mean.shape))
         layer.moving_variance.assign(ops.zeros(layer.moving_variance.shape))

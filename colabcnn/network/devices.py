@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -38,10 +39,10 @@ class Execution:
 PLAIN = Execution(steps_per_call=1, xla=False)
 """What works wherever Keras does."""
 
-_given_execution = contextvars.ContextVar("given_execution", default=None)
+_given_execution: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("given_execution", default=None)
 
 
-def backend():
+def backend() -> str:
     """Return Keras's backend, "tensorflow" or "jax".
 
     Raises:
@@ -53,7 +54,7 @@ def backend():
     return name
 
 
-def device_name():
+def device_name() -> str:
     """Return the device's name: the GPU's or TPU's, else the processor's with its number of usable cores."""
     if backend() == "jax":
         import jax
@@ -72,7 +73,7 @@ def device_name():
     return f"{_processor_name()}, {cores} cores"
 
 
-def is_cpu():
+def is_cpu() -> bool:
     """Return whether Keras computes on a CPU, for want of a GPU or TPU."""
     if backend() == "jax":
         import jax
@@ -83,7 +84,7 @@ def is_cpu():
     return not tf.config.list_physical_devices("GPU")
 
 
-def auto_precision():
+def auto_precision() -> str:
     """Return the precision that suits the device.
 
     mixed_bfloat16 on a TPU, on a GPU with bfloat16 (compute capability 8.0, Ampere, and newer), and under TensorFlow on
@@ -99,7 +100,7 @@ def auto_precision():
     return "mixed_bfloat16" if _tensorflow_capability() >= (8, 0) else "mixed_float16"
 
 
-def auto_execution():
+def auto_execution() -> Execution:
     """Return the `Execution` that suits the device.
 
     On a CPU a call costs nothing beside a step, XLA takes TensorFlow three times as long, and Ctrl-C is looked for
@@ -118,13 +119,13 @@ def auto_execution():
     return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
 
 
-def plain_execution():
+def plain_execution() -> Execution:
     """Return the `Execution` that works wherever this backend does."""
     return replace(PLAIN, xla=backend() == "jax")
 
 
 @contextlib.contextmanager
-def execution_given(execution):
+def execution_given(execution: Execution) -> Iterator[None]:
     """Let runs that begin inside the `with` take this `Execution`, so that two can be compared."""
     token = _given_execution.set(execution)
     try:
@@ -133,7 +134,14 @@ def execution_given(execution):
         _given_execution.reset(token)
 
 
-def keep_compilations():
+def compilations_folder() -> str | None:
+    """Return the folder in which JAX keeps what it compiles, or None where it keeps nothing."""
+    import jax
+
+    return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  # Added at run time.
+
+
+def keep_compilations() -> None:
     """Under JAX, keep what XLA compiles in the user's cache folder, for the next start, unless JAX has a folder for it.
 
     Compiling takes a minute on a CPU or a GPU, and the same program comes at every start. The small ones are kept, too:
@@ -144,20 +152,20 @@ def keep_compilations():
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not compilations_folder():
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         compilation_cache.reset_cache()  # With the first thing that it compiled, JAX decided that it has none.
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Return the versions that can change a run's last bits, by package name."""
     packages = ("colabcnn", "keras", "numpy", *(("jax", "jaxlib") if backend() == "jax" else ("tensorflow",)))
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
-def commit():
+def commit() -> str | None:
     """Return the commit of the checkout that this library runs from, "-dirty" behind it if changed, or None."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
@@ -176,7 +184,7 @@ def _tensorflow_capability():
     return details.get("compute_capability", (0, 0))
 
 
-def cpu_has_bfloat16():
+def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has instructions for bfloat16, as far as Linux tells."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)

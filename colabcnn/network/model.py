@@ -1,14 +1,15 @@
 """The network, of stock Keras layers."""
 
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
 
-from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
+from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES, Experiment
 
 
-def build_model(experiment, *, seed=0, precision="float32"):
+def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "float32") -> keras.Model:
     """Build an experiment's network.
 
     Sets of convolutions without padding, each followed by BatchNorm and ReLU; dropout at the end of each set; one 2x2
@@ -27,7 +28,7 @@ def build_model(experiment, *, seed=0, precision="float32"):
     policy = keras.DTypePolicy(precision)
     layer_number = itertools.count()
 
-    def initializer():
+    def initializer() -> Any:  # Keras infers `str` from its default.
         layer_seed = np.random.SeedSequence([seed, next(layer_number)]).generate_state(1)
         return keras.initializers.GlorotUniform(seed=int(layer_seed[0]))
 
@@ -55,9 +56,9 @@ def build_model(experiment, *, seed=0, precision="float32"):
     model = keras.Model(images, probabilities, name="cnn")
     if experiment.initializer == "dirac":
         # Assigned, and no initializer of our own: plain Keras is to open the model's file without this library.
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Conv2D):
-                layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
+        convolutions: list[Any] = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+        for layer in convolutions:
+            layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
     return model
 
 
@@ -71,7 +72,7 @@ def _with_dirac_filters(kernel):
     return kernel
 
 
-def reseed_dropout(model, seed, epoch):
+def reseed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
     """Set each dropout layer's random state from `(seed, epoch, layer)`, so that a resumed run has nothing to restore.
 
     Args:

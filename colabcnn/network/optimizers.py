@@ -1,9 +1,12 @@
 """What an experiment is trained by: its loss, and its optimizer with the schedule of its rate."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
-from keras import ops
 
 from colabcnn.experiments.experiment import NUM_CLASSES, Experiment, Muon, RiseAndFall
+from colabcnn.network.keras_types import ops
 
 
 class KernelMuon(keras.optimizers.Muon):
@@ -20,11 +23,11 @@ class KernelMuon(keras.optimizers.Muon):
         **options: of `keras.optimizers.Muon`.
     """
 
-    def __init__(self, newton_schulz_dtype="float32", **options):
+    def __init__(self, newton_schulz_dtype: str = "float32", **options: Any):
         super().__init__(**options)
         self.newton_schulz_dtype = newton_schulz_dtype
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "newton_schulz_dtype": self.newton_schulz_dtype}
 
     def _should_use_adamw(self, variable):
@@ -36,7 +39,7 @@ class KernelMuon(keras.optimizers.Muon):
         self.assign(variable, variable * (variable.shape[-1] ** 0.5 / norm))
         super()._muon_update_step(gradient, variable, lr, m)
 
-    def zeropower_via_newtonschulz5(self, x, steps):
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         matrix = ops.cast(ops.reshape(x, (-1, x.shape[-1])), self.newton_schulz_dtype)
         return ops.cast(ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape), x.dtype)
 
@@ -71,7 +74,7 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
             newton_schulz_dtype="bfloat16" if precision == "mixed_bfloat16" else "float32",
         )
     else:
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rate)  # pyright: ignore[reportArgumentType]  # Its default is a float.
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
@@ -84,7 +87,7 @@ class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
         steps: how many there are in all; from there on the rate is 0.
     """
 
-    def __init__(self, highest, rise, steps):
+    def __init__(self, highest: float, rise: float, steps: float):
         # JAX takes no whole number of more than 32 bits.
         self.highest, self.rise, self.steps = highest, float(rise), float(steps)
 
@@ -94,11 +97,11 @@ class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
         share = ops.minimum(share, step / self.rise) if self.rise else share
         return self.highest * ops.maximum(share, 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"highest": self.highest, "rise": self.rise, "steps": self.steps}
 
 
-def make_loss(experiment):
+def make_loss(experiment: Experiment) -> str | Callable[[Any, Any], Any]:
     """Return the loss of an experiment for `compile`: cross-entropy of whole-number labels, smoothed if it says so."""
     if not experiment.label_smoothing:
         return "sparse_categorical_crossentropy"

@@ -1,16 +1,18 @@
 """Stock `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
 
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from colabcnn.data.epoch_plan import plan_epoch
-from colabcnn.experiments.experiment import IMAGE_SIZE
+from colabcnn.data.split import Split
+from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.network.augmentation import augment
 from colabcnn.network.batch_norm import call_fused
-from colabcnn.network.devices import PLAIN
+from colabcnn.network.devices import PLAIN, Execution
+from colabcnn.network.keras_types import FitCallback, Logs, ops
 from colabcnn.network.model import reseed_dropout
 
 VALIDATION_BATCH_SIZE = 250
@@ -36,7 +38,15 @@ class TrainingModel(keras.Model):
         fill_mode: `augment`'s.
     """
 
-    def __init__(self, network, split, *, batch_size, execution=PLAIN, fill_mode="nearest"):
+    def __init__(
+        self,
+        network: keras.Model,
+        split: Split,
+        *,
+        batch_size: int,
+        execution: Execution = PLAIN,
+        fill_mode: str = "nearest",
+    ):
         super().__init__(name="training", dtype="float32")  # Else the images would have a global policy's precision.
         self.network = network
         self.batch_size = batch_size
@@ -47,12 +57,12 @@ class TrainingModel(keras.Model):
         transform = partial(augment, fill_mode=fill_mode)
         self._augment = _compiled_by_xla(transform) if execution.xla_augmentation else transform
 
-    def call(self, images, training=False):
+    def call(self, images: Any, training: bool = False) -> Any:
         if self.execution.fused_batch_norm:
             return call_fused(self.network, images, training)
         return self.network(images, training=training)
 
-    def build_state(self):
+    def build_state(self) -> None:
         """Create the optimizer's, the metrics' and the loss's state, after `compile`.
 
         A checkpoint is restored into it, and Keras under JAX would otherwise try to build it from the first batch,
@@ -68,10 +78,10 @@ class TrainingModel(keras.Model):
     # Under JAX a step receives `(state, data)` and everything on the device as part of `data`: what a jitted function
     # closes over is compiled into it, 150 MB of constants. TensorFlow captures it, and a step receives `(data,)`.
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         return self._steps(self._train_step, args, self.batch_size)
 
-    def test_step(self, *args):
+    def test_step(self, *args: Any) -> Any:
         return self._steps(self._test_step, args, VALIDATION_BATCH_SIZE)
 
     def _steps(self, step, args, batch_size):
@@ -113,12 +123,12 @@ class TrainingModel(keras.Model):
         images = ops.cast(ops.take(images, rows, axis=0), "float32")
         return super().test_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
             super().make_train_function(force)
             self.train_function = self._with_resident(self.train_function, self.resident.train)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> None:
         if self.test_function is None or force:
             super().make_test_function(force)
             self.test_function = self._with_resident(self.test_function, self.resident.validation)
@@ -166,22 +176,22 @@ class _Resident:
                 self._plan[name] = keras.Variable(values, dtype=dtype, trainable=False, name=name)
 
 
-class PlanEpoch(keras.callbacks.Callback):
+class PlanEpoch(FitCallback):
     """Lay out each epoch of a `TrainingModel` before it begins: the plan, and dropout's random states."""
 
-    def __init__(self, experiment, seed, size):
+    def __init__(self, experiment: Experiment, seed: int, size: int):
         super().__init__()
         self.experiment = experiment
         self.seed = seed
         self.size = size
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
         self.model.resident.lay_out(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
 
 
-def in_batches(*arrays, batch_size):
+def in_batches(*arrays: np.ndarray, batch_size: int) -> dict[str, Any]:
     """Return the keyword arguments with which `fit` and `evaluate` take arrays in order, in batches.
 
     Under TensorFlow that is a `tf.data.Dataset` without autotuning. Of plain arrays Keras makes one with it, and

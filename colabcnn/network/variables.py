@@ -1,17 +1,20 @@
 """Keras variables to NumPy arrays and back."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from colabcnn.errors import Error
 
 
-def read_arrays(variables):
+def read_arrays(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
     """Return the values of Keras variables as `as_arrays` returns them."""
     return as_arrays(keras.ops.convert_to_numpy(variable) for variable in variables)
 
 
-def as_arrays(values):
+def as_arrays(values: Iterable[Any]) -> list[np.ndarray]:
     """Return values as arrays of their own, of the same dtype; bfloat16 as float32.
 
     Raises:
@@ -26,7 +29,7 @@ def as_arrays(values):
     return [array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in arrays]
 
 
-def assign_arrays(variables, arrays, what):
+def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], what: str) -> None:
     """Give Keras variables the values that `read_arrays` returned.
 
     Args:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import re
+from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 from colabcnn.errors import Error
@@ -16,7 +17,7 @@ TIMEOUT_SECONDS = 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def source_and_digest(source, sha256=None):
+def source_and_digest(source: str, sha256: str | None = None) -> tuple[str, str | None]:
     """Return `(source, sha256)`: a URL or a file's id on Google Drive, and the digest that was given or None.
 
     Args:
@@ -62,7 +63,7 @@ def _source(source):
     return drive_id
 
 
-def download(source, file, *, quiet=False):
+def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
     """Write what lies at a source into a file, with a progress bar.
 
     Args:
@@ -80,12 +81,12 @@ def download(source, file, *, quiet=False):
     import gdown
 
     writer = _Writer(file)
-    where = {"url" if "://" in source else "id": source}
+    where: dict[str, Any] = {"url" if "://" in source else "id": source}
     if "timeout" in inspect.signature(gdown.download).parameters:  # Not in gdown 5: there Ctrl-C ends the wait.
         where["timeout"] = TIMEOUT_SECONDS
     try:
         # No cookies: nothing is left in the user's home, and nothing in it decides what is downloaded.
-        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)
+        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)  # pyright: ignore[reportArgumentType]  # It has what gdown calls.
     except Error:
         raise
     except Exception as error:  # gdown's, requests', and what either stumbles over.

@@ -15,9 +15,9 @@ from colabcnn.sharing.download import download, source_and_digest
 from colabcnn.store.checkpoint import checkpoint_bytes, newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_name
 from colabcnn.store.files import move_aside, write_atomically
-from colabcnn.store.history import best_epoch, write_history
+from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_run, run_folder
+from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_checkpoint, open_run, run_folder
 from colabcnn.viewing.curves import save_curves
 
 SUFFIX = ".safetensors"
@@ -185,13 +185,10 @@ def _install(content, folder, source, sha256):
 
 
 def _report_fetched(run_dir: Path, found: str, given: str | None, info: Callable[[str], None]) -> None:
-    checkpoint, _ = newest_checkpoint(run_dir / "checkpoints")
+    _, _, checkpoint = open_checkpoint(run_dir)
     history = checkpoint.metadata["history"]
-    best, count = best_epoch(history), len(history["epoch"])
-    info(
-        f"{run_dir}: {count} epoch{'s' if count > 1 else ''}, best validation accuracy "
-        f"{history['val_accuracy'][best - 1]:.4f} (epoch {best})."
-    )
+    (best, value), count = best_of(history), len(history["epoch"])
+    info(f"{run_dir}: {count} epoch{'s' if count > 1 else ''}, best validation accuracy {value:.4f} (epoch {best}).")
     if given:
         info("Its SHA-256 is the one that you gave.")
     else:

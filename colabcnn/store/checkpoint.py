@@ -45,7 +45,7 @@ class Checkpoint:
     metadata: dict[str, Any]
     name: str = ""
 
-    def weights_sha256(self):
+    def weights_sha256(self) -> str:
         """Return the SHA-256, in hex, over the bytes of the network's weights in order."""
         sha256 = hashlib.sha256()
         for array in self.arrays["model"]:
@@ -71,7 +71,7 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     return safetensors.numpy.save(arrays, metadata)
 
 
-def write_checkpoint(folder, checkpoint, good=None):
+def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, good: set[str] | None = None) -> Path:
     """Write a checkpoint, then remove those that are older than the newest three good ones.
 
     Args:
@@ -131,7 +131,8 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
         if not isinstance(metadata, dict):
             raise Error("its metadata is not a dict")
         arrays = {}
-        for group, index in sorted((match[1], int(match[2])) for match in map(_KEY.fullmatch, loaded)):
+        matches = map(_KEY.fullmatch, loaded)
+        for group, index in sorted((m[1], int(m[2])) for m in matches):  # pyright: ignore[reportOptionalSubscript]  # Told below.
             arrays.setdefault(group, []).append(loaded[f"{group}/{index:04d}"])
     except UnknownFormatError:
         raise
@@ -140,7 +141,7 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
     return Checkpoint(epoch, kind, arrays, metadata)
 
 
-def newest_checkpoint(folder):
+def newest_checkpoint(folder: str | Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     """Return `(checkpoint, skipped)`: the newest that verifies, or None, and, by path, why newer ones were skipped.
 
     Raises:
@@ -165,13 +166,13 @@ class CheckpointWriter:
         folder: where the run's checkpoints lie.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self._folder = folder
         self._good = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
-    def write(self, checkpoint):
+    def write(self, checkpoint: Checkpoint) -> None:
         """Wait for the one before, then begin to write; the arrays must not change any more, the metadata may.
 
         Raises:
@@ -181,7 +182,7 @@ class CheckpointWriter:
         checkpoint = replace(checkpoint, metadata=copy.deepcopy(checkpoint.metadata))
         self._writing = self._thread.submit(write_checkpoint, self._folder, checkpoint, self._good)
 
-    def wait(self):
+    def wait(self) -> None:
         """Wait until the last one is on disk.
 
         Raises:

@@ -7,7 +7,9 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from colabcnn.errors import Error
 
@@ -19,23 +21,22 @@ FETCHED_SUFFIX = ".fetched"
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
 
 
-def checkpoint_name(epoch, content):
+def checkpoint_name(epoch: int, content: bytes) -> str:
     """Return the name of the file that holds `content`, bytes, after an epoch."""
     return f"epoch-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
 
 
-def is_checkpoint_name(name):
+def is_checkpoint_name(name: Any) -> bool:
     """Return whether a text is a checkpoint's name, and so no path that leads elsewhere."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def epoch_of(path):
-    """Return the epoch in a file's name, or None where the name is not a checkpoint's."""
-    name = _NAME.fullmatch(Path(path).name)
-    return int(name[1]) if name else None
+def epoch_of(path: str | Path) -> int:
+    """Return the epoch in a checkpoint's name."""
+    return int(Path(path).name.split("-")[1])
 
 
-def checkpoint_files(folder):
+def checkpoint_files(folder: str | Path) -> list[Path]:
     """Return the paths in a folder that are named like checkpoints, newest first; foreign files are skipped."""
     try:
         names = os.listdir(folder)
@@ -44,7 +45,7 @@ def checkpoint_files(folder):
     return [Path(folder, name) for name in sorted(filter(_NAME.fullmatch, names), reverse=True)]
 
 
-def read_verified(path):
+def read_verified(path: str | Path) -> bytes:
     """Read a checkpoint's bytes and verify them against the digest in its name.
 
     Raises:
@@ -63,7 +64,7 @@ def read_verified(path):
     return content
 
 
-def retire(folder, good, remove=os.unlink):
+def retire(folder: str | Path, good: set[str], remove: Callable[[Path], None] = os.unlink) -> None:
     """Remove the checkpoints that are older than the newest `KEEP` good ones.
 
     Args:
@@ -85,7 +86,7 @@ def retire(folder, good, remove=os.unlink):
             found += 1
 
 
-def verifies(path):
+def verifies(path: str | Path) -> bool:
     """Return whether a checkpoint can be read and is what its name says."""
     try:
         read_verified(path)

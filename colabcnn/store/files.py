@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 # What a disk says that is full, write-protected, not ours or broken.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
@@ -16,7 +18,7 @@ _PAUSES = (0.5, 1, 2)  # Seconds.
 _BLOCK = 1 << 20
 
 
-def write_atomically(path, content):
+def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Replace a file's content, so that a kill or a full disk leaves the old content or the new, never a part.
 
     Args:
@@ -31,14 +33,14 @@ def write_atomically(path, content):
         _write_all(descriptor, content)
 
 
-def copy_atomically(source, target):
+def copy_atomically(source: str | Path, target: str | Path) -> None:
     """Copy a file with the same promise as `write_atomically`."""
     with open(source, "rb") as reader, _replacing(Path(target)) as descriptor:
         while block := reader.read(_BLOCK):
             _write_all(descriptor, block)
 
 
-def move_aside(folder, paths):
+def move_aside(folder: str | Path, paths: Iterable[str | Path]) -> Path:
     """Move files of a folder into a new folder within it, so that nothing is lost.
 
     Args:
@@ -58,7 +60,7 @@ def move_aside(folder, paths):
     return target
 
 
-def remove_partials(folder, names):
+def remove_partials(folder: str | Path, names: Iterable[str]) -> None:
     """Remove what a kill in the middle of a write left behind.
 
     Args:
@@ -70,7 +72,7 @@ def remove_partials(folder, names):
             discard(partial)
 
 
-def discard(path):
+def discard(path: str | Path) -> None:
     """Delete a file if that can be done, emptied first: Drive moves what is deleted to a trash that counts."""
     with contextlib.suppress(OSError):
         os.truncate(path, 0)
@@ -78,7 +80,7 @@ def discard(path):
         os.unlink(path)
 
 
-def retried(function, *arguments, **keywords):
+def retried(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """Call a function again after an error that may pass, three times at most, and return what it returns."""
     for pause in _PAUSES:
         try:

@@ -2,30 +2,38 @@
 
 import csv
 import io
+from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.files import write_atomically
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+History = dict[str, list]
+"""As `empty_history` returns it."""
 
 
-def empty_history():
+def empty_history() -> History:
     """Return a history without epochs: a dict from column to list, `epoch` counting from 1."""
     return {column: [] for column in COLUMNS}
 
 
-def best_epoch(history):
+def best_epoch(history: History) -> int | None:
     """Return the epoch, from 1, of the highest validation accuracy, the first one of equals; None without epochs."""
+    return best_of(history)[0] if history["epoch"] else None
+
+
+def best_of(history: History) -> tuple[int, float]:
+    """Return `best_epoch` and its validation accuracy, of a history with epochs."""
     values = history["val_accuracy"]
-    return history["epoch"][values.index(max(values))] if values else None
+    return history["epoch"][values.index(max(values))], max(values)
 
 
-def write_history(path, history):
+def write_history(path: str | Path, history: History) -> None:
     """Write all rows, each number so that reading gives the same float again."""
     write_atomically(path, history_text(history))
 
 
-def history_text(history):
+def history_text(history: History) -> str:
     """Return what `history.csv` holds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -34,7 +42,7 @@ def history_text(history):
     return text.getvalue()
 
 
-def read_history(path):
+def read_history(path: str | Path) -> History:
     """Read a `history.csv` as `empty_history` describes it.
 
     Raises:

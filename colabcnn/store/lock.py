@@ -24,9 +24,9 @@ class Lock:
         Error: another run holds it.
     """
 
-    def __init__(self, folder, doing="trained in"):
+    def __init__(self, folder: str | Path, doing: str = "trained in"):
         self._process = os.getpid()
-        self._descriptor = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        self._descriptor: int | None = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
             return
         try:
@@ -44,7 +44,7 @@ class Lock:
             os.truncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def release(self):
+    def release(self) -> None:
         """Release the folder; releasing again does nothing."""
         if self._descriptor is None:
             return

@@ -59,7 +59,7 @@ Accuracy = Annotated[list, _column(0, 1)]
 
 
 def _one_of(*names):
-    return Annotated[str, lambda value: isinstance(value, str) and value in names]
+    return lambda value: isinstance(value, str) and value in names
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Steps:
     fused_batch_norm: Flag
     xla_augmentation: Flag
 
-    def in_words(self):
+    def in_words(self) -> str:
         """Return what it is, for a table."""
         words = ["1 step a call" if self.steps_per_call == 1 else f"{self.steps_per_call} steps a call"]
         words += ["XLA"] if self.xla else []
@@ -99,15 +99,15 @@ class Training:
     val_loss: Loss
     val_accuracy: Accuracy
 
-    def epoch_seconds(self):
+    def epoch_seconds(self) -> float:
         """Return the median without the first epoch, which may hold the compilation."""
         return statistics.median(self.seconds[1:] or self.seconds)
 
-    def overhead_seconds(self):
+    def overhead_seconds(self) -> float:
         """Return what a start takes beside its epochs: it reads, builds, compiles and tries out."""
         return max(0.0, self.start_seconds - self.epoch_seconds())
 
-    def differences(self, other):
+    def differences(self, other: "Training") -> tuple[float, float]:
         """Return the largest differences of training loss (a share of it) and training accuracy, epoch by epoch."""
         losses = zip(self.loss, other.loss, strict=False)
         accuracies = zip(self.accuracy, other.accuracy, strict=False)
@@ -129,7 +129,7 @@ class Interruption:
         failed: why it did not go through, else "".
     """
 
-    by: _one_of("SIGKILL", "exception")
+    by: Annotated[str, _one_of("SIGKILL", "exception")]
     why_not_killed: Sentence
     first_epoch: Annotated[int, _number(0, 100, kinds=(int,))]
     bit_for_bit: Flag
@@ -160,16 +160,16 @@ class Measurement:
     date: Annotated[str, _is_date]
     device: Annotated[str, _text(120)]
     platform: Annotated[str, _text(200)]
-    backend: _one_of("tensorflow", "jax")
+    backend: Annotated[str, _one_of("tensorflow", "jax")]
     versions: Annotated[dict, _is_versions]
     commit: Name
     experiment: Name
-    data: _one_of("cifar10", "synthetic")
+    data: Annotated[str, _one_of("cifar10", "synthetic")]
     train_size: Count
     val_size: Count
-    precision: _one_of(*PRECISIONS)
+    precision: Annotated[str, _one_of(*PRECISIONS)]
     peak_memory: Annotated[int | None, _is_bytes]
-    memory_of: _one_of("device", "process")
+    memory_of: Annotated[str, _one_of("device", "process")]
     gflop_an_image: Annotated[float, _number(1e-6, 1e6)]
     matrix_gflops: Annotated[float, _number(1e-3, 1e9)]
     minutes: Annotated[float, _number(0, 1e5)]
@@ -179,11 +179,11 @@ class Measurement:
     resumed: Training | None
     interruption: Interruption
 
-    def full_epoch_seconds(self, training):
+    def full_epoch_seconds(self, training: Training) -> float:
         """Return the seconds of an epoch of 50,000 images, with its validation, at a training's speed."""
         return training.epoch_seconds() * FULL_SIZE / self.train_size
 
-    def tolerance(self):
+    def tolerance(self) -> float:
         """Return by how much loss, as a share, and accuracy in training may differ from those of `auto`.
 
         Both round differently, and after some twenty steps each has weights of its own. What is left is the chance of
@@ -191,16 +191,16 @@ class Measurement:
         """
         return 0.01 + 2 / math.sqrt(self.train_size)
 
-    def agrees(self, training):
+    def agrees(self, training: Training) -> bool:
         """Return whether a training differs from `auto` by no more than the tolerance."""
         return max(self.auto.differences(training)) <= self.tolerance()
 
-    def share_of_peak(self):
+    def share_of_peak(self) -> float:
         """Return the share, in [0, 1], that training as `auto` has of the matrix product's GFLOP/s."""
         return self.gflop_an_image * self.train_size / self.auto.epoch_seconds() / self.matrix_gflops
 
 
-def write_measurement(folder, measurement):
+def write_measurement(folder: str | Path, measurement: Measurement) -> Path:
     """Write a `Measurement` into a folder, under a name of its device, backend, date and digest; return the path."""
     content = json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1, ensure_ascii=False) + "\n"
     device = re.sub(r"[^a-z0-9]+", "-", measurement.device.lower()).strip("-")[:60]
@@ -210,7 +210,7 @@ def write_measurement(folder, measurement):
     return path
 
 
-def read_measurement(path):
+def read_measurement(path: str | Path) -> Measurement:
     """Read a file as a `Measurement`.
 
     Raises:

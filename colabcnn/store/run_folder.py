@@ -9,7 +9,7 @@ from colabcnn.errors import Error, UnknownFormatError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.store.files import remove_partials, write_atomically
-from colabcnn.store.history import best_epoch, empty_history
+from colabcnn.store.history import best_of, empty_history
 from colabcnn.store.run_record import RunRecord
 
 # In test.json: of the mean of an image's probabilities and its mirror image's.
@@ -25,35 +25,35 @@ class RunFolder:
     path: Path
 
     @property
-    def run_json(self):
+    def run_json(self) -> Path:
         return self.path / "run.json"
 
     @property
-    def history_csv(self):
+    def history_csv(self) -> Path:
         return self.path / "history.csv"
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     @property
-    def curves_png(self):
+    def curves_png(self) -> Path:
         return self.path / "curves.png"
 
     @property
-    def model_keras(self):
+    def model_keras(self) -> Path:
         return self.path / "model.keras"
 
     @property
-    def test_json(self):
+    def test_json(self) -> Path:
         return self.path / "test.json"
 
     @property
-    def small_files(self):
+    def small_files(self) -> list[Path]:
         """What lies beside the checkpoints."""
         return [self.path / name for name in SMALL_FILES]
 
-    def create(self):
+    def create(self) -> None:
         """Make the folder if it is missing and see that it can be written to.
 
         Raises:
@@ -87,7 +87,7 @@ class RunFolder:
         except (Error, OSError, RecursionError, ValueError):
             return None
 
-    def remove_partials(self):
+    def remove_partials(self) -> None:
         """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
         remove_partials(self.path, SMALL_FILES)
         remove_partials(self.checkpoints, ["epoch-*"])
@@ -170,6 +170,25 @@ def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:
     return folder, saved.record, saved
 
 
+def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoint]:
+    """Return `(RunFolder, RunRecord, Checkpoint)` of an existing run, by its newest checkpoint that verifies.
+
+    Raises:
+        Error: there is no run in that folder, or no checkpoint of it.
+    """
+    folder, _, saved = open_run(run_dir)
+    checkpoint = _usable(folder, saved)
+    return folder, record_of(checkpoint, folder.path), checkpoint
+
+
+def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
+    """Return a run's newest checkpoint, or say why there is none."""
+    if saved.checkpoint is None:
+        detail = " ".join(saved.skipped.values()) or "none was taken yet."
+        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Resume the run, and try again.")
+    return saved.checkpoint
+
+
 def status(run_dir: str | Path) -> dict[str, Any]:
     """Return the status of a run, by its newest checkpoint that verifies.
 
@@ -191,13 +210,13 @@ def status(run_dir: str | Path) -> dict[str, Any]:
     if checkpoint:
         record = record_of(checkpoint, folder.path)
         history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
-    best = best_epoch(history)
+    best, value = best_of(history) if history["epoch"] else (None, None)
     return {
         "experiment": record.experiment.name,
         "seed": record.seed,
         "epoch": len(history["epoch"]),
         "epochs": record.experiment.epochs,
-        "best_val_accuracy": history["val_accuracy"][best - 1] if best else None,
+        "best_val_accuracy": value,
         "best_epoch": best,
         "complete": complete,
         "weights_sha256": checkpoint.weights_sha256() if checkpoint and "model" in checkpoint.arrays else None,

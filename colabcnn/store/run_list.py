@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from colabcnn.errors import Error
@@ -11,7 +12,7 @@ from colabcnn.store.run_folder import SHARED_RUN
 _MOVED_ASIDE = re.compile(r"moved-aside-\d+")
 
 
-def list_runs(*run_dirs):
+def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
     """Find the runs in folders and name each by the shortest end of its path that tells it from the others.
 
     Args:
@@ -64,7 +65,7 @@ def _by_name_and_number(path):
     return [[int(piece) if index % 2 else piece for index, piece in enumerate(part)] for part in pieces]
 
 
-def run_label(run_dir, run_dirs):
+def run_label(run_dir: str | Path, run_dirs: Iterable[str | Path]) -> str:
     """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
     parts = Path(run_dir).resolve().parts
     others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]
@@ -75,7 +76,7 @@ def run_label(run_dir, run_dirs):
     return str(run_dir)
 
 
-def find_runs(*folders, name=None, trained=False):
+def find_runs(*folders: str | Path | None, name: str | None = None, trained: bool = False) -> list[Path]:
     """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
 
     Args:
@@ -96,13 +97,13 @@ def _has_weights(run_dir):
     return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
 
 
-def shipped_results():
+def shipped_results() -> Path:
     """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return package / "results" if (package / "results").is_dir() else package.parent / "results"
 
 
-def runs_by_name(folders):
+def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
     found = {}
     for folder in filter(None, folders):

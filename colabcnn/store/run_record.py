@@ -45,7 +45,7 @@ class Start:
     device: str
     versions: dict[str, str]
     commit: str | None = None
-    execution: dict[str, int | bool] | None = None
+    execution: dict[str, Any] | None = None
     refused: str | None = None
     onednn: bool | None = None
     ended: str | None = None

@@ -1,5 +1,8 @@
 """What Keras's stock callbacks must remember across a resume; Keras itself forgets it when training begins."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -15,7 +18,7 @@ _STATES = {
 }
 
 
-def save_states(callbacks):
+def save_states(callbacks: Iterable[keras.callbacks.Callback]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """Return what stock callbacks hold, after an epoch.
 
     Args:
@@ -32,7 +35,12 @@ def save_states(callbacks):
     return states, arrays
 
 
-def restore_states(callbacks, states, arrays, continues):
+def restore_states(
+    callbacks: Iterable[keras.callbacks.Callback],
+    states: list[dict[str, Any]],
+    arrays: list[np.ndarray],
+    continues: bool,
+) -> list[str]:
     """Give stock callbacks back what `save_states` returned, each to the next one of its class.
 
     Args:
@@ -70,7 +78,7 @@ def _restore_states(callbacks, states, arrays, continues):
     return without
 
 
-def early_stopping_ended(callbacks):
+def early_stopping_ended(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
     """Return whether Keras's EarlyStopping, and not some other callback, has ended the training."""
     return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
 

@@ -12,6 +12,7 @@ import keras
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.network.devices import device_name, versions
+from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import assign_arrays, read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
 from colabcnn.store.files import move_aside
@@ -22,7 +23,7 @@ from colabcnn.training.resume import fetch_from_drive
 _training = {}  # By local folder: the callback that holds it in this process.
 
 
-class CheckpointToDrive(keras.callbacks.Callback):
+class CheckpointToDrive(FitCallback):
     """Checkpoint a `fit` to Google Drive, and continue it when the same cell runs again.
 
     ```python
@@ -59,7 +60,20 @@ class CheckpointToDrive(keras.callbacks.Callback):
             failed.
     """
 
-    def __init__(self, folder, *, local_folder=None, checkpoint_minutes=1, drive_minutes=10):
+    model: keras.Model  # Anybody's.
+    # From the beginning of training on:
+    _lock: Lock
+    _delivery: Delivery
+    _writer: CheckpointWriter
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        local_folder: str | Path | None = None,
+        checkpoint_minutes: float = 1,
+        drive_minutes: float = 10,
+    ):
         super().__init__()
         for name, value in {"checkpoint_minutes": checkpoint_minutes, "drive_minutes": drive_minutes}.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
@@ -71,9 +85,8 @@ class CheckpointToDrive(keras.callbacks.Callback):
         self.drive_minutes = drive_minutes
         self._pause = checkpoint_minutes * 60
         self._others = []
-        self._lock = self._delivery = self._writer = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         # Last in the list, so that it sees what the others decided and restores what they reset. Keras gives a callback
         # no other way to the list than the one that is calling. The list is replaced, since Keras is walking along it.
@@ -85,7 +98,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
             self._others = [callback for callback in calling.callbacks if callback is not self]
             calling.callbacks = [*self._others, self]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         if not self.model.built:
             raise Error("the model has no weights yet; build it with keras.Input(shape), or call it on one batch.")
         if not self.model.optimizer.built:  # TensorFlow would do so in the first step, after the restore.
@@ -99,11 +112,10 @@ class CheckpointToDrive(keras.callbacks.Callback):
                 self._end()
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
-        self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._checkpoint_at = time.monotonic()
         self._delivery.begin(self._run())
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch + 1
         ended_early = self.model.stop_training and early_stopping_ended(self._others)
         complete = ended_early or self._epoch >= self.params["epochs"]
@@ -121,7 +133,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
                 self._writer.write(self._checkpoint(complete))
             self._checkpoint_at = time.monotonic()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | None = None) -> None:
         try:
             with self._disk_errors_readable():
                 self._writer.wait()
@@ -137,6 +149,7 @@ class CheckpointToDrive(keras.callbacks.Callback):
         self.local_folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.local_folder)
         _training[self.local_folder] = self
+        self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._spoilt = False
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
         self._info(
@@ -148,9 +161,8 @@ class CheckpointToDrive(keras.callbacks.Callback):
         self._delivery.close()
         self._lock.release()
         _training.pop(self.local_folder, None)
-        if self._writer:
-            with contextlib.suppress(OSError):  # Told when it was waited for, or of a `fit` that was interrupted.
-                self._writer.wait()
+        with contextlib.suppress(OSError):  # Told when it was waited for, or of a `fit` that was interrupted.
+            self._writer.wait()
 
     @contextlib.contextmanager
     def _disk_errors_readable(self):

@@ -6,9 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import keras
-
-from colabcnn.store.history import best_epoch
+from colabcnn.network.keras_types import FitCallback, Logs
+from colabcnn.store.history import best_of
 from colabcnn.training.progress import duration
 from colabcnn.training.recorder import Recorder
 from colabcnn.viewing.curves import save_curves
@@ -21,7 +20,7 @@ CURVES_SECONDS = 30
 CURVES_SHARE = 0.01
 
 
-class Display(keras.callbacks.Callback):
+class Display(FitCallback):
     """Show a run; behind the `Recorder`, so that nothing that is shown can cost what must be kept.
 
     Args:
@@ -50,17 +49,17 @@ class Display(keras.callbacks.Callback):
         now = time.monotonic()
         self._curves_due = now + max(CURVES_SECONDS, (now - began) / CURVES_SHARE)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         self.refresh_curves()  # What exists already is shown in the notebook from the start.
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         # Not the end of the batch: its logs would make the host wait for the device at every step.
         self._session.progress.update(lambda: self._line(self._step_in_words(batch)))
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.progress.update(lambda: self._line("validating"))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self._recorder.is_last or time.monotonic() >= self._curves_due:
             self.refresh_curves()
         self._session.progress.update(self._line, milestone=True, last=self._recorder.is_last)
@@ -76,12 +75,12 @@ class Display(keras.callbacks.Callback):
         if doing and self._session.interruption.at is not None:
             parts += ["stops after this epoch (again: at once)"]
         if history["epoch"]:
-            best = best_epoch(history)
+            best, value = best_of(history)
             last = {column: values[-1] for column, values in history.items()}
             parts += [
                 f"loss {last['loss']:.4f} accuracy {last['accuracy']:.4f}",
                 f"validation {last['val_accuracy']:.4f}",
-                f"best {history['val_accuracy'][best - 1]:.4f} (epoch {best})",
+                f"best {value:.4f} (epoch {best})",
             ]
         if seconds := self._recorder.epoch_seconds():
             left = epochs - history["epoch"][-1]

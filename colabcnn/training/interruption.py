@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 # All that may pass between the signal and the end; what a machine that is going away usually gives.
 SECONDS = 20
@@ -18,7 +19,7 @@ class Interruption:
     """
 
     def __init__(self):
-        self.at = None
+        self.at: float | None = None
         self._before = {}
         self._epoch_left = None
 
@@ -33,16 +34,16 @@ class Interruption:
             if before is not None:  # A handler that is not Python's cannot be put back.
                 signal.signal(number, before)
 
-    def allow(self, epoch_left):
+    def allow(self, epoch_left: Callable[[], float] | None) -> None:
         """Set the callable that returns how many seconds the current epoch will still take; None lets none end."""
         self._epoch_left = epoch_left
 
-    def check(self):
+    def check(self) -> None:
         """Raise KeyboardInterrupt if there was a signal and the epoch did not end in time after all."""
         if self.at is not None and time.monotonic() - self.at > EPOCH_SECONDS:
             raise KeyboardInterrupt
 
-    def seconds_left(self):
+    def seconds_left(self) -> float | None:
         """Return what is left of `SECONDS` since the signal, or None if there was none."""
         return None if self.at is None else max(1.0, SECONDS - (time.monotonic() - self.at))
 

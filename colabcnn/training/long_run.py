@@ -2,10 +2,9 @@
 
 import time
 
-import keras
-
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Constant
+from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.run_record import RunRecord
 
 LIMIT_HOURS = 40
@@ -15,7 +14,7 @@ MEASURED_STEPS = 3
 VALIDATION_SHARE = 1 / 3
 
 
-class LongRunGuard(keras.callbacks.Callback):
+class LongRunGuard(FitCallback):
     """Measure the first steps, and raise `Error` where what is left of the run would take more than `LIMIT_HOURS`.
 
     The message says what would fit. The time from one step's end to the next one's is counted, so the first step,
@@ -30,17 +29,17 @@ class LongRunGuard(keras.callbacks.Callback):
         super().__init__()
         self._record = record
         self._hours = hours or LIMIT_HOURS
-        self._first_epoch = None
+        self._first_epoch = -1
         self._step_ended = None
         self._steps = 0
         self._seconds = 0.0
         self._decided = False
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._first_epoch = epoch if self._first_epoch is None else self._first_epoch
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._first_epoch = epoch if self._first_epoch < 0 else self._first_epoch
         self._step_ended = None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         if self._decided:
             return
         if batch + 1 == self.params["steps"]:

@@ -1,11 +1,10 @@
 """Drive, polled at the end of each epoch."""
 
-import keras
-
 from colabcnn.drive.delivery import Delivery
+from colabcnn.network.keras_types import FitCallback, Logs
 
 
-class PollDrive(keras.callbacks.Callback):
+class PollDrive(FitCallback):
     """Begin a delivery when one is due, and stop training where a newer session trains the run; never waits.
 
     Args:
@@ -16,5 +15,5 @@ class PollDrive(keras.callbacks.Callback):
         super().__init__()
         self._delivery = delivery
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._delivery.tick()

@@ -1,16 +1,16 @@
 """A trace of a few training steps, to see where their time goes."""
 
+from collections.abc import Callable
 from pathlib import Path
-
-import keras
 
 from colabcnn.errors import Error
 from colabcnn.network import devices
+from colabcnn.network.keras_types import FitCallback, Logs
 
 SKIPPED_CALLS, TRACED_CALLS = 5, 10
 
 
-class ProfileSteps(keras.callbacks.Callback):
+class ProfileSteps(FitCallback):
     """Trace ten calls of the compiled step, or as many as the epoch still has, after five to warm up, into a folder.
 
     TensorBoard's profile plugin opens what lies in `plugins/profile` there; under JAX there is also a
@@ -24,7 +24,7 @@ class ProfileSteps(keras.callbacks.Callback):
         Error: the folder cannot be made.
     """
 
-    def __init__(self, folder, info):
+    def __init__(self, folder: str | Path, info: Callable[[str], None]):
         super().__init__()
         self._folder = Path(folder).expanduser()
         try:
@@ -36,21 +36,21 @@ class ProfileSteps(keras.callbacks.Callback):
         self._tracing = False
         self._logs = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         if self._calls == SKIPPED_CALLS:
             _start(str(self._folder))
             self._tracing = True
         self._calls += 1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._logs = logs
         if self._calls == SKIPPED_CALLS + TRACED_CALLS:
             self._end()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs | None = None) -> None:
         self._end()
 
-    def close(self):
+    def close(self) -> None:
         """End the trace, if one is being taken; say it if there was none."""
         self._end()
         if self._calls <= SKIPPED_CALLS:

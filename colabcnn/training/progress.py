@@ -4,6 +4,7 @@ import base64
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 REFRESH_SECONDS = 0.5
 LOG_SECONDS = 10
@@ -19,7 +20,7 @@ class ProgressLine:
         quiet: show nothing at all.
     """
 
-    def __init__(self, quiet=False):
+    def __init__(self, quiet: bool = False):
         self._quiet = quiet
         self._shown_at = float("-inf")
         self._notebook = not quiet and in_notebook()
@@ -27,19 +28,19 @@ class ProgressLine:
         self._open = False
         self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
 
-    def info(self, message):
+    def info(self, message: str) -> None:
         """Print a message on a line of its own."""
         self._open = False
         if not self._quiet:
             self._print(f"\r\x1b[K{message}" if self._terminal else message)
 
-    def end(self):
+    def end(self) -> None:
         """End the line, so that whatever is printed next is below it."""
         if self._open:
             self._print()
             self._open = False
 
-    def update(self, text, *, milestone=False, last=False):
+    def update(self, text: Callable[[], str], *, milestone: bool = False, last: bool = False) -> None:
         """Show a state.
 
         Args:
@@ -61,7 +62,7 @@ class ProgressLine:
         else:
             self._print(text())
 
-    def picture(self, png):
+    def picture(self, png: bytes) -> None:
         """Refresh the picture below the line, where a notebook shows one.
 
         Args:
@@ -88,13 +89,13 @@ class ProgressLine:
             self._quiet = True
 
 
-def in_notebook():
+def in_notebook() -> bool:
     """Return whether a Jupyter kernel runs us."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Return a duration in the two units that matter, such as "54 s", "3 min 20 s" or "10 h 30 min"."""
     seconds = max(0, round(seconds))
     if seconds < 60:

@@ -7,9 +7,10 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-import keras
+import numpy as np
 
 from colabcnn.errors import Error
+from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.store.history import COLUMNS, best_epoch, write_history
@@ -25,7 +26,7 @@ UNKNOWN_DELIVERY_SECONDS = 15
 MARGIN_SECONDS = 5
 
 
-class Recorder(keras.callbacks.Callback):
+class Recorder(FitCallback):
     """Record each epoch; behind all callbacks that decide anything, so that it sees what they decided.
 
     Args:
@@ -37,7 +38,7 @@ class Recorder(keras.callbacks.Callback):
     def __init__(self, session: Session, history: dict, callbacks: tuple):
         super().__init__()
         self.history = history
-        self.best = session.checkpoint.arrays["best"] if session.checkpoint else None
+        self.best: list[np.ndarray] = session.checkpoint.arrays["best"] if session.checkpoint else []
         self.complete = False
         self.reason = ""
         self.epoch = 0
@@ -66,7 +67,7 @@ class Recorder(keras.callbacks.Callback):
         """
         self._writer.wait()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         # Keras's own callbacks have just reset themselves.
         if checkpoint := self._session.checkpoint:
             states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
@@ -74,18 +75,18 @@ class Recorder(keras.callbacks.Callback):
                 self._session.progress.info(f"{name} was not among the run's callbacks before; it starts from nothing.")
         self._session.interruption.allow(self._epoch_left)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch = epoch + 1
         self._began = time.monotonic()
         self._learning_rate = float(self.model.optimizer.learning_rate)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.interruption.check()
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.interruption.check()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         seconds = time.monotonic() - self._began
         self._refuse_nonfinite(logs)
         row = {"epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3), **logs}
@@ -137,7 +138,7 @@ class Recorder(keras.callbacks.Callback):
         """Return the seconds that another epoch, its checkpoint and the delivery of that may take."""
         delivery = self._session.delivery
         seconds = 0 if delivery is None else 2 * (delivery.seconds or UNKNOWN_DELIVERY_SECONDS)
-        return 1.1 * self.epoch_seconds() + self._save_seconds + seconds + MARGIN_SECONDS
+        return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
 
     def _checkpoint(self):
         states, arrays = save_states(self._callbacks)

@@ -18,7 +18,7 @@ from colabcnn.network import devices
 from colabcnn.store.files import DISK_ERRORS
 from colabcnn.store.history import write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import RunFolder, read_saved, run_folder
+from colabcnn.store.run_folder import RunFolder, open_checkpoint, run_folder
 from colabcnn.training import resume
 from colabcnn.training.interruption import Interruption
 from colabcnn.training.long_run import LongRunGuard
@@ -99,7 +99,7 @@ def run(
         interruption = stack.enter_context(Interruption())
         stack.enter_context(_disk_errors_readable(folder))
         stack.enter_context(Lock(folder.path))
-        delivery = stack.enter_context(_delivery(request, folder, progress)) if drive_folder is not None else None
+        delivery = stack.enter_context(_delivery(request, folder, progress))
         if start_over:
             resume.move_run_aside(folder, delivery, progress.info)
         found = resume.find(request, folder, delivery, progress.info)
@@ -124,7 +124,10 @@ run.__doc__ = (run.__doc__ or "").replace("        OPTIONS", options_as_text(" "
 
 
 @contextlib.contextmanager
-def _delivery(request: RunRequest, folder: RunFolder, progress: ProgressLine) -> Iterator[Delivery]:
+def _delivery(request: RunRequest, folder: RunFolder, progress: ProgressLine) -> Iterator[Delivery | None]:
+    if request.drive_folder is None:
+        yield None
+        return
     drive = run_folder(request.drive_folder).path
     if drive.resolve() == folder.path.resolve():
         raise Error(f"drive_folder is {drive}, which run_dir is too; expected a run_dir on the local disk.")
@@ -158,7 +161,7 @@ def _return_finished(found, delivery, progress):
 
 def _finish(folder, epochs, reason=None):
     """Write everything else in the folder from the newest checkpoint, and return the `Result`."""
-    checkpoint = read_saved(folder).checkpoint
+    _, _, checkpoint = open_checkpoint(folder.path)
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
     reason = reason or checkpoint.metadata["reason"]
     if not complete and checkpoint.epoch >= epochs:

@@ -5,6 +5,7 @@ import math
 import time
 import traceback
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Session:
         """How many epochs were done before this start."""
         return self.checkpoint.epoch if self.checkpoint else 0
 
-    def write_start(self, **changes) -> None:
+    def write_start(self, **changes: Any) -> None:
         """Change what the record says of this start, and write `run.json`."""
         self.record = self.record.with_last_start(**changes)
         self.folder.write_record(self.record)
@@ -144,7 +145,7 @@ def compiled_model(
         loss=make_loss(experiment),
         metrics=["accuracy"],
         steps_per_execution=model.batches_a_call,
-        jit_compile=execution.xla or devices.backend() == "jax",
+        jit_compile=execution.xla or devices.backend() == "jax",  # pyright: ignore[reportArgumentType]  # Its default is "auto", a text.
     )
     model.build_state()
     return model

@@ -2,16 +2,19 @@
 
 import io
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from colabcnn.errors import Error
 from colabcnn.store.files import write_atomically
-from colabcnn.store.history import best_epoch, read_history
+from colabcnn.store.history import History, best_of, read_history
 from colabcnn.store.run_list import run_label
 from colabcnn.viewing.views import METRICS, View, best_in_words
 
@@ -22,7 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 class Picture(Figure):
     """A figure that a notebook shows as a picture although pyplot never heard of it."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         FigureCanvasAgg(self)
 
@@ -30,7 +33,13 @@ class Picture(Figure):
         return png_of(self)
 
 
-def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None):
+def plot_curves(
+    *run_dirs: str | Path,
+    metric: str | None = None,
+    epochs: tuple | None = None,
+    value_range: tuple | None = None,
+    line: float | None = None,
+) -> Picture:
     """Draw training and validation curves of one run or several.
 
     Args:
@@ -68,7 +77,7 @@ def plot_curves(*run_dirs, metric=None, epochs=None, value_range=None, line=None
     return figure
 
 
-def draw_curves(axes, histories, view, colours=None):
+def draw_curves(axes: Axes, histories: dict[str, History], view: View, colours: dict[str, str] | None = None) -> None:
     """Draw the curves of one metric.
 
     Args:
@@ -92,7 +101,7 @@ def draw_curves(axes, histories, view, colours=None):
                 axes, history["epoch"], values, view.smoothing, {"color": colour, "label": f"{label}: validation"}
             )
             if view.metric == "accuracy" and history["epoch"]:
-                best = best_epoch(history), max(history["val_accuracy"])
+                best = best_of(history)
                 axes.plot(*best, "*", color=colour, markersize=11, label=f"{label}: best")
                 marked.append((best[1], best[0], colour))
     if view.line is not None:
@@ -101,18 +110,18 @@ def draw_curves(axes, histories, view, colours=None):
     axes.set_ylim(*view.value_range)
     if marked:
         _name_best(axes, *max(marked))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(view.metric)
     axes.grid(alpha=0.25)
 
 
-def colours_of(labels):
+def colours_of(labels: Iterable[str]) -> dict[str, str]:
     """Return a dict from each run's label to its colour, by its place in the list."""
     return dict(zip(labels, itertools.cycle(COLOURS), strict=False))
 
 
-def legend_of(histories, view, colours=None):
+def legend_of(histories: dict[str, History], view: View, colours: dict[str, str] | None = None) -> list[Line2D]:
     """Return the legend's handles: what is training and what validation, and a colour for each run.
 
     Args:
@@ -120,7 +129,7 @@ def legend_of(histories, view, colours=None):
     """
     alone = colours is None and len(histories) == 1
     colours = colours or colours_of(histories)
-    kinds = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
+    kinds: dict[str, Any] = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
     handles = [
         Line2D([], [], label=kind, linestyle=style, color=colour if alone else "#555555")
         for kind, (style, colour) in kinds.items()
@@ -136,14 +145,14 @@ def legend_of(histories, view, colours=None):
     return handles
 
 
-def png_of(figure, quick=False):
+def png_of(figure: Figure, quick: bool = False) -> bytes:
     """Return a figure as the bytes of a PNG file, 100 pixels an inch; `quick` spends less time on making it small."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 1} if quick else None)
     return content.getvalue()
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as the kind of file that the path's ending names.
 
     Raises:
@@ -160,7 +169,7 @@ def save_figure(figure, path):
         raise Error(f"{path} cannot be written ({error.strerror}); choose another place or make room.") from None
 
 
-def save_curves(run_dir, path):
+def save_curves(run_dir: str | Path, path: str | Path) -> bytes:
     """Refresh a run's picture, loss and accuracy side by side with the best epoch marked, and return its bytes."""
     content = png_of(plot_curves(run_dir))
     write_atomically(path, content)

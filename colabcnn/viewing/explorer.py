@@ -3,8 +3,10 @@
 import asyncio
 import html
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -23,7 +25,7 @@ REDRAW_SECONDS = 0.02
 INCHES = 9.0, 4.6
 
 
-def explore(*run_dirs):
+def explore(*run_dirs: str | Path) -> "Explorer":
     """Show the curves of one run or several, to look closely at.
 
     Args:
@@ -46,7 +48,7 @@ class Explorer(widgets.VBox):
         run_dirs: as for `explore`.
     """
 
-    def __init__(self, *run_dirs):
+    def __init__(self, *run_dirs: str | Path):
         self._run_dirs = run_dirs
         self._hidden = set()
         self._view = View()
@@ -62,7 +64,7 @@ class Explorer(widgets.VBox):
         self._draw()  # At once: after Run all, the kernel comes to a timer only when all other cells are done.
 
     @property
-    def view(self):
+    def view(self) -> View:
         """What is shown: a `View` in which no end is left open."""
         first, last = self._view.epochs
         low, high = self._view.value_range
@@ -74,21 +76,21 @@ class Explorer(widgets.VBox):
         )
 
     @property
-    def labels(self):
+    def labels(self) -> list[str]:
         """The labels of the runs that are shown."""
         return [label for label in self.histories if label not in self._hidden]
 
     @property
-    def last_epoch(self):
+    def last_epoch(self) -> int:
         """The last epoch of all runs; 2 at least, so that there is a span to show."""
         return max(2, *(len(history["epoch"]) for history in self.histories.values()))
 
     @property
-    def limits(self):
+    def limits(self) -> tuple[float, float]:
         """The values between which the chosen metric lies, over all epochs of all runs."""
         return value_limits(self.histories, self._view.metric)
 
-    def change(self, view, control=None):
+    def change(self, view: View, control: Any = None) -> None:
         """Show another view; Back returns to this one.
 
         Args:
@@ -106,13 +108,13 @@ class Explorer(widgets.VBox):
         self._view = view
         self._show()
 
-    def show_article_view(self, name):
+    def show_article_view(self, name: str) -> None:
         """Show one of the article's four pictures; see `views.article_views`."""
         shown = article_views({label: self.histories[label] for label in self.labels})[name]
         keep = {"training": self._view.training, "validation": self._view.validation}
         self.change(replace(shown, smoothing=self._view.smoothing, **keep))
 
-    def zoom_out(self):
+    def zoom_out(self) -> None:
         """Show twice as many epochs and values around the same middle."""
         (first, last), (low, high) = self.view.epochs, self.view.value_range
         epochs = first - (last - first) // 2 - 1, last + (last - first) // 2 + 1
@@ -120,26 +122,26 @@ class Explorer(widgets.VBox):
             replace(self._view, epochs=epochs, value_range=(low - (high - low) / 2, high + (high - low) / 2)),
         )
 
-    def back(self):
+    def back(self) -> None:
         """Show what was shown before."""
         if self._before:
             self._view = self._within_the_data(self._before.pop())
             self._changed = None, float("-inf")
             self._show()
 
-    def switch(self, label, on):
+    def switch(self, label: str, on: bool) -> None:
         """Show a run, or hide it."""
         (self._hidden.discard if on else self._hidden.add)(label)
         self._show()
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Read the runs again; a view that reached to the last epoch goes on reaching there."""
         self.histories = _read(self._run_dirs)
         self._hidden &= set(self.histories)
         self._view = self._within_the_data(self._view)  # A run that was started over has fewer epochs.
         self._show()
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write what is shown as a picture, PNG or SVG by the path's ending.
 
         Raises:
@@ -148,7 +150,7 @@ class Explorer(widgets.VBox):
         save_figure(self._figure(legend=True), path)
         self.controls.caption.value = f"Saved as {html.escape(str(Path(path).resolve()))}"
 
-    def tell_errors(self, function, *arguments):
+    def tell_errors(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function; an `Error` of it is told below the picture."""
         try:
             function(*arguments)

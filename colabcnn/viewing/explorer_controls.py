@@ -1,12 +1,18 @@
 """The explorer's controls: what stands where, and which change of the view each one asks for."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
 from colabcnn.viewing.curves import colours_of
 from colabcnn.viewing.views import METRICS, best_in_words
+
+if TYPE_CHECKING:
+    from colabcnn.viewing.explorer import Explorer
 
 VIEWS = {
     "loss": ("Loss", "The loss over the whole run"),
@@ -26,7 +32,7 @@ class Controls:
         explorer: the `Explorer` whose view they show and change.
     """
 
-    def __init__(self, explorer):
+    def __init__(self, explorer: Explorer):
         self._explorer = explorer
         self._syncing = False
         wide, narrow = widgets.Layout(flex="1 1 auto", width="auto"), widgets.Layout(width="6.5em")
@@ -99,7 +105,7 @@ class Controls:
         if not self._syncing:
             self._explorer.switch(label, change["new"])
 
-    def sync(self):
+    def sync(self) -> None:
         """Let every control show the explorer's view."""
         self._syncing = True
         try:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -19,7 +20,7 @@ _LINE_STYLES = ("-", "--", "-.", ":")
 _LOGARITHMIC_FROM = 10
 
 
-def save_figures(results, folder):
+def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     """Draw the article's pictures of the last experiment that was measured, two of all of them, one of the recipes.
 
     Args:
@@ -81,12 +82,12 @@ def _one_line_a_run(records: list[MeasuredRun], column: str, label: str, name: C
     axes = figure.subplots()
     for colour, record in zip(COLOURS, records, strict=False):
         # Hundreds of markers would hide the line.
-        style = {"marker": ".", "linewidth": 1.5} if record.length <= 50 else {"linewidth": 0.9}
+        style: dict[str, Any] = {"marker": ".", "linewidth": 1.5} if record.length <= 50 else {"linewidth": 0.9}
         axes.plot(record.history["epoch"], record.history[column], color=colour, label=name(record), **style)
     if _is_wide([record.length for record in records]):
         _make_logarithmic(axes)
     else:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.grid(alpha=0.25)
@@ -121,7 +122,7 @@ def _on_test_set(runs, name):
     return by_device
 
 
-def draw_recipes(runs):
+def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
     """Draw the recipes beside the experiment whose network they train: by epochs, and by minutes.
 
     Args:
@@ -156,6 +157,7 @@ def draw_recipes(runs):
 
 def _draw_articles_best(panels):
     article = _FINAL.reported
+    assert article.best_epoch and article.epoch_seconds  # The article gives both of this experiment.
     star = {"color": COLOURS[-1], "marker": "*", "markersize": 12, "linestyle": ""}
     star["label"] = f"the article's best: epoch {article.best_epoch}, of {article.epoch_seconds:g} s, Colab 2018"
     minutes = article.best_epoch * article.epoch_seconds / 60

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from colabcnn.errors import Error
-from colabcnn.store.measurements import FOLDER, FULL_SIZE, read_measurement
+from colabcnn.store.measurements import FOLDER, FULL_SIZE, Measurement, read_measurement
 
 COLUMNS = (
     "device",
@@ -21,7 +21,7 @@ COLUMNS = (
 )
 
 
-def measured_rows(*folders):
+def measured_rows(*folders: str | Path | None) -> list[tuple[str, ...]]:
     """Return a row of `COLUMNS` for each file in the folders' `measured`; of one that cannot be read it says why.
 
     What came from somebody else has its Markdown escaped; HTML and the table's own `|` are left to whoever joins cells.
@@ -36,7 +36,7 @@ def measured_rows(*folders):
     return rows
 
 
-def in_words(measurement):
+def in_words(measurement: Measurement) -> str:
     """Return the paragraph that goes with a measured file."""
     one, epochs = measurement, len(measurement.auto.seconds)
     versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())

@@ -4,8 +4,9 @@ A button carries the values that it shows instead of hiding curves, so that a ru
 """
 
 import html
+from typing import Any
 
-from colabcnn.store.history import best_epoch
+from colabcnn.store.history import History, best_epoch
 from colabcnn.viewing.curves import COLOURS, colours_of
 from colabcnn.viewing.views import METRICS, article_views, best_in_words
 
@@ -30,7 +31,7 @@ BOTTOM, LEGEND_ROW = 70, 20
 LONGEST = 60  # Characters of a label in the legend.
 
 
-def draw_figure(plotly, histories):
+def draw_figure(plotly: Any, histories: dict[str, History]) -> Any:
     """Return a `plotly.graph_objects.Figure` of the curves; its values have nine digits.
 
     Args:
@@ -48,7 +49,7 @@ def draw_figure(plotly, histories):
     return plotly.Figure(traces, _layout(histories, values))
 
 
-def values_of_best(history):
+def values_of_best(history: History) -> dict[str, float]:
     """Return a dict from the names in `TOLD_OF_BEST` to numbers; empty without epochs."""
     best = best_epoch(history)
     if best is None:
@@ -57,7 +58,7 @@ def values_of_best(history):
     return {name: history[column][index] for name, column in TOLD_OF_BEST.items()}
 
 
-def literal(text):
+def literal(text: str) -> str:
     """Return a text that Plotly shows as it is, without its tags, its `%{...}` and the `$...$` of MathJax."""
     return html.escape(text, quote=False).replace("%", "&#37;").replace("$", "&#36;")
 

@@ -5,6 +5,7 @@ Plotly is on Colab but is no requirement of this package, so it is imported wher
 
 import html
 from pathlib import Path
+from typing import Any
 
 from colabcnn.errors import Error
 from colabcnn.store.files import write_atomically
@@ -46,7 +47,7 @@ th:first-child {{ padding-left: 0; text-align: left; white-space: nowrap; }}
 """
 
 
-def interactive_figure(*run_dirs):
+def interactive_figure(*run_dirs: str | Path) -> Any:
     """Draw training and validation curves of one run or several, to zoom into and to point at.
 
     Buttons choose between accuracy and loss, and between the article's views: the whole run, the accuracy enlarged,
@@ -64,7 +65,7 @@ def interactive_figure(*run_dirs):
     return draw_figure(_plotly(), _read(run_dirs))
 
 
-def export_html(*run_dirs, path="curves.html"):
+def export_html(*run_dirs: str | Path, path: str | Path = "curves.html") -> Path:
     """Write the interactive curves, and a table of the best epochs, as one page that needs nothing else.
 
     Args:

@@ -2,12 +2,14 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
-from colabcnn.store.history import best_epoch
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.store.history import best_of
 from colabcnn.store.run_folder import SHARED_RUN
 from colabcnn.store.run_list import runs_by_name, shipped_results
-from colabcnn.viewing.curves import plot_curves
+from colabcnn.viewing.curves import Picture, plot_curves
 from colabcnn.viewing.measured_runs import longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
 from colabcnn.viewing.measurement_table import measured_rows
@@ -34,7 +36,7 @@ class Table(str):
         return "\n\n".join(filter(None, (str(self), self.measured)))
 
 
-def summarize(*folders):
+def summarize(*folders: str | Path | None) -> Table:
     """Return the table of the six experiments, the recipes and other runs as Markdown, a row for each run.
 
     Args:
@@ -74,7 +76,7 @@ def as_text(cell: str) -> str:
     return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
 
 
-def plot_shipped(name):
+def plot_shipped(name: Experiment | str) -> Picture | None:
     """Draw the measured run of an experiment that this project ships, the longest, with what it was measured on.
 
     Args:
@@ -100,15 +102,15 @@ def _measured(run_dir):
         return "its run.json cannot be read", *_NOT_MEASURED[1:]
     if not run.length:
         return "no epoch is done yet", *_NOT_MEASURED[1:]
-    accuracies, best, record = run.history["val_accuracy"], best_epoch(run.history), run.record
+    last, (best, value), record = run.history["val_accuracy"][-1], best_of(run.history), run.record
     notes = [record.precision, f"seed {record.seed}"]
     notes += [f"validated on {record.holdout} training images held out"] if record.holdout else []
     notes += ["shared by somebody"] if (run_dir / SHARED_RUN).exists() else []
     averaged = run.flip_averaged()
     return (
-        f"{accuracies[-1]:.4f}",
+        f"{last:.4f}",
         "" if averaged is None else f"{averaged:.4f}",
-        f"{accuracies[best - 1]:.4f} (epoch {best})",
+        f"{value:.4f} (epoch {best})",
         f"{run.length} of {record.experiment.epochs}",
         _seconds(run),
         ", ".join(["; ".join(run.devices), *notes]),

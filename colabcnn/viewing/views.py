@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from colabcnn.store.history import best_epoch
+from colabcnn.store.history import History, best_of
 
 METRICS = ("loss", "accuracy")
 # So many epochs on either side of the best one.
@@ -33,7 +33,7 @@ class View:
     smoothing: int = 1
 
 
-def article_views(histories):
+def article_views(histories: dict[str, History]) -> dict[str, View]:
     """Return the four pictures in which the article shows its result, as a dict from name to `View`.
 
     Args:
@@ -47,7 +47,7 @@ def article_views(histories):
     if not done:
         return views | {"enlarged": View(), "around the best": View(line=0.9)}
     top = max(done, key=lambda history: max(history["val_accuracy"]))
-    best, last, value = best_epoch(top), top["epoch"][-1], max(top["val_accuracy"])
+    (best, value), last = best_of(top), top["epoch"][-1]
     return views | {
         "enlarged": View(value_range=(max(0.0, value - 0.15), min(1.0, value + 0.1))),
         "around the best": View(
@@ -58,7 +58,7 @@ def article_views(histories):
     }
 
 
-def value_limits(histories, metric):
+def value_limits(histories: dict[str, History], metric: str) -> tuple[float, float]:
     """Return `(low, high)` between which a metric's values lie, training and validation, at round numbers.
 
     Args:
@@ -71,8 +71,9 @@ def value_limits(histories, metric):
     return low, 1.0 if metric == "accuracy" else math.ceil(high * 20 + 1e-9) / 20
 
 
-def best_in_words(history):
+def best_in_words(history: History) -> str:
     """Return the best epoch's validation accuracy and the epoch, such as "best 0.9010, epoch 326"."""
     if not history["epoch"]:
         return "no epoch yet"
-    return f"best {max(history['val_accuracy']):.4f}, epoch {best_epoch(history)}"
+    best, value = best_of(history)
+    return f"best {value:.4f}, epoch {best}"
