@@ -29,14 +29,14 @@ def source_and_digest(source, sha256=None):
     if not isinstance(source, str):
         raise Error(f"the source is {source!r}; expected a URL or the id of a file on Google Drive, a str.")
     source, _, fragment = source.strip().partition("#")
-    kind, _, told = fragment.partition("=")
+    kind, _, behind = fragment.partition("=")
     if fragment and kind.lower() != "sha256":
         raise Error(f"the link ends in {'#' + fragment!r}; expected #sha256= and the digest, or nothing.")
-    told = told if fragment else None
-    for digest in (sha256, told):
+    behind = behind if fragment else None
+    for digest in (sha256, behind):
         if digest is not None and not (isinstance(digest, str) and _SHA256.fullmatch(digest.strip().lower())):
             raise Error(f"sha256 is {digest!r}; expected 64 hexadecimal digits, as `export` prints them.")
-    digests = {digest.strip().lower() for digest in (sha256, told) if digest is not None}
+    digests = {digest.strip().lower() for digest in (sha256, behind) if digest is not None}
     if len(digests) > 1:
         raise Error("the link ends in another SHA-256 than the one given beside it; give the one that is right.")
     return _source(source), digests.pop() if digests else None
@@ -63,7 +63,7 @@ def _source(source):
 
 
 def download(source, file, *, quiet=False):
-    """Write what lies at a source into a file, with a progress bar.
+    """Download a source into a file, with a progress bar.
 
     Args:
         source: as `source_and_digest` returns it.
@@ -74,7 +74,7 @@ def download(source, file, *, quiet=False):
         The SHA-256, hex, of what was written.
 
     Raises:
-        Error: it cannot be had, or is larger than a run.
+        Error: it cannot be downloaded, or is larger than a run.
         OSError: the disk's own.
     """
     import gdown
@@ -84,11 +84,11 @@ def download(source, file, *, quiet=False):
     if "timeout" in inspect.signature(gdown.download).parameters:  # Not in gdown 5: there Ctrl-C ends the wait.
         where["timeout"] = TIMEOUT_SECONDS
     try:
-        # No cookies: nothing is left in the user's home, and nothing that lies there decides what is brought.
+        # No cookies: nothing is left in the user's home, and nothing in it decides what is downloaded.
         gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)
     except Error:
         raise
-    except Exception as error:  # gdown's, requests', and what either stumbles over.
+    except Exception as error:  # gdown's, requests', or of what these use.
         if writer.error:
             raise writer.error from None
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:

@@ -14,7 +14,7 @@ from colabcnn.store.run_record import RunRecord
 
 # In test.json: of the mean of an image's probabilities and its mirror image's.
 FLIP_AVERAGED = "flip_averaged_accuracy"
-# In the folder of a run that somebody shared: its archive's digest, its files' digests, and where it came from.
+# In the folder of a run that somebody shared: the SHA-256 of its file, and where it was downloaded from.
 SHARED_RUN = "shared.json"
 
 
@@ -47,6 +47,15 @@ class RunFolder:
     @property
     def test_json(self):
         return self.path / "test.json"
+
+    @property
+    def shared_json(self):
+        return self.path / SHARED_RUN
+
+    @property
+    def is_shared(self):
+        """Whether somebody else shared the run and it was fetched."""
+        return self.shared_json.exists()
 
     @property
     def small_files(self):
