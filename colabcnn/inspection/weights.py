@@ -108,7 +108,8 @@ def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
     """Return a run's newest checkpoint, or say why there is none."""
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none was taken yet."
-        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Resume the run, and try again.")
+        advice = "Fetch the run again" if folder.is_shared else "Resume the run, and try again"
+        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return saved.checkpoint
 
 
