@@ -116,7 +116,8 @@ def status(options: Namespace) -> int:
     )
     print(f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}", end="")
     print(", complete" if info["complete"] else ", not complete", end="")
-    print(f"; best validation accuracy {best}; weights {info['weights_sha256']}")
+    print(f"; best validation accuracy {best}", end="")
+    print(f"; weights {info['weights_sha256']}" if info["weights_sha256"] else "")
     return DONE
 
 

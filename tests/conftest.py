@@ -1,5 +1,7 @@
 """Shared by the tests: real data if it is there, a small experiment, and sessions in processes of their own."""
 
+import gc
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import colabcnn
 from colabcnn import ABLATIONS
+from file_server import FileServer
+from shared_files import EXPERIMENT, OPTIONS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network again and again, many in a process of its own; under JAX the compilation is
@@ -58,6 +63,53 @@ def small_experiment():
 def small_options():
     """A run of 7 steps an epoch, whose last batch is smaller than the others."""
     return {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 3, "checkpoint_minutes": 0, "quiet": True}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished run of two epochs: tests read it and leave it alone."""
+    folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
+    colabcnn.run(EXPERIMENT, folder, epochs=2, **OPTIONS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared(trained, tmp_path_factory):
+    """The bytes of the file that `export` writes of that run."""
+    path = tmp_path_factory.mktemp("shared") / "run.safetensors"
+    sha256 = colabcnn.export(trained, path, quiet=True)
+    content = path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == sha256
+    return content
+
+
+@pytest.fixture(scope="session")
+def file_server(tmp_path_factory):
+    server = FileServer(tmp_path_factory.mktemp("authority"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(file_server, monkeypatch):
+    """A `FileServer` without files, to which gdown finds its way."""
+    for name, value in file_server.environment().items():
+        monkeypatch.setenv(name, value)
+    file_server.files.clear()
+    file_server.requests.clear()
+    yield file_server
+    gc.collect()  # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
+
+
+@pytest.fixture
+def offered(server):
+    """Return a function that puts something on the server and returns its URL."""
+
+    def offered(content):
+        server.files["/run.safetensors"] = content
+        return f"{server.address}/run.safetensors"
+
+    return offered
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that hands out files, breaks off, never ends, or stands in for Google Drive's hosts.
+"""A server on 127.0.0.1 that serves files, breaks off, never ends, or stands in for Google Drive's hosts.
 
 gdown has the names of Drive's hosts fixed. For them the server is an HTTPS proxy too: whoever asks it to connect gets
 itself, with a certificate from an authority of its own. `HTTPS_PROXY` and `REQUESTS_CA_BUNDLE` lead there.
@@ -32,8 +32,8 @@ SIGN_IN = "<!doctype html><html><head><title>Sign in - Google Accounts</title></
 class FileServer:
     """Serve `files`: by path "/name", or by id on Drive; the way it is done is the value's.
 
-    A value is the bytes; ("cut", bytes) breaks off after half of them; ("page", text) is a web page; ("large", bytes)
-    is a file on Drive behind its confirmation page; "endless" never ends.
+    A value is the bytes; ("truncated", bytes) breaks off after half of them; ("page", text) is a web page;
+    ("large", bytes) is a file on Drive behind its confirmation page; "endless" never ends.
     """
 
     def __init__(self, folder):
@@ -104,19 +104,19 @@ def _handler_of(server):
             if content == "endless":
                 return self.send_without_end()
             disposition = {"Content-Disposition": 'attachment; filename="run.safetensors"'} if on_drive else {}
-            return self.send("application/zip", content, cut=kind == "cut", **disposition)
+            return self.send("application/octet-stream", content, truncated=kind == "truncated", **disposition)
 
-        def send(self, content_type, content, *, status=200, cut=False, **headers):
+        def send(self, content_type, content, *, status=200, truncated=False, **headers):
             self.send_response(status)
             for name, value in {"Content-Type": content_type, "Content-Length": len(content), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if cut else content)
-            self.close_connection = self.close_connection or cut
+            self.wfile.write(content[: len(content) // 2] if truncated else content)
+            self.close_connection = self.close_connection or truncated
 
         def send_without_end(self):
             self.send_response(200)
-            self.send_header("Content-Type", "application/zip")
+            self.send_header("Content-Type", "application/octet-stream")
             self.send_header("Connection", "close")
             self.end_headers()
             while True:

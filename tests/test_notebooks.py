@@ -146,7 +146,7 @@ def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path)
 
 
 @pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
-def test_comparison_shows_what_others_have_handed_on(tmp_path, small_experiment, small_options):
+def test_comparison_shows_what_others_have_shared(tmp_path, small_experiment, small_options):
     (tmp_path / "project").mkdir()
     project = make_project(tmp_path / "project")
     colabcnn.run(small_experiment, tmp_path / "theirs", **{**small_options, "epochs": 1})

@@ -379,7 +379,7 @@ def test_two_that_set_the_rate_are_refused_before_anything_begins(tmp_path, smal
     assert not (tmp_path / "run").exists()
 
 
-def test_recipe_is_evaluated_handed_on_and_gone_on_with(tmp_path, small_recipe, small_options):
+def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)
     measured = evaluate(run_dir)["last_epoch"]

@@ -12,6 +12,7 @@ NUM_CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "dirac")
 FILL_MODES = ("nearest", "reflect")
+MAX_CONVOLUTIONS = 100
 # A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 
@@ -238,6 +239,9 @@ class Experiment:
         self._check_sizes()
 
     def _check_sizes(self):
+        count = len(self.filters) * len(self.kernel_sizes)
+        if count > MAX_CONVOLUTIONS:
+            raise Error(f"filters and kernel_sizes make {count} convolutions; expected {MAX_CONVOLUTIONS} at most.")
         for number, (*_, size) in enumerate(self.convolutions()):
             if size < 1:
                 raise Error(

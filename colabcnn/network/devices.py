@@ -17,6 +17,7 @@ from colabcnn.errors import Error
 from colabcnn.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
+MAX_STEPS_PER_CALL = 1024
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Execution:
     xla: bool
     fused_batch_norm: bool = False
     xla_augmentation: bool = False
+
+    def __post_init__(self):
+        if not 1 <= self.steps_per_call <= MAX_STEPS_PER_CALL:
+            raise Error(f"steps_per_call is {self.steps_per_call}; expected 1 to {MAX_STEPS_PER_CALL}.")
 
 
 PLAIN = Execution(steps_per_call=1, xla=False)

@@ -1,40 +1,39 @@
 """What a file that somebody shared must be like, before anything of it is used."""
 
 import hashlib
-import json
-import math
 import re
-
-import numpy as np
+from dataclasses import replace
 
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.store.checkpoint import Checkpoint, parse_checkpoint
+from colabcnn.store.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
 from colabcnn.store.history import COLUMNS
 from colabcnn.store.run_record import RunRecord
 
 # The final network with everything that is needed to continue makes 48 MB.
 MAX_BYTES = 1 << 30
+# Its text after 700 epochs makes 0.1 MB; what is read of JSON takes twenty times its size in memory.
+_MAX_HEADER_BYTES = 2 << 20
 # CIFAR-10 has 60,000 images; of synthetic ones a million can be asked for.
-_MAX_TRAIN_SIZE, _MAX_VAL_SIZE, _MAX_LAYERS = 1_000_000, 60_000, 100
+_MAX_TRAIN_SIZE, _MAX_VAL_SIZE = 1_000_000, 60_000
+_MAX_FLOAT32 = 3.4028235e38
 # Devices and times are shown in tables and on terminals: nothing that Markdown or a terminal would act upon.
 _PLAIN = re.compile(r"[\w .,;:()/@+-]{1,200}", re.ASCII)
-_TO_CONTINUE = {"model", "optimizer", "best", "callbacks"}
+# The digest in the header, where JSON is text inside JSON.
+_DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
+_BLANK = "0" * 64
+_ZIP = b"PK\x03\x04"  # As a header's size it would be 67 MB.
 
 
-def content_digest(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256, hex, over a checkpoint's epoch, kind, metadata and arrays, without that digest itself.
+def shared_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes of a checkpoint's file with their own SHA-256 inside; it is taken with zeros in its place.
 
-    safetensors has no checksum, and a file that is shared can be renamed: so it has its digest inside.
+    safetensors has no checksum, and a file that is shared can be renamed.
     """
-    sha256 = hashlib.sha256()
-    metadata = {name: value for name, value in checkpoint.metadata.items() if name != "sha256"}
-    sha256.update(json.dumps([checkpoint.epoch, checkpoint.kind, metadata], sort_keys=True).encode())
-    for group in sorted(checkpoint.arrays):
-        for array in checkpoint.arrays[group]:
-            sha256.update(f"{group} {array.dtype.str} {array.shape}".encode())
-            sha256.update(np.ascontiguousarray(array).data)
-    return sha256.hexdigest()
+    others = {name: value for name, value in checkpoint.metadata.items() if name != "sha256"}
+    content = checkpoint_bytes(replace(checkpoint, metadata={"sha256": _BLANK, **others}))
+    start, end = _DIGEST.search(content).span(1)
+    return b"".join([content[:start], hashlib.sha256(content).hexdigest().encode(), content[end:]])
 
 
 def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
@@ -46,79 +45,110 @@ def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
     Raises:
         Error: says what is wrong with it.
     """
-    if content[:1] in (b"<", b"P", b"") or len(content) < 8:
-        raise Error(f"the file is {_kind(content)}; expected a file that `python -m colabcnn export` wrote.")
+    _check_digest(content)
     checkpoint = parse_checkpoint(content, "the file")
     if checkpoint.kind not in ("run", "shared"):
         raise Error(f"the file is a checkpoint of kind {checkpoint.kind!r}; expected one that `export` wrote.")
+    metadata = checkpoint.metadata
     try:
-        digest = checkpoint.metadata.get("sha256")
-        if digest is None:
-            raise Error("the file has no SHA-256 inside; expected one that `python -m colabcnn export` wrote.")
-        if digest != content_digest(checkpoint):
-            raise Error("the file is altered: its arrays and its text do not have the SHA-256 that is inside.")
-        record = RunRecord.from_json(checkpoint.metadata["run"], "the file")
-        _check_record(record, len(content))
-        _check_history(checkpoint.metadata["history"], checkpoint.epoch)
-        _check_state(checkpoint, record)
-    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
-        raise Error("the file does not describe a run; it was not made by `export`.") from None
+        record = RunRecord.from_json(metadata["run"], "the file")
+        _check_record(record)
+        _check_history(metadata["history"], checkpoint.epoch, record.experiment.epochs)
+        _check_arrays(checkpoint, record)
+        if not (isinstance(metadata["complete"], bool) and isinstance(metadata["callbacks"], list)):
+            raise TypeError
+        if not _is_line(metadata["reason"]):
+            raise ValueError
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        raise Error("the file does not describe a run as `export` does; ask its sender to export it again.") from None
     return checkpoint, record
 
 
-def _check_record(record, size):
-    experiment = find_experiment(record.experiment)
-    agrees = (
-        len(experiment.filters) * len(experiment.kernel_sizes) <= _MAX_LAYERS
-        # Its weights are in the file as they are: a network that is larger than the file was never trained.
-        and 4 * experiment.parameter_count() <= size
-        and 1 <= record.train_size <= _MAX_TRAIN_SIZE
-        and 1 <= record.val_size <= _MAX_VAL_SIZE
-        and record.holdout <= _MAX_VAL_SIZE
-        and all(_PLAIN.fullmatch(start.device) and _PLAIN.fullmatch(start.time) for start in record.starts)
-    )
-    if not agrees:
-        raise ValueError
-
-
-def _check_history(history, epoch):
-    if set(history) != set(COLUMNS) or not all(isinstance(column, list) for column in history.values()):
-        raise ValueError
-    numbers = [value for column in history.values() for value in column]
-    if not epoch or history["epoch"] != list(range(1, epoch + 1)) or len(numbers) != epoch * len(COLUMNS):
-        raise Error("the file's history is not that of a run: expected its epochs, counted from 1.")
-    accuracies = history["accuracy"] + history["val_accuracy"]
-    if not all(map(_is_number, numbers)) or not all(0 <= value <= 1 for value in accuracies):
-        raise Error("the file's history is not that of a run: expected finite numbers, accuracies from 0 to 1.")
-
-
-def _check_state(checkpoint, record):
-    metadata, groups = checkpoint.metadata, set(checkpoint.arrays)
-    expected = [((tuple(shape)), "float32") for shape in record.experiment.weight_shapes()]
-    for group in groups & {"best", "model"}:
-        if [(array.shape, array.dtype.name) for array in checkpoint.arrays[group]] != expected:
-            raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
-    needed = {"best"} if checkpoint.kind == "shared" else _TO_CONTINUE - {"callbacks"}
-    allowed = {"best"} if checkpoint.kind == "shared" else _TO_CONTINUE
-    agrees = (
-        needed <= groups <= allowed
-        and isinstance(metadata["complete"], bool)
-        and _is_text(metadata["reason"])
-        and isinstance(metadata["callbacks"], list)
-    )
-    if not agrees:
-        raise ValueError
+def _check_digest(content):
+    header_size = int.from_bytes(content[:8], "little")
+    found = _DIGEST.search(content, 8, 8 + min(header_size, _MAX_HEADER_BYTES))
+    if found is None or content.startswith(_ZIP):
+        raise Error(f"the file is {_kind(content)}; expected one that `python -m colabcnn export` wrote.")
+    (start, end), view = found.span(1), memoryview(content)
+    sha256 = hashlib.sha256(view[:start])
+    sha256.update(_BLANK.encode())
+    sha256.update(view[end:])
+    if sha256.hexdigest().encode() != found[1]:
+        raise Error(
+            f"the file is truncated or altered: its {len(content):,} bytes do not have the SHA-256 that is inside. "
+            "Download it again, or ask its sender for it."
+        )
+    if header_size > _MAX_HEADER_BYTES:
+        raise Error(f"the file's text has {header_size:,} bytes; expected {_MAX_HEADER_BYTES:,} at most.")
 
 
 def _kind(content):
+    """Return what a file is that `export` has not written."""
+    if not content:
+        return "empty"
     if content.lstrip()[:1] == b"<":
         return "a web page: the link leads to a page about the file, or to a sign-in. Give the link of the file itself"
-    return "something else" if content else "empty"
+    if content.startswith(_ZIP):
+        return "a zip archive, as version 0.1.0 of colabcnn exported a run. Ask its sender to export it again"
+    return "something else: it has no SHA-256 of `export` inside"
+
+
+def _check_record(record):
+    try:
+        find_experiment(record.experiment)
+    except Error:
+        raise Error(
+            f"the file's run is named {record.experiment.name}, with other settings than this version's experiment of "
+            "that name; ask its sender which version of colabcnn wrote it."
+        ) from None
+    sizes = (record.train_size, _MAX_TRAIN_SIZE), (record.val_size, _MAX_VAL_SIZE)
+    if not all(1 <= size <= most for size, most in sizes) or record.holdout > _MAX_VAL_SIZE:
+        raise Error("the file's run has more images than there are, or none; ask its sender to export it again.")
+    for start in record.starts:
+        if not _PLAIN.fullmatch(start.device) or not _PLAIN.fullmatch(start.time):
+            raise Error(
+                f"the file's run was on {start.device[:80]!r} at {start.time[:80]!r}; expected letters, digits and "
+                "' .,;:()/@+-_'."
+            )
+        # `ended` and `refused` may be an error's text, of several lines; nothing shows them.
+        if not all(map(_is_line, (start.commit or "", *start.versions, *start.versions.values()))):
+            raise ValueError
+
+
+def _check_history(history, epoch, most):
+    if set(history) != set(COLUMNS) or not all(isinstance(column, list) for column in history.values()):
+        raise ValueError
+    epochs, accuracies = history["epoch"], history["accuracy"] + history["val_accuracy"]
+    counted = all(type(number) is int for number in epochs) and epochs == list(range(1, len(epochs) + 1))
+    if not counted or {len(column) for column in history.values()} != {epoch} or epoch < 1:
+        raise Error(f"the file's history is not that of {epoch} epochs; expected a row for each, counted from 1.")
+    if epoch > most:
+        raise Error(f"the file's history has {epoch} epochs; expected {most} at most, as its record says.")
+    numbers = [value for column in history.values() for value in column]
+    if not all(map(_is_number, numbers)) or not all(0 <= value <= 1 for value in accuracies):
+        raise Error("the file's history is not that of a run; expected finite numbers, and accuracies from 0 to 1.")
+
+
+def _check_arrays(checkpoint, record):
+    arrays = checkpoint.arrays
+    needed = {"best"} if checkpoint.kind == "shared" else {"best", "model", "optimizer"}
+    allowed = needed if checkpoint.kind == "shared" else needed | {"callbacks"}
+    if not needed <= set(arrays) <= allowed:
+        raise Error(
+            f"the file holds the arrays of {', '.join(sorted(arrays))[:100] or 'nothing'}; expected those of "
+            f"{', '.join(sorted(needed))}."
+        )
+    expected = [(shape, "float32") for shape in record.experiment.weight_shapes()]
+    for group in needed - {"optimizer"}:
+        if [(array.shape, array.dtype.name) for array in arrays[group]] != expected:
+            raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
+    if not all(array.dtype.kind in "iuf" for array in arrays.get("optimizer", [])):
+        raise Error("the file's optimizer has something else than numbers; ask its sender to export it again.")
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MAX_FLOAT32
 
 
-def _is_text(value):
+def _is_line(value):
     return isinstance(value, str) and value.isprintable() and len(value) <= 1000

@@ -64,7 +64,7 @@ def _source(source):
 
 
 def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
-    """Write what lies at a source into a file, with a progress bar.
+    """Download a source into a file, with a progress bar.
 
     Args:
         source: as `source_and_digest` returns it.
@@ -75,7 +75,7 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
         The SHA-256, hex, of what was written.
 
     Raises:
-        Error: it cannot be had, or is larger than a run.
+        Error: it cannot be downloaded, or is larger than a run.
         OSError: the disk's own.
     """
     import gdown
@@ -89,7 +89,7 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
         gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)  # pyright: ignore[reportArgumentType]  # It has what gdown calls.
     except Error:
         raise
-    except Exception as error:  # gdown's, requests', and what either stumbles over.
+    except Exception as error:  # gdown's, requests', or of what these use.
         if writer.error:
             raise writer.error from None
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:

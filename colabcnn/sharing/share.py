@@ -8,16 +8,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from colabcnn.errors import Error
-from colabcnn.sharing.checks import content_digest, read_shared
+from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
-from colabcnn.store.checkpoint import checkpoint_bytes, newest_checkpoint
+from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_name
 from colabcnn.store.files import move_aside, write_atomically
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_checkpoint, open_run, run_folder
+from colabcnn.store.run_folder import SHARED_RUN, RunFolder, SavedRun, open_checkpoint, open_run, run_folder
 from colabcnn.viewing.curves import save_curves
 
 SUFFIX = ".safetensors"
@@ -43,13 +44,10 @@ def export(
         Error: there is no run in that folder, or no checkpoint of it; nothing can be written at `path`.
     """
     folder, record, saved = open_run(run_dir)
-    if saved.checkpoint is None:
-        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
+    content = _exported_bytes(folder, saved, checkpoint)
     path = folder.path if path is None else run_folder(path).path
     if path.suffix.lower() != SUFFIX:
         path = path / f"{record.experiment.name}-seed-{record.seed}{SUFFIX}"
-    content = _shared_bytes(saved.checkpoint, checkpoint, folder)
-    read_shared(content)  # What could not be fetched again is not shared.
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         # The same file stays the same file: its link and its digest may have been sent already.
@@ -67,16 +65,27 @@ def export(
     return sha256
 
 
-def _shared_bytes(checkpoint, everything, folder):
+def _exported_bytes(folder: RunFolder, saved: SavedRun, everything: bool) -> bytes:
     """Return the file's bytes: the best weights alone, or everything that is needed to continue."""
+    checkpoint = saved.checkpoint
+    if checkpoint is None and saved.skipped:
+        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.skipped.values())}")
+    if checkpoint is None:
+        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
     if everything and checkpoint.kind == "shared":
-        raise Error(f"{folder.path} was shared without its checkpoint; export it without.")
-    shared = replace(checkpoint, metadata=dict(checkpoint.metadata))
+        raise Error(
+            f"{folder.path} was shared without its checkpoint, and cannot be exported with one; leave out --checkpoint "
+            "(checkpoint=True)."
+        )
     if not everything:
-        shared = replace(shared, kind="shared", arrays={"best": checkpoint.arrays["best"]})
-        shared.metadata["callbacks"] = []
-    shared.metadata["sha256"] = content_digest(shared)
-    return checkpoint_bytes(shared)
+        arrays, metadata = {"best": checkpoint.arrays["best"]}, {**checkpoint.metadata, "callbacks": []}
+        checkpoint = replace(checkpoint, kind="shared", arrays=arrays, metadata=metadata)
+    content = shared_bytes(checkpoint)
+    try:
+        read_shared(content)
+    except Error as error:
+        raise Error(f"{folder.path} cannot be shared, as `fetch` would refuse it: {error}") from None
+    return content
 
 
 def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched", *, quiet: bool = False) -> Path:
@@ -111,7 +120,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
         with Lock(folder, doing="fetched into"):
             for left in folder.glob(f"{_UNFINISHED}*"):  # A kill's.
                 shutil.rmtree(left, ignore_errors=True)
-            # A file without a name, so that not even a kill leaves it behind.
+            # A file without a name: not even a kill leaves it behind.
             with tempfile.TemporaryFile(dir=folder) as file:
                 found = download(source, file, quiet=quiet)
                 if sha256 not in (None, found):
@@ -127,7 +136,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     return run_dir
 
 
-def _fetched_before(folder, source, sha256):
+def _fetched_before(folder: Path, source: str, sha256: str | None) -> Path | None:
     """Return the folder of the run with this digest, or without one, of the newest run from there; or None.
 
     Only if it still has a checkpoint that verifies.
@@ -141,20 +150,24 @@ def _fetched_before(folder, source, sha256):
     return max(found)[1] if found else None
 
 
-def _read_note(path):
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """Return a fetched run's `sha256` and its `sources`, or None where that cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return {"sha256": note["sha256"], "sources": list(note["sources"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, RecursionError, TypeError):
         return None
 
 
-def _is_usable(run_dir):
-    checkpoint, skipped = newest_checkpoint(run_dir / "checkpoints")
+def _is_usable(run_dir: Path) -> bool:
+    try:
+        checkpoint, skipped = newest_checkpoint(run_dir / "checkpoints")
+    except (Error, OSError):
+        return False
     return checkpoint is not None and not skipped and RunFolder(run_dir).history_csv.exists()
 
 
-def _install(content, folder, source, sha256):
+def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
     """Check a file's bytes, write the run's folder beside its place, move it there complete, and return that place."""
     checkpoint, record = read_shared(content)
     target = folder / record.experiment.name / f"seed-{record.seed}-{sha256[:8]}"
@@ -167,18 +180,17 @@ def _install(content, folder, source, sha256):
         return target
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     try:
-        run = RunFolder(unfinished)
-        run.checkpoints.mkdir()
+        run = RunFolder(unfinished / record.experiment.name / target.name)  # The picture is named after it.
+        run.checkpoints.mkdir(parents=True)
         write_atomically(run.checkpoints / checkpoint_name(checkpoint.epoch, content), content)
         run.write_record(record)
         write_history(run.history_csv, checkpoint.metadata["history"])
-        save_curves(unfinished, run.curves_png)
-        write_atomically(unfinished / SHARED_RUN, json.dumps({"sha256": sha256, "sources": [source]}) + "\n")
-        unfinished.chmod(0o755)
+        save_curves(run.path, run.curves_png)
+        write_atomically(run.shared_json, json.dumps({"sha256": sha256, "sources": [source]}) + "\n")
         target.parent.mkdir(exist_ok=True)
         if target.exists():
             move_aside(target.parent, [target])
-        os.rename(unfinished, target)
+        os.rename(run.path, target)
         return target
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -23,7 +23,16 @@ from colabcnn.store.files import write_atomically
 from colabcnn.store.run_record import FORMAT, check_format
 
 KINDS = ("run", "fit", "shared")
-_KEY = re.compile(r"(\w+)/(\d{4,})")
+_KEY = re.compile(r"(\w+)/\d{4,}")
+_NOT_A_CHECKPOINT = (
+    Error,
+    safetensors.SafetensorError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass
@@ -62,13 +71,9 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
         for group, members in checkpoint.arrays.items()
         for index, array in enumerate(members)
     }
-    metadata = {
-        "format": str(FORMAT),
-        "kind": checkpoint.kind,
-        "epoch": str(checkpoint.epoch),
-        "colabcnn": json.dumps(checkpoint.metadata, allow_nan=False),
-    }
-    return safetensors.numpy.save(arrays, metadata)
+    # One entry: safetensors writes several in an order that differs from call to call.
+    text = {"format": FORMAT, "kind": checkpoint.kind, "epoch": checkpoint.epoch, "metadata": checkpoint.metadata}
+    return safetensors.numpy.save(arrays, {"colabcnn": json.dumps(text, allow_nan=False)})
 
 
 def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, good: set[str] | None = None) -> Path:
@@ -123,22 +128,39 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
     """
     try:
         loaded = safetensors.numpy.load(content)
-        header_size = int.from_bytes(content[:8], "little")
-        text = json.loads(content[8 : 8 + header_size])["__metadata__"]
-        check_format({"format": int(text.get("format", 1))}, where)
-        metadata, epoch, kind = json.loads(text["colabcnn"]), int(text["epoch"]), text["kind"]
+        header = _load_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        text = _load_json(header["__metadata__"]["colabcnn"])
+        check_format(text, where)
+        epoch, kind, metadata = text["epoch"], text["kind"], text["metadata"]
         check_choice("its kind", kind, KINDS)
-        if not isinstance(metadata, dict):
-            raise Error("its metadata is not a dict")
+        if type(epoch) is not int or not isinstance(metadata, dict):
+            raise Error("its epoch is not a whole number, or its metadata is not a dict")
         arrays = {}
         matches = map(_KEY.fullmatch, loaded)
-        for group, index in sorted((m[1], int(m[2])) for m in matches):  # pyright: ignore[reportOptionalSubscript]  # Told below.
-            arrays.setdefault(group, []).append(loaded[f"{group}/{index:04d}"])
+        for group in sorted(m[1] for m in matches):  # pyright: ignore[reportOptionalSubscript]  # A TypeError, below.
+            members = arrays.setdefault(group, [])
+            members.append(loaded[f"{group}/{len(members):04d}"])
     except UnknownFormatError:
         raise
-    except (Error, safetensors.SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise Error(f"{where} is complete but not a checkpoint of this library ({str(error)[:200]}).") from None
+    except _NOT_A_CHECKPOINT as error:
+        reason = str(error) if isinstance(error, (Error, safetensors.SafetensorError)) else type(error).__name__
+        raise Error(f"{where} is not a checkpoint of this library ({reason.rstrip('.')[:200]}).") from None
     return Checkpoint(epoch, kind, arrays, metadata)
+
+
+def _load_json(text):
+    """Read JSON as `checkpoint_bytes` writes it: no name twice, no NaN."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name):
+    raise Error(f"{name} is in it")
+
+
+def _unique(pairs):
+    if len(named := dict(pairs)) < len(pairs):
+        raise Error("a name is in it twice")
+    return named
 
 
 def newest_checkpoint(folder: str | Path) -> tuple[Checkpoint | None, dict[Path, str]]:

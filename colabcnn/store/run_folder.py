@@ -14,7 +14,7 @@ from colabcnn.store.run_record import RunRecord
 
 # In test.json: of the mean of an image's probabilities and its mirror image's.
 FLIP_AVERAGED = "flip_averaged_accuracy"
-# In the folder of a run that somebody shared: its archive's digest, its files' digests, and where it came from.
+# In the folder of a run that somebody shared: the SHA-256 of its file, and where it was downloaded from.
 SHARED_RUN = "shared.json"
 
 
@@ -47,6 +47,15 @@ class RunFolder:
     @property
     def test_json(self) -> Path:
         return self.path / "test.json"
+
+    @property
+    def shared_json(self) -> Path:
+        return self.path / SHARED_RUN
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether somebody else shared the run and it was fetched."""
+        return self.shared_json.exists()
 
     @property
     def small_files(self) -> list[Path]:
@@ -185,7 +194,8 @@ def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
     """Return a run's newest checkpoint, or say why there is none."""
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none was taken yet."
-        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} Resume the run, and try again.")
+        advice = "Fetch the run again" if folder.is_shared else "Resume the run, and try again"
+        raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return saved.checkpoint
 
 

@@ -128,7 +128,7 @@ class RunRecord:
             _check(record)
             return record
         except Error as error:
-            raise Error(f"{where} does not describe a run: {error}") from None
+            raise Error(f"{where} does not describe a run: {_shortened(str(error))}") from None
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
             raise Error(f"{where} does not describe a run; expected what `train` writes.") from None
 
@@ -198,6 +198,10 @@ def _check(record):
     check_choice("its precision", record.precision, PRECISIONS)
     if not isinstance(record.data_sha256, str) or not _SHA256.fullmatch(record.data_sha256):
         raise Error(f"its data_sha256 is {record.data_sha256!r:.80}; expected 64 hexadecimal digits.")
+
+
+def _shortened(text):
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _is_count(value):

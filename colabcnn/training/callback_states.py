@@ -57,7 +57,7 @@ def restore_states(
     """
     try:
         return _restore_states(callbacks, states, arrays, continues)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
         raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
 
 

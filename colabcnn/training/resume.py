@@ -98,6 +98,11 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
     saved = _continued(saved, wanted, folder.path)
     if delivery:
         saved = _with_drive(folder, saved, wanted, delivery, info)
+    if saved.checkpoint is None and folder.is_shared:
+        raise Error(
+            f"{folder.path} was shared by somebody, and its checkpoint cannot be used: "
+            f"{' '.join(saved.skipped.values()) or 'it is missing.'} Fetch the run again, or use another folder."
+        )
     found = Resumption(request, folder, saved)
     if not is_extendable(found.experiment) and found.experiment.epochs != request.experiment.epochs:
         info(f"The learning rate falls over {found.experiment.epochs} epochs, not {request.experiment.epochs}.")
@@ -147,7 +152,7 @@ def fetch_from_drive(delivery: Delivery, have: int, info: Say, run: str | None =
 def move_run_aside(folder: RunFolder, delivery: Delivery | None, info: Say) -> None:
     """Move the run in the folders aside, on Drive first: what is left there would be continued."""
     kept = [delivery.move_aside()] if delivery else []
-    present = [path for path in (*folder.small_files, folder.checkpoints) if path.exists()]
+    present = [path for path in (*folder.small_files, folder.shared_json, folder.checkpoints) if path.exists()]
     kept += [move_aside(folder.path, present)] if present else []
     for target in filter(None, kept):
         info(f"The former run is kept in {target}.")

@@ -251,7 +251,10 @@ def _execution_of(starts, progress):
     suits, now = devices.auto_execution(), starts[-1]
     for start in reversed(starts[:-1]):
         if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
-            kept = Execution(**start.execution)
+            try:
+                kept = Execution(**start.execution)
+            except (Error, TypeError):  # Another version's, or a stranger's.
+                return suits
             if kept != suits:
                 progress.info(f"The run keeps {kept}, which it had on this device before.")
             return kept

@@ -72,7 +72,7 @@ def as_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def as_text(cell: str) -> str:
-    """Return a cell that stays one: a run that somebody handed on may name its device as it likes."""
+    """Return a cell that stays one: a run that somebody shared may name its device as it likes."""
     return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
 
 
