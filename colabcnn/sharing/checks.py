@@ -32,8 +32,8 @@ def shared_bytes(checkpoint: Checkpoint) -> bytes:
     """
     others = {name: value for name, value in checkpoint.metadata.items() if name != "sha256"}
     content = checkpoint_bytes(replace(checkpoint, metadata={"sha256": _BLANK, **others}))
-    start, end = _DIGEST.search(content).span(1)
-    return b"".join([content[:start], hashlib.sha256(content).hexdigest().encode(), content[end:]])
+    digest = hashlib.sha256(content).hexdigest()
+    return content.replace(_BLANK.encode(), digest.encode(), 1)
 
 
 def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
