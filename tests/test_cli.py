@@ -87,7 +87,7 @@ def test_drive_folder_on_the_command_line_delivers_the_whole_run(tmp_path, run_c
     there = {path.name for path in (tmp_path / "drive").iterdir()}
     assert there == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
     elsewhere = run_cli(*command, "--run-dir", tmp_path / "two")
-    assert "Brought from" in elsewhere.stdout
+    assert "Fetched from" in elsewhere.stdout
     assert "nothing is left to train" in elsewhere.stdout
     assert (tmp_path / "two" / "history.csv").read_bytes() == (tmp_path / "one" / "history.csv").read_bytes()
 
