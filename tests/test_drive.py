@@ -278,7 +278,7 @@ def test_library_that_lies_in_the_current_folder_is_found(tmp_path):
     code = (
         "import sys; sys.path[:] = [''] + [path for path in sys.path if path]; import colabcnn, os, time;"
         "from colabcnn.drive.delivery import Delivery; os.chdir(sys.argv[1]);"
-        "delivery = Delivery('local', 'drive', minutes=0, say=print); os.mkdir('local'); delivery.fetch(0)"
+        "delivery = Delivery('local', 'drive', minutes=0, info=print); os.mkdir('local'); delivery.fetch(0)"
     )
     shutil.copytree(Path(colabcnn.__file__).parent, tmp_path / "clone" / "colabcnn")
     command = [sys.executable, "-I", "-c", code, str(tmp_path)]
@@ -524,7 +524,7 @@ sys.path.insert(0, {tests!r})
 from test_drive import save
 from pathlib import Path
 local = Path({local!r})
-delivery = Delivery(local, {drive!r}, minutes=0, say=print)
+delivery = Delivery(local, {drive!r}, minutes=0, info=print)
 delivery.begin("this run")
 while not delivery._session["session"]:
     delivery.tick()

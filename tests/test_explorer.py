@@ -281,7 +281,7 @@ def test_runs_that_are_gone_are_told_and_what_was_read_stays(shown, runs):
     picture = shown.controls.image.value
     shutil.rmtree(runs)
     shown.controls.refresh.click()
-    assert f"<b>{runs} is not there" in shown.controls.caption.value
+    assert f"<b>{runs} does not exist" in shown.controls.caption.value
     assert shown.controls.image.value == picture
     shown.controls.views["loss"].click()
     assert_in_step(shown)
@@ -366,7 +366,7 @@ def test_markup_in_a_folders_name_is_shown_as_text(tmp_path):
 def test_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(Error, match="holds no run"):
         explore(tmp_path)
-    with pytest.raises(Error, match="is not there"):
+    with pytest.raises(Error, match="does not exist"):
         explore(tmp_path / "nowhere")
     with pytest.raises(Error, match="there is no run to show"):
         explore()
