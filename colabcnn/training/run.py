@@ -1,6 +1,7 @@
 """`run`: start a run, resume it, or return its result; always the same call."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def run(
                 delivery.finish(session.seconds_for_delivery(FINISH_SECONDS))
 
 
-run.__doc__ = (run.__doc__ or "").replace("        OPTIONS", options_as_text(" " * 8))
+# From Python 3.13 on the compiler takes a docstring's common indentation away.
+run.__doc__ = re.sub("^( *)OPTIONS$", lambda line: options_as_text(line[1]), run.__doc__ or "", flags=re.MULTILINE)
 
 
 @contextlib.contextmanager
