@@ -15,7 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparisons import ROOT, our_epoch, split_of, val_size_of, versions_of
+from comparisons import our_epoch, split_of, val_size_of, versions_of
+from processes import ROOT
 
 HELD_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 SIDES = {

@@ -20,7 +20,7 @@ BATCH_SIZE = EXPERIMENT.batch_size
 def keras_fit(split, precision="float32", batches=None):
     """(c) Keras's `fit` on float images in memory, without augmentation; `batches` replaces those."""
     model = build_model(EXPERIMENT, precision=precision)
-    optimizer = keras.optimizers.Adam(EXPERIMENT.learning_rate)
+    optimizer = keras.optimizers.Adam(EXPERIMENT.optimizer.learning_rate)
     if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -136,7 +136,7 @@ def plain_jax(split, precision="float32"):
 
     weights, statistics, forward = _jax_network(precision)
     validate = _jax_validation(forward)
-    optimizer = optax.adam(EXPERIMENT.learning_rate, eps=1e-7)
+    optimizer = optax.adam(EXPERIMENT.optimizer.learning_rate, eps=1e-7)
 
     def loss_of(weights, statistics, images, labels, key):
         logits, moved = forward(weights, statistics, images, key)
@@ -208,7 +208,7 @@ def plain_torch(split, precision="float32", *, compiled=False):
     torch.backends.cudnn.benchmark = True  # As whoever wants it fast on a GPU sets it; XLA tries its kernels, too.
     dtype = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision)
     network = _torch_network().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), EXPERIMENT.learning_rate, eps=1e-7)
+    optimizer = torch.optim.Adam(network.parameters(), EXPERIMENT.optimizer.learning_rate, eps=1e-7)
 
     def on_device(images):
         images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
