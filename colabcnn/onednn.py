@@ -1,8 +1,9 @@
 """TensorFlow's oneDNN operations: switched on before TensorFlow is imported, and kept by a run.
 
-TensorFlow leaves them off on x86 processors without AVX-512, where they train this network in two thirds of the time
-(`results/benchmarks/README.md`). They change the last bits of a run, so its start records them. TensorFlow reads the
-setting once, when it is imported: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/util.cc
+TensorFlow leaves them off on x86 processors without AVX-512, where this network trains faster with them
+(`benchmarks/ordinary_cpu.py` measures it). They change the last bits of a run, so its start records them. TensorFlow
+reads the setting once, when it is imported:
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/util.cc
 """
 
 import os

@@ -167,7 +167,7 @@ def _unpack(archive):
     try:
         with tarfile.open(archive) as tar:
             for name in FILE_MD5:
-                content = tar.extractfile(f"{FOLDER_NAME}/{name}").read()  # pyright: ignore[reportOptionalMemberAccess]  # Told below.
+                content = tar.extractfile(f"{FOLDER_NAME}/{name}").read()  # pyright: ignore[reportOptionalMemberAccess]  # None is reported below.
                 _check_md5(name, content, f"delete {archive} and try again.")
                 write_atomically(folder / name, content)
     except (tarfile.TarError, KeyError, AttributeError, EOFError) as error:

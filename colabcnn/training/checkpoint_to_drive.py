@@ -161,7 +161,7 @@ class CheckpointToDrive(FitCallback):
         self._delivery.close()
         self._lock.release()
         _training.pop(self.local_folder, None)
-        with contextlib.suppress(OSError):  # Told when it was waited for, or of a `fit` that was interrupted.
+        with contextlib.suppress(OSError):  # Reported when it was waited for, or of a `fit` that was interrupted.
             self._writer.wait()
 
     @contextlib.contextmanager
