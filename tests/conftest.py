@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import ABLATIONS
-from file_server import FileServer
-from shared_files import EXPERIMENT, OPTIONS
+from colabcnn import ABLATIONS, RECIPES
+from support.file_server import FileServer
+from support.shared_files import EXPERIMENT, OPTIONS
+
+SUPPORT = Path(__file__).parent / "support"
+# What a test uses says which marker it has; those that no fixture tells set it themselves.
+MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill"}
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network again and again, many in a process of its own; under JAX the compilation is
@@ -26,6 +30,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+def pytest_collection_modifyitems(items):
+    """Set the markers of what the tests' fixtures need."""
+    for item in items:
+        for name in MARKER_OF.keys() & set(item.fixturenames):
+            item.add_marker(MARKER_OF[name])
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -57,6 +68,12 @@ def real_images(cifar10_folder):
 def small_experiment():
     """The final network with one convolution a set and few filters: dropout, BatchNorm, augmentation on, and quick."""
     return replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+
+
+@pytest.fixture
+def small_recipe():
+    """The recipe of ten epochs with a network that Muon, Adam and Dirac's filters all have a part in, and quick."""
+    return replace(RECIPES["08_in_minutes"], name="small", kernel_sizes=(1, 3), filters=(4, 8), batch_size=16, epochs=3)
 
 
 @pytest.fixture
@@ -130,7 +147,7 @@ class Sessions:
 
     def __init__(self, backend):
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "sessions.py")],
+            [sys.executable, str(SUPPORT / "sessions.py")],
             env={**os.environ, "KERAS_BACKEND": backend},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -187,7 +204,7 @@ class Mount:
     def mount(self):
         command = [
             sys.executable,
-            str(Path(__file__).parent / "faulty_drive.py"),
+            str(SUPPORT / "faulty_drive.py"),
             str(self.files),
             str(self.path),
             str(self.control),

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,11 +107,6 @@ def test_readmes_speeds_are_those_of_the_benchmark():
     told = told[: next(index for index, row in enumerate(told) if len(row) != 4)]
     assert len(told) >= 5
     assert all(row in [[cells[0], *cells[2:5]] for cells in measured] for row in told)
-
-
-def test_pythons_of_the_card_are_allowed():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=3.11"
 
 
 def test_names_for_type_checkers_are_those_that_the_package_loads():

@@ -1,0 +1,240 @@
+"""The benchmarks keep to their time, say what is missing, and read a trace whatever its kernels are called."""
+
+import contextlib
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+# What a benchmark is made of, with comparisons that take no time, and a page in the folder that it is given.
+SCRIPT = """
+import os, subprocess, sys, time
+from pathlib import Path
+sys.path.insert(0, {benchmarks!r})
+import pages, processes
+
+def hang(options):
+    Path({folder!r}, "child").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+    time.sleep(600)
+
+def fail(options):
+    raise ValueError("no such | device")
+
+def flags(options):
+    return {{"flags": os.environ["XLA_FLAGS"]}}
+
+def page(rows, options):
+    return ["# page"] + [f"{{name}}: {{pages.missing(row) or row}}" for name, row in rows.items()]
+
+comparisons = {{
+    "device": lambda options: {{"device": "A/B ../GPU", "precision": "float32", "cpu": True}},
+    "quick": lambda options: {{"value": 1}},
+    "hang": hang,
+    "fail": fail,
+    "flags": flags,
+    "slow": lambda options: time.sleep(600),
+    "never": lambda options: {{"value": 2}},
+}}
+processes.PAGES = Path({folder!r})
+order = lambda device, options: list(comparisons)[1:]
+processes.main(processes.Benchmark(__file__, "A test.", comparisons, {{"": page}}, order, {{"flags": "--a"}}))
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts the benchmark of `SCRIPT` in a process."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(benchmarks=str(BENCHMARKS), folder=str(tmp_path)))
+
+    with contextlib.ExitStack() as stack:
+
+        def start(*options):
+            process = subprocess.Popen([sys.executable, script, *options], stdout=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def lines_of(page):
+    return dict(line.split(": ", 1) for line in page.read_text().splitlines()[1:])
+
+
+def is_running(pid):
+    return Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_hanging_and_failing_comparisons_cost_no_other_its_place(tmp_path, start):
+    began = time.monotonic()
+    process = start("--seconds", "10")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert time.monotonic() - began < 14
+    lines = lines_of(tmp_path / "a-b-gpu-float32.md")
+    assert lines["quick"] == "{'value': 1}"
+    assert lines["hang"].startswith("not yet measured: stopped after ")
+    assert not is_running((tmp_path / "child").read_text())
+    assert lines["fail"] == "not yet measured: ValueError: no such / device"
+    assert "--a" in lines["flags"]
+    assert lines["slow"].startswith("not yet measured: stopped after ")
+    assert list(lines) == ["device", "quick", "hang", "fail", "flags", "slow", "never"]
+
+
+def test_page_is_there_before_the_time_is_up_and_says_what_is_missing(tmp_path, start):
+    process = start("--seconds", "600")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "child").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    lines = lines_of(tmp_path / "a-b-gpu-float32.md")
+    assert lines["quick"] == "{'value': 1}"
+    assert {lines[name] for name in ("hang", "fail", "flags", "slow", "never")} == {"not yet measured"}
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not is_running((tmp_path / "child").read_text())
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Return a function that imports one of the benchmarks' modules."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def test_pages_of_two_precisions_have_names_of_their_own(module):
+    page_name = module("pages").page_name
+    assert page_name("AMD EPYC, 2 cores", "mixed_bfloat16") == "amd-epyc-2-cores-mixed-bfloat16.md"
+    assert page_name("NVIDIA H100 80GB HBM3", "float32", "where-time-goes") == (
+        "nvidia-h100-80gb-hbm3-float32-where-time-goes.md"
+    )
+    assert page_name("../", "float32") == "device-float32.md"
+    assert len(page_name("x" * 500, "float32")) < 120
+
+
+@pytest.mark.parametrize("device", [{"cpu": True, "device": "A CPU"}, {"cpu": False, "device": "NVIDIA H100"}])
+def test_page_of_an_epoch_is_complete_whatever_is_missing(module, device):
+    epoch = module("epoch")
+    device |= {"bfloat16": True, "versions": {"jax": "0.11.2"}, "commit": "a", "platform": "Linux", "gflop_an_image": 1}
+    device |= {
+        "precision": "mixed_bfloat16",
+        "execution": "Execution()",
+        "steps_a_call": 64,
+        "gflops": {"mixed_bfloat16": 500_000},
+    }
+    options = SimpleNamespace(images=50_000, pairs=7, seconds=60, data="DATA")
+    names = epoch.order(device, options)
+    measured = {"precision": "bfloat16", "steps_a_call": 64, "training": 0.25, "validation": 0.05, "memory": None}
+    measured |= {"images": 50_000, "epochs": 7, "plan": 0.01, "rest": 0.01}
+    measured |= {"checkpoint": {"read": 0.1, "write": 0.2, "megabytes": 48}}
+    rows = {"device": device, **{name: {} for name in names}}
+    assert len([line for line in epoch.page(rows, options) if "not yet measured" in line]) == len(names)
+    rows |= {names[0]: measured, names[1]: {"failed": "out of memory"}}
+    page = epoch.page(rows, options)
+    assert names[0] == "ours in bfloat16"
+    (row,) = (line for line in page if line.startswith("| ours in bfloat16"))
+    share = ("20 %" if device["device"] == "NVIDIA H100" else "") if not device["cpu"] else ""
+    assert row.split(" | ")[3:8] == ["**0.25 s**", "0.3 s", "200,000", "40 %", share]
+    assert any("not yet measured: out of memory" in line for line in page)
+    assert len([line for line in page if "not yet measured" in line]) == len(names) - 1
+    assert epoch.by_worth.trace_page(rows, options) is None
+
+
+def test_every_name_in_an_order_is_one_of_the_comparisons(module):
+    epoch = module("epoch")
+    known = {*epoch.COMPARISONS, *epoch.by_worth.MEASUREMENTS}
+    for cpu in (True, False):
+        device = {"cpu": cpu, "precision": "mixed_float16", "steps_a_call": 64}
+        names = epoch.order(device, SimpleNamespace(seconds=60))
+        assert set(names) <= known
+        assert "64 steps a call" not in names
+
+
+KERNELS = {
+    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64": "convolution, forward",
+    "sm80_xmma_dgrad_implicit_gemm_indexed_bf16": "convolution, gradient of the inputs",
+    "cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816wgrad_optimized>": "convolution, gradient of the kernels",
+    "void cudnn::ops::nchwToNhwcKernel<float>": "convolution, change of layout",
+    "nvjet_tst_128x64_bf16": "matrix product",
+    "input_convert_reduce_fusion_3": "reductions (BatchNorm, loss, bias), with what is fused",
+    "loop_convert_fusion": "elementwise, fused",
+    "MemcpyD2D": "copies and memory set",
+    "something | new_17": "something new",
+}
+
+
+def gpu_trace(folder, line):
+    """Write a trace of a GPU: each of `KERNELS` for 90 µs, 10 µs apart, then after 1 ms one known by its operation."""
+    from jax.profiler import ProfileData
+
+    names = [*KERNELS, "kernel"]
+    metadata = "".join(
+        f"event_metadata {{ key: {number} value {{ id: {number} name: {json.dumps(name)} }} }}"
+        for number, name in enumerate(names, 1)
+    )
+    starts = [100 * number for number in range(len(KERNELS))] + [100 * len(KERNELS) - 10 + 1000]
+    events = [
+        f"metadata_id: {number} offset_ps: {start * 10**6} duration_ps: {90 * 10**6}"
+        for number, start in enumerate(starts, 1)
+    ]
+    events[-1] += ' stats { metadata_id: 1 str_value: "cudnn-conv-bw-filter.2" }'
+    timeline = "".join(f"events {{ {event} }}" for event in events)
+    text = f"""
+        planes {{ name: "/host:CPU" lines {{ name: "python" }} }}
+        planes {{
+            name: "/device:GPU:0"
+            lines {{ name: "XLA Modules" events {{ metadata_id: 1 duration_ps: 9000000000 }} }}
+            lines {{ name: "{line}" {timeline} }}
+            {metadata}
+            stat_metadata {{ key: 1 value {{ id: 1 name: "hlo_op" }} }}
+        }}"""
+    path = folder / "host.xplane.pb"
+    path.write_bytes(ProfileData.text_proto_to_serialized_xspace(text))
+    return path
+
+
+def test_kernels_of_a_gpu_are_listed_by_kind_and_the_unknown_by_name(module, tmp_path):
+    first, *lines = module("where_time_goes").report(gpu_trace(tmp_path, "Stream #13(Compute)"))
+    assert first.startswith("10 kernels and copies on /device:GPU:0 in 0.002 s, 90.0 µs each")
+    rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines[3:]]
+    table = {cells[0]: cells[1:] for cells in rows}
+    assert set(table) - {row for row in table if row.startswith("nothing")} == set(KERNELS.values())
+    assert table["nothing, gaps under 20 µs: launches"][:2] == ["8", "0.0001 s"]
+    assert table["nothing, longer gaps: waits for the host"][:2] == ["1", "0.0010 s"]
+    assert table["convolution, gradient of the kernels"][:2] == ["2", "0.0002 s"]
+    assert table["something new"][0] == "1"
+    assert sum(float(cells[-1].removesuffix(" %")) for cells in table.values()) == pytest.approx(100, abs=0.5)
+
+
+def test_lines_that_nobody_has_seen_are_read_too(module, tmp_path):
+    lines = module("where_time_goes").report(gpu_trace(tmp_path, "a new kind of line"))
+    assert any(line.startswith("| matrix product | 1 |") for line in lines)
+
+
+def test_trace_without_operations_is_named_by_its_planes(module, tmp_path):
+    from jax.profiler import ProfileData
+
+    path = tmp_path / "host.xplane.pb"
+    path.write_bytes(ProfileData.text_proto_to_serialized_xspace('planes { name: "/device:NEW:0" }'))
+    (line,) = module("where_time_goes").report(path)
+    assert "/device:NEW:0" in line
+
+
+def test_kernels_at_the_same_time_leave_no_gap(module):
+    where = module("where_time_goes")
+    events = [where.Event(0, 100, "a"), where.Event(50, 10, "b"), where.Event(90, 30, "c"), where.Event(150, 10, "d")]
+    assert where.gaps_between(events) == [30]
+
+
+def test_time_of_an_operation_is_without_what_it_waited_for(module):
+    where = module("where_time_goes")
+    events = [where.Event(0, 100, "outer"), where.Event(10, 30, "inner"), where.Event(200, 5, "outer")]
+    assert sorted(where.own_times(events)) == [("inner", 30), ("outer", 5), ("outer", 70)]

@@ -1,0 +1,124 @@
+"""The recipes train the final network, layer by layer, otherwise; a bad field of theirs is refused by its name."""
+
+import json
+from dataclasses import asdict, replace
+
+import keras
+import pytest
+
+from colabcnn import (
+    ABLATIONS,
+    RECIPES,
+    Augmentation,
+    Error,
+    build_model,
+    find_experiment,
+)
+from colabcnn.experiments.experiment import Experiment, RiseAndFall, changed_settings
+
+pytestmark = pytest.mark.versions
+
+
+FINAL = ABLATIONS["06_final"]
+
+
+def layers_of(model):
+    """Return each layer's kind, shape and number of parameters, but dropout's, whose rate may be 0."""
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)]
+    return [(type(layer), layer.name, tuple(layer.output.shape), layer.count_params()) for layer in layers]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_trains_the_articles_network_layer_by_layer(name):
+    model = build_model(RECIPES[name])
+    assert layers_of(model) == layers_of(build_model(FINAL))
+    assert model.count_params() == RECIPES[name].parameter_count() == 2_974_986
+    assert (RECIPES[name].filters, RECIPES[name].kernel_sizes) == (FINAL.filters, FINAL.kernel_sizes)
+
+
+def test_without_luck_changes_the_schedule_the_length_and_the_statistics_of_validation_only():
+    recipe, final = asdict(RECIPES["07_without_luck"]), asdict(FINAL)
+    changed = {field for field in final if recipe[field] != final[field]} - {"name", "reported"}
+    assert changed <= {"epochs", "optimizer", "schedule", "precise_batch_norm"}
+    assert recipe["epochs"] <= 60
+    assert isinstance(RECIPES["07_without_luck"].schedule, RiseAndFall)
+
+
+def test_in_minutes_is_ten_epochs():
+    assert RECIPES["08_in_minutes"].epochs == 10
+
+
+def test_recipes_are_found_by_name_and_named_in_the_refusal_of_others():
+    assert find_experiment("08_in_minutes") is RECIPES["08_in_minutes"]
+    with pytest.raises(Error, match=r"06_final, 07_without_luck, 08_in_minutes\."):
+        find_experiment("09")
+    with pytest.raises(Error, match="one of its own"):
+        find_experiment(replace(RECIPES["08_in_minutes"], dropout=0.5))
+
+
+def test_field_that_a_later_version_adds_leaves_settings_and_fingerprint_of_earlier_runs_alone():
+    settings = RECIPES["08_in_minutes"].settings()
+    earlier = {name: value for name, value in settings.items() if name != "precise_batch_norm"}
+    assert Experiment.from_settings(earlier) == RECIPES["08_in_minutes"]
+    # A field at its default does not take part in the fingerprint, so adding one with a default changes none.
+    assert set(changed_settings(ABLATIONS["03_dropout_20"])) == {"name", "dropout", "augmentation"}
+    assert changed_settings(ABLATIONS["03_dropout_20"])["augmentation"] == {
+        "kind": "Augmentation",
+        "channel_shift_range": 50.0,
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_settings_of_a_recipe_survive_json(name):
+    restored = Experiment.from_settings(json.loads(json.dumps(RECIPES[name].settings())))
+    assert restored == RECIPES[name]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer", "adam"),
+        ("schedule", "cosine"),
+        ("augmentation", {}),
+        ("label_smoothing", -0.1),
+        ("initializer", "zeros"),
+        ("batch_norm_momentum", 1.0),
+        ("precise_batch_norm", 1),
+    ],
+)
+def test_bad_field_is_refused_by_name(field, value):
+    with pytest.raises(Error, match=field):
+        replace(RECIPES["08_in_minutes"], name="mine", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("adam_learning_rate", 0),
+        ("momentum", 1),
+        ("newton_schulz_steps", 0),
+        ("newton_schulz_steps", 1000),
+        ("newton_schulz_steps", 2.5),
+    ],
+)
+def test_bad_field_of_muon_is_refused_by_name(field, value):
+    with pytest.raises(Error, match=field):
+        replace(RECIPES["08_in_minutes"].optimizer, **{field: value})
+
+
+def test_bad_rise_is_refused_by_name():
+    with pytest.raises(Error, match=r"rise is 1.0; expected a number from 0 to 0.9"):
+        RiseAndFall(rise=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"whole_pixels": 1}, "whole_pixels"),
+        ({"fill_mode": "wrap"}, "fill_mode"),
+        ({"alternating_flip": True, "horizontal_flip": False}, "alternating_flip"),
+    ],
+)
+def test_bad_augmentation_is_refused_by_name(options, field):
+    with pytest.raises(Error, match=field):
+        Augmentation(**options)

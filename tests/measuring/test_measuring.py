@@ -1,0 +1,301 @@
+"""`measure` writes what it measured, and a file that somebody sent is read as data that may be wrong."""
+
+import json
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from colabcnn import Error, measure, offer_measurement, summarize
+from colabcnn.cli import main
+from colabcnn.measuring import killed_run
+from colabcnn.measuring import measurement as measuring
+from colabcnn.measuring.trials import Setting, train, train_interrupted, train_plain
+from colabcnn.network import devices
+from colabcnn.network.devices import Execution
+from colabcnn.network.training_model import TrainingModel
+from colabcnn.store.measurements import MOST_BYTES, read_measurement
+from colabcnn.training.progress import ProgressLine
+from colabcnn.viewing.measurement_table import COLUMNS
+from support.refusals import refuse_training
+
+pytestmark = pytest.mark.versions
+
+SIZES = {"data": "synthetic", "train_size": 100, "val_size": 40}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A folder of results with one measured file, of a small network."""
+    results = tmp_path_factory.mktemp("results")
+    small = {"name": "small", "kernel_sizes": (3,), "filters": (4, 4, 8), "batch_size": 16}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measuring, "EXPERIMENT", replace(measuring.EXPERIMENT, **small))
+        measure(results / "measured", **SIZES, sent_by="Ada", quiet=True)
+    return results
+
+
+@pytest.fixture
+def values(measured):
+    (path,) = (measured / "measured").iterdir()
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def setting(tmp_path, small_experiment):
+    return Setting(small_experiment, "synthetic", 100, 40, 2, tmp_path, ProgressLine(quiet=True))
+
+
+def put(results, values, name="a.json"):
+    """Write a measured file and return what the table says of it, by column."""
+    (results / "measured").mkdir(exist_ok=True)
+    text = values if isinstance(values, str) else json.dumps(values)
+    (results / "measured" / name).write_text(text)
+    return rows_of(results)[0]
+
+
+def rows_of(results):
+    lines = summarize(results).measured.splitlines()
+    cells = [line[2:-2].split(" | ") for line in lines]
+    assert {len(row) for row in cells} <= {len(COLUMNS)}
+    return [dict(zip(COLUMNS, row, strict=True)) for row in cells[2:]]
+
+
+def test_file_has_what_was_measured_and_on_what(measured):
+    (path,) = (measured / "measured").iterdir()
+    one = read_measurement(path)
+    assert path.stat().st_size < MOST_BYTES / 2
+    assert (one.device, one.backend) == (devices.device_name(), devices.backend())
+    assert (one.versions, one.precision) == (devices.versions(), devices.auto_precision())
+    assert vars(one.auto.steps) == vars(devices.auto_execution())
+    assert vars(one.plain.steps) == vars(devices.plain_execution())
+    assert [len(training.seconds) for training in (one.auto, one.plain, one.resumed)] == [3] * 3
+    assert (one.train_size, one.val_size, one.data, one.sent_by) == (100, 40, "synthetic", "Ada")
+    assert one.matrix_gflops > 1
+    assert one.peak_memory > 100e6
+    assert one.auto.start_seconds > one.auto.seconds[0]
+
+
+def test_both_ways_to_train_agree_and_a_killed_run_is_the_same_run(measured):
+    (path,) = (measured / "measured").iterdir()
+    one = read_measurement(path)
+    assert one.agrees(one.plain)
+    assert one.interruption.by == "SIGKILL"
+    assert (one.interruption.first_epoch, one.interruption.bit_for_bit) == (2, True)
+    assert one.resumed.loss == one.auto.loss
+
+
+def test_table_and_paragraph_say_it(measured, capsys):
+    (row,) = rows_of(measured)
+    assert row["from"].startswith("sent by Ada, ")
+    assert row["do both agree"].startswith("yes, training loss differs by a share of up to ")
+    assert row["interrupted and resumed"] == "SIGKILL in epoch 2, continued at epoch 2, bit for bit the same run"
+    assert row["what fell back"] == "nothing"
+    (path,) = (measured / "measured").iterdir()
+    offer_measurement(path)
+    printed = capsys.readouterr().out
+    assert str(path) in printed
+    for part in (devices.device_name(), row["share of the peak"], row["peak memory"], "measured, with 100 training"):
+        assert part in printed
+
+
+def test_summary_prints_measured_files_below_the_runs(measured, tmp_path, capsys):
+    assert main(["summary", str(measured)]) == 0
+    runs, files = capsys.readouterr().out.split("\n\n")
+    assert runs == str(summarize(measured))
+    assert files.startswith("| device | with |")
+    assert summarize(measured)._repr_markdown_() == f"{runs}\n\n{files.rstrip()}"
+    assert main(["summary", str(tmp_path)]) == 0
+    assert "\n\n" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("column", ["loss", "accuracy"])
+def test_ways_that_differ_are_reported_as_a_finding(tmp_path, values, column):
+    values["train_size"] = 50_000
+    assert put(tmp_path, values)["do both agree"].startswith("yes")
+    values["plain"][column][1] = values["auto"][column][1] * 0.95 - 0.02
+    reported = put(tmp_path, values)["do both agree"]
+    assert reported.startswith("NO, training loss differs by")
+    assert reported.endswith(": MORE than 0.0189")
+
+
+def test_what_fell_back_is_in_the_file_with_its_reason(setting, monkeypatch):
+    refuse_training(monkeypatch, lambda positions: True)
+    with devices.execution_given(Execution(3, xla=devices.backend() == "jax")):
+        training = train(setting, "auto")
+    assert training.refused.startswith("3 steps a call")
+    assert training.refused.endswith(": division by zero")
+    assert training.steps.steps_per_call == 1
+
+
+def test_what_a_device_cannot_do_plainly_costs_no_measurement(setting, monkeypatch):
+    def refused(self, *args):
+        raise ZeroDivisionError("plainly impossible")
+
+    monkeypatch.setattr(TrainingModel, "train_step", refused)
+    training, failed = train_plain(setting)
+    assert training is None
+    assert "plainly impossible" in failed
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"_one_process_only": lambda: True}, "a TPU belongs to one process"),
+        ({"_START": "raise SystemExit('no memory is left')"}, "the process ended with 1 and no checkpoint: no memory"),
+        ({"_START": "import time; time.sleep(60)"}, "the process did not come to epoch 2 in 2 s"),
+    ],
+)
+def test_process_that_cannot_be_killed_in_epoch_2_is_given_up_with_its_reason(setting, monkeypatch, broken, why):
+    for name, value in broken.items():
+        monkeypatch.setattr(killed_run, name, value)
+    began = time.monotonic()
+    reported = killed_run.train_until_killed(setting.experiment, setting.folder / "run", setting.options(), seconds=2)
+    assert reported.startswith(why)
+    assert time.monotonic() - began < 30
+
+
+def test_where_no_process_can_be_killed_an_exception_ends_the_run(setting, monkeypatch):
+    monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
+    auto = train(setting, "auto")
+    resumed, how = train_interrupted(setting, auto)
+    assert (how.by, how.why_not_killed) == ("exception", "a TPU belongs to one process")
+    assert (how.first_epoch, how.bit_for_bit, how.failed) == (2, True, "")
+    assert resumed.loss == auto.loss
+
+
+def test_run_that_cannot_be_resumed_is_reported_as_a_finding(tmp_path, setting, measured, values, monkeypatch):
+    def spoiled(experiment, run_dir, options):
+        run_dir.write_text("no folder")
+
+    monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
+    monkeypatch.setattr("colabcnn.measuring.trials.train_until_exception", spoiled)
+    (path,) = (measured / "measured").iterdir()
+    resumed, how = train_interrupted(setting, read_measurement(path).auto)
+    assert resumed is None
+    assert "is a file; expected a folder for the run" in how.failed
+    values |= {"resumed": None, "interruption": vars(how)}
+    assert f"did NOT go through: {how.failed}" in put(tmp_path, values)["interrupted and resumed"]
+
+
+def test_resumed_run_that_is_another_one_is_reported_as_a_finding(tmp_path, values):
+    values["interruption"]["bit_for_bit"] = False
+    same = "SIGKILL in epoch 2, continued at epoch 2, training loss differs by a share of up to 0.0000, accuracy by up"
+    assert put(tmp_path, values)["interrupted and resumed"] == f"{same} to 0.0000"
+    values["resumed"]["loss"][2] *= 2
+    assert put(tmp_path, values)["interrupted and resumed"].endswith(": MORE than 0.2100")
+    values["interruption"]["first_epoch"] = 1
+    assert "did NOT continue" in put(tmp_path, values)["interrupted and resumed"]
+
+
+def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting, capsys):
+    setting = replace(setting, train_size=1000, val_size=200, epochs=3, progress=ProgressLine())
+    assert measuring._fitted(setting, time.monotonic() + 600) == setting
+    assert "fit into the time" not in capsys.readouterr().out
+    fitted = measuring._fitted(replace(setting, folder=setting.folder / "late"), time.monotonic())
+    assert (fitted.train_size, fitted.val_size, fitted.epochs) == (8 * 16, 25, 2)
+    assert "128 training images in place of 1,000 fit into the time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_size": 0}, "train_size is 0; expected a whole number from 1"),
+        ({"val_size": 2.5}, "val_size is 2.5; expected"),
+        ({"minutes": 0}, "minutes is 0; expected a number above 0"),
+        ({"minutes": float("nan")}, "minutes is nan; expected"),
+        ({"sent_by": "a\nb"}, "expected a name of at most 60 letters in one line"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_measured(tmp_path, options, message):
+    with pytest.raises(Error, match=message):
+        measure(tmp_path / "measured", **{**SIZES, **options})
+    assert not (tmp_path / "measured").exists()
+
+
+def test_command_line_has_the_same(tmp_path, capsys):
+    assert main(["measure", "-o", str(tmp_path / "measured"), "--minutes", "-1"]) == 2
+    assert "minutes is -1.0; expected" in capsys.readouterr().err
+
+
+def in_place(name, value):
+    return lambda values: values.update({name: value})
+
+
+HOSTILE = {
+    "another format": (in_place("format", 2), "has format 2; this version reads format 1"),
+    "a format that is true": (in_place("format", True), "has format True"),
+    "no format": (lambda values: values.pop("format"), "is not a measurement"),
+    "an unknown field": (in_place("command", "rm"), "the file does not have the expected fields"),
+    "a missing field": (lambda values: values.pop("auto"), "the file does not have the expected fields"),
+    "a wrong type": (in_place("device", ["T4"]), "device is"),
+    "a long text": (in_place("device", "x" * 121), "device is"),
+    "an escape sequence": (in_place("sent_by", "\x1b[2J"), "sent_by is"),
+    "a text that runs backwards": (in_place("sent_by", "a\u202eb"), "sent_by is"),
+    "half a surrogate pair": (in_place("sent_by", "\ud800"), "sent_by is"),
+    "a date that is none": (in_place("date", "2026-11-26\n"), "date is"),
+    "not a number": (in_place("minutes", float("nan")), "minutes is nan"),
+    "infinity": (in_place("matrix_gflops", float("inf")), "matrix"),
+    "a truth for a count": (in_place("train_size", True), "train"),
+    "no images": (in_place("train_size", 0), "train"),
+    "more versions than there are": (in_place("versions", {str(n): "1" for n in range(21)}), "versions is"),
+    "epochs of no time": (lambda values: values["auto"].update(seconds=[0, 0, 0]), "seconds is"),
+    "no epochs": (lambda values: values["auto"].update(loss=[]), "loss is"),
+    "too many epochs": (lambda values: values["auto"].update(loss=[1] * 101), "loss is"),
+    "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not the same number of epochs"),
+    "an accuracy above 1": (lambda values: values["plain"]["accuracy"].append(1.5), "accuracy is"),
+    "a nested field of another type": (in_place("auto", None), "auto does not have the expected fields"),
+    "steps that are none": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_file_that_is_not_what_measure_writes_is_refused_with_its_name(tmp_path, values, case):
+    good = json.dumps(values)
+    change, message = HOSTILE[case]
+    change(values)
+    row = put(tmp_path, values, "bad.json")
+    assert row["device"].startswith("'bad.json' ")
+    assert message in row["device"]
+    assert set(list(row.values())[1:]) == {""}
+    put(tmp_path, good, "good.json")
+    assert [row["from"][:11] for row in rows_of(tmp_path)] == ["", "sent by Ada"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1, 2]", "is not a measurement"),
+        ('{"format": ' + "1" * 9000 + "}", "cannot be read as JSON"),
+        ('{"format": 1, "x": "' + "x" * MOST_BYTES + '"}', f"has more than {MOST_BYTES} bytes"),
+    ],
+)
+def test_file_that_is_no_json_of_that_size_is_refused(tmp_path, text, message):
+    assert message in put(tmp_path, text)["device"]
+
+
+def test_file_that_nests_deeply_is_refused(tmp_path, values):
+    # How deep Python reads and prints depends on its version.
+    nested = "[" * 8000 + "]" * 8000
+    for text in (nested, json.dumps(values | {"device": "HERE"}).replace('"HERE"', nested)):
+        assert put(tmp_path, text)["device"].startswith("'a.json' ")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "measured" / "folder.json").mkdir(parents=True)
+    os.mkfifo(tmp_path / "measured" / "pipe.json")
+    (tmp_path / "measured" / "\udcff.json").write_bytes(b"\xff")
+    reported = [row["device"] for row in rows_of(tmp_path)]
+    assert reported == ["'folder.json' is not a file.", "'pipe.json' is not a file.", reported[2]]
+    assert "cannot be read as JSON" in reported[2]
+    reported[2].encode()
+
+
+def test_what_somebody_sent_is_text_in_the_table(tmp_path, values):
+    values["sent_by"] = "<b>A</b> | ![x](http://e.org) `c` $m$"
+    row = put(tmp_path, values)
+    assert row["from"].startswith(r"sent by &lt;b&gt;A&lt;/b&gt; \| !\[x\](http://e.org) \`c\` \$m\$, ")
+    values["sent_by"] = ""
+    assert put(tmp_path, values)["from"].startswith("sent by somebody, ")

@@ -1,0 +1,165 @@
+"""The notebooks are thin and alike, hold nothing of a run, and run from top to bottom."""
+
+import importlib.util
+import re
+import shutil
+
+import nbformat
+import pytest
+
+import colabcnn
+from colabcnn.experiments.catalog import find_experiment
+from colabcnn.store.history import read_history, write_history
+from colabcnn.store.measurements import read_measurement
+from support.file_server import FileServer
+from support.notebook_runs import NAMES, ROOT, execute, make_project, read, sources
+from support.runs import history_of
+
+pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
+
+pytestmark = pytest.mark.versions
+
+EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
+# Compiling each network takes JAX the better part of a minute on a CPU.
+EXECUTED = NAMES if importlib.util.find_spec("tensorflow") else ["06_final"]
+DEFAULTS = {
+    "EPOCHS": 700,
+    "DATA": "cifar10",
+    "TRAIN_SIZE": 50000,
+    "VAL_SIZE": 10000,
+    "SEED": 0,
+    "HOURS": 11.5,
+    "DRIVE_FOLDER": "/content/drive/MyDrive/colabcnn",
+    "ALLOW_LONG": False,
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def test_these_notebooks_are_there_and_no_others():
+    assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_valid_and_holds_nothing_of_a_run(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert set(notebook.metadata) == {"accelerator", "colab", "kernelspec", "language_info"}
+    assert notebook.metadata.accelerator == "GPU"
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_thin(name):
+    notebook = read(name)
+    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", cell["id"]
+            assert len(cell.source.splitlines()) <= 15, cell["id"]
+            assert not re.search(r"^\s*(def|class|for|while) ", cell.source, re.MULTILINE), cell["id"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_forms_that_papermill_finds(name):
+    (cell,) = [cell for cell in read(name).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert all("# @param" in line for line in cell.source.splitlines())
+    values = {}
+    exec(cell.source, values)
+    if name in EXPERIMENTS:
+        expected = {"EXPERIMENT": name, **DEFAULTS, "EPOCHS": find_experiment(name).epochs}
+        assert {key: value for key, value in values.items() if key.isupper()} == expected
+    else:
+        assert ("DRIVE_FOLDER" in values) == (name != "13_measure")  # It needs no Drive.
+
+
+def test_experiments_notebooks_differ_in_story_and_name_only():
+    first = read(EXPERIMENTS[0])
+    for name in EXPERIMENTS[1:]:
+        notebook = read(name)
+        assert notebook.metadata == first.metadata
+        mine, theirs = sources(notebook), sources(first)
+        assert list(mine) == list(theirs)
+        # What is said of EPOCHS is another thing where the rate falls to the last of them.
+        differing = {"title", "parameters", "next"} | ({"about-parameters"} if name in colabcnn.RECIPES else set())
+        assert {key for key in mine if mine[key] != theirs[key]} == differing
+        parameters = theirs["parameters"].replace(EXPERIMENTS[0], name)
+        assert mine["parameters"] == parameters.replace("700", str(find_experiment(name).epochs))
+
+
+def test_each_story_says_what_the_article_reports():
+    for name, experiment in colabcnn.ABLATIONS.items():
+        reported = experiment.reported
+        for value in (reported.val_accuracy, reported.best_val_accuracy, reported.best_epoch):
+            assert value is None or f"{value:g}" in sources(read(name))["title"], (name, value)
+
+
+def kinds(outputs):
+    return [kind for output in outputs for kind in output.get("data", {"text": 0})]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.mark.parametrize("name", EXECUTED)
+def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
+    outputs = execute(project, name, tmp_path)
+    assert not [output for cell in outputs.values() for output in cell if output["output_type"] == "error"]
+    assert f"colabcnn {colabcnn.__version__}" in str(outputs["setup"])
+    if name != "13_measure":
+        assert WIDGET in kinds(outputs["explore"])
+    for cell in {"confusion", "mistakes", "images", "augmentation", "picture"} & set(outputs):
+        assert "image/png" in kinds(outputs[cell]), cell
+    if "run" in outputs:
+        assert kinds(outputs["run"]).count("image/png") == 1
+        assert "epoch 1/1" in str(outputs["run"])
+    if name in EXPERIMENTS:
+        assert read_history(project / "drive" / name / "seed-0" / "history.csv")["epoch"] == [1]
+    if name == "13_measure":
+        (path,) = (project / "notebooks" / "measured").glob("*.json")
+        assert read_measurement(path).interruption.by == "SIGKILL"
+        assert path.name in str(outputs["send"])
+        assert "sent by somebody" in "".join(outputs["table"][0]["data"]["text/markdown"])
+    if name == "09_compare_runs":
+        assert "06_final" in str(outputs["table"])
+        assert "application/vnd.plotly.v1+json" in kinds(outputs["figure"])
+
+
+@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path):
+    project = make_project(tmp_path)
+    for name in ("results", "colabcnn"):  # Linked, the library would look beside its own place.
+        (project / name).unlink()
+    shutil.copytree(ROOT / "colabcnn", project / "colabcnn")
+    measured = project / "results" / "01_descending_kernels" / "seed-0"
+    measured.mkdir(parents=True)
+    write_history(measured / "history.csv", history_of(0.2, 0.3))
+    outputs = execute(project, "09_compare_runs", tmp_path)
+    assert WIDGET in kinds(outputs["explore"])
+    assert outputs["mistakes"] == []
+    table = "".join(outputs["table"][0]["data"]["text/markdown"])
+    assert table.count("not yet measured") == len(EXPERIMENTS) - 1
+
+
+@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+def test_comparison_shows_what_others_have_shared(tmp_path, small_experiment, small_options):
+    (tmp_path / "project").mkdir()
+    project = make_project(tmp_path / "project")
+    colabcnn.run(small_experiment, tmp_path / "theirs", **{**small_options, "epochs": 1})
+    digest = colabcnn.export(tmp_path / "theirs", tmp_path / "run.safetensors", quiet=True)
+    server = FileServer(tmp_path)
+    try:
+        server.files["/run.safetensors"] = (tmp_path / "run.safetensors").read_bytes()
+        link = f"{server.address}/run.safetensors#sha256={digest}"
+        outputs = execute(project, "09_compare_runs", tmp_path, LINKS=link)
+    finally:
+        server.close()
+    assert "Its SHA-256 is the one that you gave." in str(outputs["fetch"])
+    (row,) = [line for line in "".join(outputs["table"][0]["data"]["text/markdown"]).splitlines() if "`small`" in line]
+    assert "shared by somebody" in row
+    assert WIDGET in kinds(outputs["explore"])
+    assert "image/png" in kinds(outputs["confusion"])

@@ -1,0 +1,252 @@
+"""A shared run is downloaded once and completely, or nothing of it is kept."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from colabcnn import Error, export, fetch
+from colabcnn.sharing import download
+from support.file_server import QUOTA, SIGN_IN
+from support.shared_files import check_refused
+
+# gdown 5.2 leaves the connection of a download that failed to the garbage collector.
+pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+
+DRIVE_ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+
+
+def sha256_of(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_fetched_again_nothing_is_downloaded(shared, tmp_path, server, offered, capsys):
+    url = offered(shared)
+    fetched = fetch(url, folder=tmp_path / "fetched", quiet=True)
+    server.requests.clear()
+    assert fetch(url, folder=tmp_path / "fetched") == fetched
+    assert "nothing was downloaded" in capsys.readouterr().out
+    assert fetch("https://elsewhere.invalid/run", sha256_of(shared), tmp_path / "fetched", quiet=True) == fetched
+    assert server.requests == []
+
+
+def test_same_file_from_another_place_is_the_same_run(shared, tmp_path, server):
+    server.files |= {"/one": shared, "/two": shared}
+    one, two = (fetch(f"{server.address}/{name}", folder=tmp_path, quiet=True) for name in ("one", "two"))
+    assert one == two
+    server.requests.clear()
+    for name in ("one", "two"):
+        assert fetch(f"{server.address}/{name}", folder=tmp_path, quiet=True) == one
+    assert server.requests == []
+
+
+def test_newer_file_behind_a_link_is_fetched_by_its_digest_and_is_then_the_links(trained, shared, tmp_path, offered):
+    url = offered(shared)
+    fetch(url, folder=tmp_path / "fetched", quiet=True)
+    digest = export(trained, tmp_path / "newer.safetensors", checkpoint=True, quiet=True)
+    assert offered((tmp_path / "newer.safetensors").read_bytes()) == url
+    newer = fetch(url, digest, tmp_path / "fetched", quiet=True)
+    assert fetch(url, folder=tmp_path / "fetched", quiet=True) == newer
+
+
+@pytest.mark.parametrize("where", ["beside", "behind", "in capitals"])
+def test_fault_30_wrong_digest_is_refused_before_the_file_is_read(shared, tmp_path, offered, monkeypatch, where):
+    monkeypatch.setattr("colabcnn.sharing.share.read_shared", lambda *arguments: pytest.fail("it was read"))
+    url, digest = offered(shared), "0" * 64
+    key = "SHA256" if where == "in capitals" else "sha256"
+    source, options = (url, {"sha256": digest}) if where == "beside" else (f"{url}#{key}={digest}", {})
+    check_refused(tmp_path / "fetched", source, sha256_of(shared), "expected 0000", **options)
+
+
+def test_right_digest_is_said_to_be_the_given_one(shared, tmp_path, offered, capsys):
+    fetch(f"{offered(shared)}#sha256={sha256_of(shared).upper()}", folder=tmp_path)
+    assert "the one that you gave" in capsys.readouterr().out
+
+
+def test_without_a_digest_it_says_what_the_check_does_not_prove(shared, tmp_path, offered, capsys):
+    fetch(offered(shared), folder=tmp_path)
+    output = capsys.readouterr().out
+    assert "does not tell who made it" in output
+    assert sha256_of(shared) in output
+
+
+def test_two_digests_that_differ_are_refused(tmp_path):
+    check_refused(tmp_path / "fetched", f"{DRIVE_ID}#sha256=" + "0" * 64, "another SHA-256", sha256="1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "neither a URL"),
+        ("run.safetensors", "neither a URL"),
+        ("ftp://127.0.0.1/run.safetensors", "neither a URL"),
+        ("http://[", "no URL"),
+        (7, "expected a URL"),
+        ("https://drive.google.com/drive/folders/1AbCdEfGhIjKlMnOpQrStUvWxYz012345", "no link to a file"),
+        (f"{DRIVE_ID}#sha256=12", "64 hexadecimal digits"),
+        (f"{DRIVE_ID}#sha256:" + "0" * 64, "expected #sha256="),
+        (f"{DRIVE_ID}#digest=" + "0" * 64, "expected #sha256="),
+    ],
+)
+def test_source_that_is_none_is_refused(tmp_path, source, words):
+    check_refused(tmp_path / "fetched", source, words)
+
+
+def test_fault_30_truncated_download_is_refused(shared, tmp_path, offered):
+    check_refused(tmp_path / "fetched", offered(("truncated", shared)))
+
+
+def test_fault_30_page_instead_of_the_file_is_refused(tmp_path, server, offered):
+    check_refused(tmp_path / "fetched", offered(("page", SIGN_IN)), "a web page", "link of the file itself")
+    check_refused(tmp_path / "fetched", f"{server.address}/missing", "could not be downloaded")
+    check_refused(tmp_path / "fetched", "http://127.0.0.1:9/run.safetensors", "could not be downloaded")
+
+
+def test_download_that_never_ends_is_ended(tmp_path, offered, monkeypatch):
+    monkeypatch.setattr(download, "MAX_BYTES", 3_000_000)
+    check_refused(tmp_path / "fetched", offered("endless"), "larger than 3,000,000 bytes")
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5], ids=["download", "copy"])
+def test_full_disk_is_one_error_and_nothing_is_left(trained, tmp_path, offered, mount_tmpfs, share):
+    export(trained, tmp_path / "run.safetensors", checkpoint=True, quiet=True)
+    content = (tmp_path / "run.safetensors").read_bytes()
+    disk = mount_tmpfs(f"size={int(share * len(content))}")
+    with pytest.raises(Error, match=r"No space left on device.*make room"):
+        fetch(offered(content), folder=disk, quiet=True)
+    assert [path.name for path in disk.iterdir()] == ["lock"]
+
+
+def test_folder_that_is_a_file_is_refused(shared, tmp_path, offered):
+    (tmp_path / "fetched").write_text("mine")
+    check_refused(tmp_path / "fetched", offered(shared), "File exists")
+    assert (tmp_path / "fetched").read_text() == "mine"
+
+
+KILLED_WHEN_COMPLETE = """
+import os, signal, sys
+import colabcnn
+os.rename = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+colabcnn.fetch(sys.argv[1], folder=sys.argv[2], quiet=True)
+"""
+
+
+def test_sigkill_in_the_download_leaves_nothing(shared, tmp_path, server, offered):
+    folder = tmp_path / "fetched"
+    command = [sys.executable, "-m", "colabcnn", "fetch", offered("endless"), "--folder", folder]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not server.requests:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # So that some of it is on the disk.
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert fetch(offered(shared), folder=folder, quiet=True).is_dir()
+
+
+def test_sigkill_before_the_run_is_in_its_place_leaves_nothing_that_is_taken_for_a_run(shared, tmp_path, offered):
+    folder, url = tmp_path / "fetched", offered(shared)
+    done = subprocess.run([sys.executable, "-c", KILLED_WHEN_COMPLETE, url, folder], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name[:10] for path in folder.glob(".*")] == [".fetching-"]
+    assert list(folder.glob("*/seed-*")) == []
+    fetched = fetch(url, folder=folder, quiet=True)
+    assert fetched.is_dir()
+    assert list(folder.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        DRIVE_ID,
+        f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing",
+        f"https://drive.google.com/uc?id={DRIVE_ID}&export=download",
+        f"https://drive.google.com/open?id={DRIVE_ID}",
+    ],
+)
+def test_file_on_drive_by_its_id_and_by_each_of_its_links(shared, tmp_path, server, source):
+    server.files[DRIVE_ID] = shared
+    fetched = fetch(source, folder=tmp_path, quiet=True)
+    assert (fetched / "history.csv").exists()
+    assert any(request.startswith("drive.google.com/") for request in server.requests)
+    server.requests.clear()
+    assert fetch(DRIVE_ID, folder=tmp_path, quiet=True) == fetched
+    assert server.requests == []
+
+
+def test_large_file_on_drive_is_downloaded_through_its_confirmation_page(shared, tmp_path, server, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    server.files[DRIVE_ID] = ("large", shared)
+    fetched = fetch(DRIVE_ID, sha256_of(shared), tmp_path / "fetched", quiet=True)
+    assert (fetched / "history.csv").exists()
+    assert any("drive.usercontent.google.com/download" in request for request in server.requests)
+    assert not (tmp_path / "home").exists()
+
+
+def test_fault_30_quota_page_of_drive_is_shown(tmp_path, server):
+    server.files[DRIVE_ID] = ("page", QUOTA)
+    words = DRIVE_ID, "Too many users have viewed or downloaded this file recently"
+    check_refused(tmp_path / "fetched", DRIVE_ID, *words)
+
+
+def test_file_on_drive_that_is_not_shared_says_how_to_share_it(tmp_path, server):
+    server.files[DRIVE_ID] = ("page", SIGN_IN)
+    check_refused(tmp_path / "fetched", DRIVE_ID, "Anyone with the link")
+
+
+def test_progress_is_shown_unless_quiet(shared, tmp_path, offered, capfd):
+    fetch(offered(shared), folder=tmp_path / "one", quiet=True)
+    assert capfd.readouterr() == ("", "")
+    fetch(offered(shared), folder=tmp_path / "two")
+    assert "100%" in capfd.readouterr().err
+
+
+def test_another_file_never_takes_the_place_of_the_one_with_the_digest(shared, tmp_path, offered):
+    """Eight digits name the folder, and eight digits can be had by trying."""
+    fetched = fetch(offered(shared), folder=tmp_path, quiet=True)
+    note = json.loads((fetched / "shared.json").read_text())
+    (fetched / "shared.json").write_text(json.dumps({**note, "sha256": note["sha256"][:8] + "0" * 56}))
+    with pytest.raises(Error, match="holds something else"):
+        fetch(offered(shared), sha256_of(shared), tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["", "7", "{}", "[" * 100_000, '{"sha256": [], "sources": "x"}', '{"sha256": null, "sources": 7}', "\x00"],
+    ids=["empty", "number", "dict", "nested", "lists", "none", "binary"],
+)
+def test_shared_json_that_cannot_be_read_is_another_run_or_none(shared, tmp_path, offered, note):
+    url = offered(shared)
+    fetched = fetch(url, folder=tmp_path, quiet=True)
+    (fetched / "shared.json").write_text(note)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(Error, match=r"holds something else; move it away.*Nothing of it was kept"):
+        fetch(url, folder=tmp_path, quiet=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("damage", ["checkpoint", "checkpoints", "history"])
+def test_damaged_fetched_run_is_downloaded_again_and_the_damaged_one_kept(shared, tmp_path, offered, damage):
+    url = offered(shared)
+    fetched = fetch(url, folder=tmp_path, quiet=True)
+    (checkpoint,) = (fetched / "checkpoints").iterdir()
+    if damage == "checkpoint":
+        checkpoint.write_bytes(shared[:-1])
+    elif damage == "checkpoints":
+        checkpoint.unlink()
+        checkpoint.parent.rmdir()
+        checkpoint.parent.write_text("a file")
+    else:
+        (fetched / "history.csv").unlink()
+    assert fetch(url, folder=tmp_path, quiet=True) == fetched
+    assert checkpoint.read_bytes() == shared
+    assert (fetched / "history.csv").exists()
+    kept = fetched.parent / "moved-aside-1" / fetched.name
+    assert {path.name for path in kept.iterdir()} >= {"run.json", "shared.json", "checkpoints"}

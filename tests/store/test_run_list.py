@@ -1,0 +1,96 @@
+"""Folders of runs are expanded into runs, each under a short name of its own."""
+
+import os
+
+import pytest
+
+from colabcnn.errors import Error
+from colabcnn.store.history import empty_history, write_history
+from colabcnn.store.run_list import list_runs
+from support.runs import history_of
+
+pytestmark = pytest.mark.versions
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    def make_run(name, history=None):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        write_history(folder / "history.csv", history or history_of(0.1, 0.2))
+        return folder
+
+    return make_run
+
+
+def test_folder_of_a_run_is_that_run(make_run):
+    folder = make_run("results/06_final/seed-0")
+    assert list_runs(folder) == {"06_final/seed-0": folder}
+    assert list_runs(str(folder)) == {"06_final/seed-0": folder}
+
+
+def test_runs_at_any_depth_are_found_in_the_order_of_their_names_and_numbers(make_run, tmp_path):
+    for name in ("06_final/seed-10", "06_final/seed-2", "02_augmentation/seed-0", "mine", "a/b/c/deep"):
+        make_run(f"runs/{name}")
+    found = list_runs(tmp_path / "runs")
+    assert list(found) == ["02_augmentation/seed-0", "06_final/seed-2", "06_final/seed-10", "deep", "mine"]
+    assert found["deep"] == tmp_path / "runs" / "a" / "b" / "c" / "deep"
+
+
+def test_order_of_the_arguments_is_kept(make_run):
+    late, early = make_run("z"), make_run("a")
+    assert list(list_runs(late, early)) == ["z", "a"]
+
+
+@pytest.mark.parametrize("aside", ["moved-aside-1", "moved-aside-12", "checkpoints", ".hidden", ".trash/x"])
+def test_what_is_no_run_of_its_own_is_left_out(make_run, aside):
+    folder = make_run("06_final/seed-0")
+    make_run(f"06_final/seed-0/{aside}")
+    assert list(list_runs(folder.parent).values()) == [folder]
+
+
+def test_run_set_aside_is_found_when_asked_for(make_run):
+    aside = make_run("06_final/seed-0/moved-aside-1")
+    assert list(list_runs(aside).values()) == [aside]
+
+
+@pytest.mark.parametrize("name", ["moved-aside-tests", "moved-aside-2nd", "checkpoints-2"])
+def test_name_that_only_resembles_one_of_those_is_a_run(make_run, name):
+    folder = make_run(f"runs/{name}")
+    assert list(list_runs(folder.parent).values()) == [folder]
+
+
+def test_labels_are_as_long_as_it_takes_to_tell_runs_apart(make_run):
+    folders = [make_run(name) for name in ("first/06_final/seed-0", "second/06_final/seed-0", "second/03/seed-0")]
+    assert list(list_runs(*folders)) == ["first/06_final/seed-0", "second/06_final/seed-0", "03/seed-0"]
+
+
+def test_run_that_is_found_twice_is_there_once(make_run, tmp_path, monkeypatch):
+    folder = make_run("06_final/seed-0")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    assert list(list_runs(folder, tmp_path, "06_final", tmp_path / "link")) == ["06_final/seed-0"]
+
+
+def test_run_without_epochs_is_kept(make_run):
+    folder = make_run("just-begun", empty_history())
+    assert list_runs(folder) == {"just-begun": folder}
+
+
+def test_circle_of_links_ends(make_run, tmp_path):
+    folder = make_run("runs/a")
+    (folder / "again").symlink_to(tmp_path / "runs")
+    assert list(list_runs(tmp_path / "runs")) == ["a"]
+
+
+def test_what_holds_no_run_is_refused(make_run, tmp_path):
+    folder = make_run("runs/a")
+    os.mkdir(tmp_path / "empty")
+    for arguments, message in (
+        ([], "there is no run to show; train one first"),
+        ([folder, tmp_path / "nowhere"], "nowhere does not exist; expected the folder"),
+        ([folder / "history.csv"], "history.csv is a file; expected the folder"),
+        ([folder, tmp_path / "empty"], "empty holds no run; expected a history.csv"),
+    ):
+        with pytest.raises(Error, match=message):
+            list_runs(*arguments)

@@ -1,0 +1,115 @@
+"""What `run.json` holds is read as written, refused where another version wrote it, and never lost."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from colabcnn import ABLATIONS, RECIPES, Error, run, status
+from colabcnn.errors import UnknownFormatError
+from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import FORMAT, RunRecord, Start, first_difference, identity_of
+from support.runs import make_record
+
+pytestmark = pytest.mark.versions
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", [*ABLATIONS, *RECIPES])
+def test_record_survives_json(name):
+    start = Start("2026-01-01T00:00:00+00:00", 3, "T4", {"keras": "3.13.2"}, execution={"xla": True}, onednn=False)
+    record = (
+        make_record({**ABLATIONS, **RECIPES}[name]).with_start(start).with_last_start(ended="the end", last_epoch=5)
+    )
+    assert RunRecord.from_json(json.loads(json.dumps(record.to_json())), "run.json") == record
+
+
+def test_fingerprint_tells_runs_apart_and_not_their_lengths_or_starts():
+    record = make_record(ABLATIONS["06_final"])
+    longer = replace(record, experiment=replace(record.experiment, epochs=701), starts=())
+    assert longer.fingerprint() == record.fingerprint()
+    others = [
+        replace(record, seed=1),
+        replace(record, data_sha256="1" * 64),
+        make_record(ABLATIONS["05_ascending_kernels"]),
+    ]
+    recipe = make_record(RECIPES["08_in_minutes"])
+    others += [recipe, replace(recipe, experiment=replace(recipe.experiment, epochs=11))]
+    assert len({other.fingerprint() for other in [record, *others]}) == 6
+
+
+def test_first_difference_is_named_and_what_is_left_open_is_not_compared():
+    final = identity_of(ABLATIONS["06_final"], seed=0)
+    assert first_difference(final, identity_of(ABLATIONS["06_final"])) is None
+    assert first_difference(final, identity_of(ABLATIONS["06_final"], seed=1)) == ("seed", 0, 1)
+    variant = replace(ABLATIONS["06_final"], optimizer=RECIPES["08_in_minutes"].optimizer)
+    assert first_difference(final, identity_of(variant)) == ("experiment.optimizer.kind", "Adam", "Muon")
+
+
+@pytest.mark.parametrize("found", [1, 3, "2", None])
+def test_record_of_an_unknown_format_is_refused_with_its_number_and_stays(
+    tmp_path, small_experiment, small_options, found
+):
+    run(small_experiment, tmp_path / "run", **small_options)
+    folder = RunFolder(tmp_path / "run")
+    record = json.loads(folder.run_json.read_text())
+    record |= {"format": found}
+    if found == 1:  # As version 0.1.0 wrote it.
+        del record["format"]
+    folder.run_json.write_text(json.dumps(record))
+    before = contents(folder.path)
+    for call in (lambda: run(small_experiment, folder.path, **small_options), lambda: status(folder.path)):
+        with pytest.raises(UnknownFormatError, match=rf"is of format {found!r}; .* reads format {FORMAT}\."):
+            call()
+    after = contents(folder.path)
+    assert {path: after.get(path) for path in before if path.name != "lock"} == {
+        path: content for path, content in before.items() if path.name != "lock"
+    }
+    assert not list(folder.path.glob("moved-aside-*"))
+
+
+def test_checkpoint_of_an_unknown_format_is_refused_and_stays(tmp_path, small_experiment, small_options, monkeypatch):
+    run(small_experiment, tmp_path, **small_options)
+    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
+    with monkeypatch.context() as patched:
+        patched.setattr("colabcnn.store.checkpoint.FORMAT", 3)
+        newer = write_checkpoint(tmp_path / "checkpoints", replace(checkpoint, epoch=4))
+    with pytest.raises(UnknownFormatError, match=r"epoch-0+4-\w+\.safetensors is of format 3"):
+        run(small_experiment, tmp_path, **{**small_options, "epochs": 5})
+    assert newer.exists()
+    assert not list(tmp_path.glob("moved-aside-*"))
+
+
+def test_record_of_an_unknown_format_on_drive_is_refused_and_stays(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path / "here", drive_folder=tmp_path / "drive", drive_minutes=0, **small_options)
+    run_json = tmp_path / "drive" / "run.json"
+    run_json.write_text(json.dumps({**json.loads(run_json.read_text()), "format": 3}))
+    before = contents(tmp_path / "drive")
+    with pytest.raises(UnknownFormatError, match=r"drive/run\.json is of format 3"):
+        run(small_experiment, tmp_path / "elsewhere", drive_folder=tmp_path / "drive", **small_options)
+    assert contents(tmp_path / "drive") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": -1}, "its seed is -1"),
+        ({"seed": True}, "its seed is True"),
+        ({"data": "mnist"}, "its data is 'mnist'"),
+        ({"precision": "float8"}, "its precision is 'float8'"),
+        ({"data_sha256": "0"}, "its data_sha256 is '0'"),
+        ({"experiment": {"name": "x", "optimizer": {"kind": "Sgd"}}}, "kind 'Sgd', unknown to this version"),
+        ({"experiment": []}, "expected its settings by name"),
+        ({"starts": [{"speed": 1}]}, "a start has"),
+        ({"starts": [{}]}, "does not describe a run"),
+        ({"starts": 5}, "does not describe a run"),
+    ],
+)
+def test_what_is_no_record_is_refused_in_one_message(change, words):
+    with pytest.raises(Error, match=r"^run\.json does not describe a run") as raised:
+        RunRecord.from_json({**make_record(ABLATIONS["06_final"]).to_json(), **change}, "run.json")
+    assert words in str(raised.value)

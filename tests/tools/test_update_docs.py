@@ -1,0 +1,250 @@
+"""The pages say what the runs in `results/` say, and the generator is right on runs that are made up."""
+
+import importlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from colabcnn import Error
+from colabcnn.experiments.catalog import EXPERIMENTS, RECIPES
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.store.history import COLUMNS, write_history
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import Start
+from support.runs import make_record
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """Return the maintainers' modules by name."""
+    for folder in ("tools", "benchmarks"):
+        monkeypatch.syspath_prepend(ROOT / folder)
+    return importlib.import_module
+
+
+def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, training=0.5, settings=None, **changes):
+    """Put a complete run on all of CIFAR-10 into a folder, with these validation accuracies."""
+    run_dir = folder / name / f"seed-{seed}"
+    run_dir.mkdir(parents=True)
+    count = len(accuracies)
+    history = {column: [1.0] * count for column in COLUMNS}
+    history |= {"epoch": list(range(1, count + 1)), "val_accuracy": list(accuracies), "accuracy": [training] * count}
+    write_history(run_dir / "history.csv", history | {"seconds": [50.0 + seconds, *[seconds] * (count - 1)]})
+    experiment = EXPERIMENTS.get(name) or Experiment(name=name)
+    experiment = replace(experiment, **{"epochs": count} | (settings or {}))
+    record = make_record(experiment, device=device, seed=seed, **changes)
+    RunFolder(run_dir).write_record(record)
+    return run_dir
+
+
+def put_recipe(folder, last, seed=0, flip_averaged=None, **options):
+    run_dir = put_run(folder, "08_in_minutes", [0.5] * 9 + [last], seed=seed, **options)
+    if flip_averaged is not None:
+        measured = {"epoch": 10, "flip_averaged_accuracy": flip_averaged}
+        (run_dir / "test.json").write_text(json.dumps({"test_size": 10_000, "last_epoch": measured}))
+
+
+def rows(table):
+    lines = [line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return {cells[0].strip("`"): cells[1:] for cells in (lines[0], *lines[2:])}
+
+
+def test_pages_say_what_the_runs_say(tools):
+    assert tools("update_docs").update(ROOT, check=True) == [], "run python tools/update_docs.py"
+
+
+def test_new_run_changes_the_pages_once(tools, tmp_path):
+    update = tools("update_docs").update
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    put_recipe(tmp_path / "results", 0.95, seed=7, device="<b>GPU")
+    both = ["README.md", "results/README.md"]
+    assert update(tmp_path, check=True) == both
+    assert update(tmp_path) == both
+    assert update(tmp_path) == []
+    for path in both:
+        page = (tmp_path / path).read_text(encoding="utf-8")
+        assert "&lt;b&gt;GPU" in page
+        assert "<b>GPU" not in page
+        # What is not generated is as it was.
+        assert page.partition("<!-- begin")[0] == (ROOT / path).read_text(encoding="utf-8").partition("<!-- begin")[0]
+
+
+def test_block_is_filled_and_the_rest_is_left(tools):
+    fill = tools("update_docs").fill
+    page = "above\n<!-- begin a b -->\nold\n<!-- end a b -->\nbelow\n"
+    filled = "above\n<!-- begin a b -->\n\nnew\n\n<!-- end a b -->\nbelow\n"
+    assert fill(page, {"a b": "new"}, "page.md") == fill(filled, {"a b": "new"}, "page.md") == filled
+
+
+@pytest.mark.parametrize(
+    "page", ["", "<!-- begin a -->\n", "<!-- end a -->\n<!-- begin a -->\n", "<!-- begin a -->\n<!-- end a -->\n" * 2]
+)
+def test_page_without_exactly_one_block_is_refused(tools, page):
+    with pytest.raises(Error, match=r"page\.md has no block 'a', or two"):
+        tools("update_docs").fill(page, {"a": "new"}, "page.md")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"epochs": 700}},
+        {"holdout": 5000},
+        {"train_size": 5000},
+        {"data": "synthetic"},
+        {"settings": {"dropout": 0.5}},
+    ],
+)
+def test_run_that_is_not_the_complete_experiment_is_refused(tools, tmp_path, change):
+    put_run(tmp_path, "06_final", [0.5] * 20, **change)
+    with pytest.raises(Error, match="seed-0 is not a complete run of 06_final"):
+        tools("result_tables").read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("relation", "values", "verdict"),
+    [
+        ("above", (0.03, 0.02, 0.05), "reproduced"),
+        ("above", (0.03, 0.02, 0.04), "reproduced, within the noise"),
+        ("above", (0.03, -0.02, 0.05), "no clear difference"),
+        ("above", (0.0, 0.0, 0.0), "no clear difference"),
+        ("above", (-0.03, -0.02, -0.05), "not reproduced"),
+        ("below", (-0.03, -0.02, -0.05), "reproduced"),
+        ("below", (0.03, 0.02, 0.03), "not reproduced, within the noise"),
+        ("not below", (-0.03, -0.02, -0.05), "not reproduced"),
+        ("not below", (0.03, 0.02, 0.05), "reproduced"),
+    ],
+)
+def test_verdict_follows_from_signs_and_noise(tools, relation, values, verdict):
+    orderings = tools("orderings")
+    assert orderings.verdict(relation, orderings.Difference(*values, noise=0.04)) == verdict
+
+
+def test_ordering_compares_the_epochs_that_both_have(tools, tmp_path):
+    # What 02 does later than epoch 20 does not count beside 20 epochs of 01.
+    put_run(tmp_path, "02_augmentation", [0.5] * 19 + [0.75] + [0.9] * 680)
+    put_run(tmp_path, "01_descending_kernels", [0.25] * 20)
+    put_run(tmp_path, "03_dropout_20", [0.5] * 699 + [1.0])
+    table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
+    noise = (0.0125) ** 0.5  # Of 0.5, 0.5, 0.5, 0.5, 0.75; the other run's epochs do not differ.
+    cells = ["20, the first of 02's 700", "1", "+0.5000", "+0.5000", "+0.3000", f"{noise:.4f}", "reproduced"]
+    assert table["02 above 01"] == cells
+    assert table["03 above 02"][:4] == ["700", "1", "+0.1000", "+0.1000"]
+    assert table["03 above 02"][-1] == "no clear difference"
+    assert table["04 below 03"] == ["not yet measured", *[""] * 6]
+    assert table["the article"][-1] == "after these epochs"
+
+
+def test_ordering_compares_means_over_the_seeds_of_that_length(tools, tmp_path):
+    for seed, (value, count) in enumerate(((0.5, 40), (0.75, 40), (0.9, 20))):
+        put_run(tmp_path, "02_augmentation", [value] * count, seed=seed)
+    put_run(tmp_path, "01_descending_kernels", [0.5] * 40)
+    table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
+    assert table["02 above 01"][:5] == ["40", "2 and 1", "+0.1250", "+0.1250", "+0.1250"]
+    # Two seeds that differ are noise, too: the variance of five times 0.5 and five times 0.75, of the mean of two.
+    assert table["02 above 01"][5] == f"{(10 * 0.125**2 / 9 / 2) ** 0.5:.4f}"
+    assert table["the article"][-1] == "after 40 epochs"
+
+
+def test_training_is_shown_beside_validation(tools, tmp_path):
+    put_run(tmp_path, "01_descending_kernels", [0.1] * 15 + [0.75] * 5, training=1.0)
+    put_run(tmp_path, "01_descending_kernels", [0.1] * 5, seed=1)
+    table = rows(tools("orderings").training_table(tools("result_tables").read_results(tmp_path)))
+    assert table["01_descending_kernels"] == ["20", "1", "1.0000", "0.7500", "+0.2500"]
+
+
+def test_final_experiment_stands_beside_the_article_once_it_is_as_long(tools, tmp_path):
+    final_table, read_results = tools("result_tables").final_table, tools("result_tables").read_results
+    put_run(tmp_path, "06_final", [0.95] * 20)
+    assert final_table(read_results(tmp_path)) == "A run of `06_final` of 700 epochs is not yet measured."
+    accuracies = [0.85] * 650 + [0.89] * 50
+    # A history holds the 32-bit number nearest to 0.9, which is below it.
+    accuracies[99], accuracies[299], accuracies[399] = 0.8999, 0.8999999761581421, 0.905
+    put_run(tmp_path, "06_final", accuracies, seed=1, device="H100", training=0.9612)
+    put_run(tmp_path, "06_final", [0.8] * 700, seed=2, device="H100")
+    table = rows(final_table(read_results(tmp_path)))
+    assert table["700 epochs"] == ["the article", "seed 1", "seed 2"]
+    assert table["best of run"] == ["0.9010 (epoch 326)", "0.9050 (epoch 400)", "0.8000 (epoch 1)"]
+    assert table["epochs at 0.90 or above"] == ["1", "2", "0"]
+    assert table["the first of them"] == ["326", "300", "none"]
+    assert table["last epoch"][1:] == ["0.8900", "0.8000"]
+    assert table["mean of the last 50"][1:] == ["0.8900", "0.8000"]
+    assert table["training, last epoch"] == ["near 0.96", "0.9612", "0.5000"]
+
+
+def test_recipe_pools_accuracies_of_devices_and_not_their_seconds(tools, tmp_path):
+    tables = tools("result_tables")
+    put_recipe(tmp_path, 0.8999999761581421, device="CPU", seconds=90, flip_averaged=0.91)
+    put_recipe(tmp_path, 0.91, seed=1, device="CPU", seconds=98)
+    put_recipe(tmp_path, 0.89, seed=2, device="H100", seconds=0.384, flip_averaged=0.9)
+    records = tables.read_results(tmp_path)
+    cells = ["3", "2", "0.9000", "0.0100", "0.8900", "0.9100", "0.9050 (2 of 3)"]
+    seconds = "90 to 98 on CPU, float32; 0.38 on H100, float32"
+    assert rows(tables.recipes_table(records))["08_in_minutes"] == [*cells, seconds]
+    assert rows(tables.recipes_table(records))["07_without_luck"] == ["not yet measured", *[""] * 7]
+    best = "0.9100 (epoch 10, seed 1)"
+    pooled = ["", "10", "3", "0.9000 ± 0.0100", "0.9050 (2 of 3)", best, seconds]
+    assert rows(tables.summary_table(records))["08_in_minutes"] == pooled
+    assert tables.recipe_sentences(records).splitlines() == [
+        "- `07_without_luck` is not yet measured.",
+        "- `08_in_minutes`: 2 of 3 seeds ended at 0.90 or above, at 0.9000 on average. "
+        "A run took 16 to 17 min on CPU, float32; 54 s on H100, float32.",
+    ]
+
+
+def test_run_of_700_epochs_takes_the_place_of_one_of_20(tools, tmp_path):
+    put_run(tmp_path, "06_final", [0.95] * 20)
+    put_run(tmp_path, "06_final", [0.8] * 700, seed=1, device="H100")
+    table = rows(tools("result_tables").summary_table(tools("result_tables").read_results(tmp_path)))
+    assert table["06_final"][1:] == ["700", "1", "0.8000", "", "0.8000 (epoch 1)", "2 on H100, float32"]
+    assert table["05_ascending_kernels"][1:] == ["not yet measured", *[""] * 5]
+
+
+def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
+    tables = tools("result_tables")
+    for seed, last in enumerate((0.90, 0.91, 0.92)):
+        put_recipe(tmp_path, last, seed=seed)
+    records = dict(tables.read_results(tmp_path))
+    for name, lasts in {"a": (0.86, 0.87), "b": (0.905,), "c": (), "d": (0.96,)}.items():
+        for seed, last in enumerate(lasts):
+            put_run(tmp_path, name, [last], seed=seed)
+    records |= tables.read_results(tmp_path, dict.fromkeys("abcd"))
+    block = tables.ingredients_table(records, "08_in_minutes", {name: f"{name} otherwise" for name in "abcd"})
+    assert block.startswith(
+        "The 3 seeds of `08_in_minutes` differ by up to 0.0200, with a standard deviation of 0.0100"
+    )
+    table = rows(block)
+    assert table["08_in_minutes"][1:3] == ["3", "0.9100 ± 0.0100"]
+    # Of seeds with a standard deviation of 0.01 two pairs differ by 0.01, and one by 0.014: clear is twice that.
+    assert table["a"] == ["a otherwise", "2", "0.8650 ± 0.0071", "", "-0.0400", "lower"]
+    assert table["b"] == ["b otherwise", "1", "0.9050", "", "+0.0050", "no clear difference"]
+    assert table["c"] == ["c otherwise", "not yet measured", *[""] * 4]
+    assert table["d"][-2:] == ["+0.0600", "higher"]
+
+
+def test_interrupted_runs_are_named(tools, tmp_path):
+    tables = tools("result_tables")
+    put_run(tmp_path, "05_ascending_kernels", [0.5] * 20)
+    assert tables.resumed_sentences(tables.read_results(tmp_path)) == "No run was interrupted."
+    starts = tuple(Start("", epoch, "CPU", {}) for epoch in (1, 3, 11))
+    put_run(tmp_path, "06_final", [0.5] * 20, seed=4, starts=starts)
+    sentence = "- `06_final`, seed 4, was resumed in epoch 3, 11."
+    assert tables.resumed_sentences(tables.read_results(tmp_path)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [((4.12, 4.3), "4.1 to 4.3 s"), ((90 * 60,), "90 min"), ((100, 37_800), "0.028 to 10 h")]
+)
+def test_durations_have_a_unit_by_the_longest(tools, seconds, words):
+    assert tools("result_tables").duration_in_words(seconds) == words
+
+
+def test_every_ingredient_has_words(tools):
+    ingredients = tools("ingredients")
+    assert list(ingredients.IN_WORDS) == list(ingredients.WITHOUT)
+    assert ingredients.RECIPE is RECIPES["08_in_minutes"]

@@ -1,0 +1,308 @@
+"""How a step is brought to the device changes its speed and nothing else, and what a device cannot do costs no run."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import run
+from colabcnn.data.split import load_split
+from colabcnn.errors import Interrupted
+from colabcnn.network import devices
+from colabcnn.network.devices import Execution
+from colabcnn.network.model import reseed_dropout
+from colabcnn.network.training_model import PlanEpoch
+from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.history import read_history
+from colabcnn.training.session import compiled_model, fit_options
+from support.refusals import refuse_training
+from support.runs import differences
+
+pytestmark = pytest.mark.versions
+
+# 7 steps an epoch, the last one of 4 images: some in one call, with a rest; all in one.
+STEPS = (3, 100)
+
+
+class StopAfterFirst(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 0
+
+
+@pytest.fixture
+def execute(monkeypatch):
+    def execute(steps_per_call, xla=False):
+        monkeypatch.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla))
+
+    return execute
+
+
+def weights_of(run_dir):
+    return newest_checkpoint(run_dir / "checkpoints")[0].arrays["model"]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_experiment, small_options, execute, steps):
+    execute(1)
+    run(small_experiment, tmp_path / "single", **small_options)
+    execute(steps)
+    result = run(small_experiment, tmp_path / "several", **small_options)
+    assert (
+        json.loads((tmp_path / "several" / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == steps
+    )
+    single = read_history(tmp_path / "single" / "history.csv")
+    for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(result.history[column], single[column], rtol=1e-3, atol=1e-3)
+    for one, other in zip(weights_of(tmp_path / "single"), weights_of(tmp_path / "several"), strict=True):
+        # The bias of a convolution before BatchNorm has no gradient but rounding, which Adam makes whole steps of.
+        assert one.ndim < 4 or np.allclose(one, other, atol=5e-3)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
+    tmp_path, small_experiment, small_options, execute, steps
+):
+    execute(steps)
+    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
+    run(small_experiment, tmp_path / "resumed", **small_options)
+    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+
+
+def test_execution_that_is_given_is_taken_inside_the_with_only(tmp_path, small_experiment, small_options):
+    suits = devices.auto_execution()
+    with devices.execution_given(Execution(3, xla=suits.xla)):
+        run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == 3
+    assert devices.auto_execution() == suits
+
+
+def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_options, execute, monkeypatch):
+    execute(3)
+    run(small_experiment, tmp_path / "tried", **small_options)
+    monkeypatch.setattr("colabcnn.training.session.try_out", lambda *arguments: None)
+    run(small_experiment, tmp_path / "untried", **small_options)
+    assert differences(tmp_path / "tried", tmp_path / "untried") == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow traces a step once for all shapes")
+def test_what_only_the_last_call_of_an_epoch_cannot_do_is_found_before_the_run(
+    tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
+):
+    refuse_training(monkeypatch, lambda positions: positions == 4)  # 100 images are two calls of three steps, and 4.
+    execute(3)
+    result = run(small_experiment, tmp_path / "run", **{**small_options, "quiet": False})
+    assert "3 steps a call failed on this device" in capsys.readouterr().out
+    assert result.complete
+
+
+def test_ctrl_c_while_the_device_is_tried_out_ends_as_it_does_later(
+    tmp_path, small_experiment, small_options, execute, monkeypatch
+):
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    execute(3)
+    with monkeypatch.context() as patched:
+        patched.setattr("colabcnn.training.session.try_out", interrupted)
+        with pytest.raises(Interrupted):
+            run(small_experiment, tmp_path, **small_options)
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
+    assert run(small_experiment, tmp_path, **small_options).complete
+
+
+def test_resumed_run_keeps_what_it_had_on_the_device(
+    tmp_path, small_experiment, small_options, execute, capsys, monkeypatch
+):
+    execute(3)
+    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
+    execute(1)
+    run(small_experiment, tmp_path / "resumed", **{**small_options, "quiet": False})
+    assert "The run keeps Execution(steps_per_call=3" in capsys.readouterr().out
+    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+    monkeypatch.setattr(devices, "device_name", lambda: "another")
+    run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})
+    starts = json.loads((tmp_path / "resumed" / "run.json").read_text())["starts"]
+    assert [start["execution"]["steps_per_call"] for start in starts] == [3, 3, 1]
+
+
+def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
+    tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
+):
+    execute(1)
+    run(small_experiment, tmp_path / "plain", **small_options)
+    refuse_training(monkeypatch, lambda positions: True)
+    execute(3)
+    run(small_experiment, tmp_path / "refused", **{**small_options, "quiet": False})
+    output = capsys.readouterr().out
+    (line,) = [line for line in output.splitlines() if "failed on this device" in line]
+    assert "3 steps a call" in line
+    assert "division by zero" in line
+    (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
+    assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
+    assert differences(tmp_path / "refused", tmp_path / "plain") == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA")
+def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_options, execute, capsys):
+    execute(3, xla=True)
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "quiet": False})
+    assert "failed on this device" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["execution"]["xla"] is True
+    assert np.isfinite(result.history["loss"]).all()
+
+
+def test_cpu_takes_one_step_a_call():
+    on_jax = keras.backend.backend() == "jax"
+    parts = {"fused_batch_norm": not on_jax, "xla_augmentation": not on_jax}
+    assert devices.auto_execution() == Execution(1, xla=on_jax, **parts)
+
+
+@pytest.mark.parametrize(("capability", "steps"), [((7, 5), 1), ((8, 0), 16), ((9, 0), 16)])
+def test_gpu_takes_several_steps_a_call_where_a_launch_takes_longer(monkeypatch, capability, steps):
+    monkeypatch.setattr(devices, "is_cpu", lambda: False)
+    monkeypatch.setattr(devices, "_tensorflow_capability", lambda: capability)
+    expected = 64 if keras.backend.backend() == "jax" else steps
+    assert devices.auto_execution() == Execution(expected, xla=True)
+
+
+def test_precision_is_the_runs_whatever_the_notebook_has_set_for_its_own_models(
+    tmp_path, small_experiment, small_options
+):
+    options = {**small_options, "precision": "float32"}
+    run(small_experiment, tmp_path / "plain", **options)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        run(small_experiment, tmp_path / "set", callbacks=[StopAfterFirst()], **options)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    run(small_experiment, tmp_path / "set", **options)
+    assert differences(tmp_path / "set", tmp_path / "plain") == []
+
+
+def test_augmentation_compiled_by_xla_trains_the_same(tmp_path, small_experiment, small_options, monkeypatch):
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX is always compiled by XLA")
+    losses, options = [], {**small_options, "precision": "float32"}
+    for execution in (Execution(1, xla=False), Execution(1, xla=False, xla_augmentation=True)):
+        monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
+        losses.append(run(small_experiment, tmp_path / str(execution.xla_augmentation), **options).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
+def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precision, tolerance):
+    split = load_split("synthetic", train_size=4, val_size=20)
+    images = split.train_images.astype(np.float32) / 255
+
+    def outcome(fused):
+        execution = Execution(1, xla=False, fused_batch_norm=fused)
+        model = compiled_model(small_experiment, split, seed=0, precision=precision, execution=execution)
+        rng = np.random.default_rng(0)
+        for layer in model.network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.5  # Of so few images and so much, biased and unbiased variance are told apart.
+                for weight in layer.weights:
+                    weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        reseed_dropout(model.network, 0, 1)
+        before = model(images, training=False)
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(y=split.train_labels, y_pred=model(images, training=True))
+        gradients = tape.gradient(loss, [weight.value for weight in model.network.trainable_weights])
+        moving = [weight.value for weight in model.network.non_trainable_weights if "moving" in weight.path]
+        outcome = [np.array(value) for value in (before, loss, *gradients, model(images, training=False))]
+        return outcome, [np.array(value) for value in moving]
+
+    import tensorflow as tf
+
+    (fused, fused_statistics), (plain, plain_statistics) = outcome(True), outcome(False)
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    # Of the first layer, whose inputs are the same: statistics are computed in float32 whatever those are in.
+    for one, other in zip(fused_statistics[:2], plain_statistics[:2], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
+def test_fused_batch_norm_leaves_a_layer_alone_that_a_user_has_frozen(small_experiment):
+    split = load_split("synthetic", train_size=48, val_size=20)
+    model = compiled_model(
+        small_experiment, split, seed=0, precision="float32", execution=Execution(1, False, fused_batch_norm=True)
+    )
+    layer = model.network.get_layer("batch_norm_1_1")
+    layer.trainable = False
+    before = np.array(layer.moving_mean)
+    model(split.train_images.astype(np.float32), training=True)
+    np.testing.assert_array_equal(np.array(layer.moving_mean), before)
+    assert np.abs(np.array(model.network.get_layer("batch_norm_2_1").moving_mean)).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "under_tensorflow"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "mixed_bfloat16"),
+        ("fpu avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("fpu avx2 avx512f avx512_bf16x", "float32"),
+    ],
+)
+def test_cpu_with_bfloat16_instructions_takes_it_under_tensorflow(tmp_path, monkeypatch, flags, under_tensorflow):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    expected = under_tensorflow if keras.backend.backend() == "tensorflow" else "float32"
+    assert devices.auto_precision() == expected
+
+
+def test_cpu_that_tells_nothing_takes_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
+    assert devices.auto_precision() == "float32"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_experiment, steps):
+    split = load_split("synthetic", train_size=96, val_size=20)
+    execution = Execution(steps, xla=keras.backend.backend() == "jax")
+    model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16", execution=execution)
+    optimizer = model.optimizer
+    optimizer.dynamic_scale.assign(2.0**40)
+    before = [np.array(weight) for weight in model.network.trainable_weights]
+    plan = PlanEpoch(small_experiment, 0, 96)
+    options = {**fit_options(model, 96, 20), "callbacks": [plan]}
+    model.fit(**options, epochs=1)
+    assert float(optimizer.dynamic_scale) == 2.0**34  # Halved at each of six steps.
+    assert int(optimizer.inner_optimizer.iterations) == 0
+    for weight, old in zip(model.network.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(np.array(weight), old)
+    history = model.fit(**options, initial_epoch=1, epochs=8).history
+    assert int(optimizer.inner_optimizer.iterations) > 12
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.parametrize("own", [False, True])
+def test_jax_keeps_what_it_compiled_for_the_next_start(tmp_path, own):
+    code = """
+from dataclasses import replace
+from colabcnn import ABLATIONS, run
+small = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8))
+run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=True)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own") if own else ""
+    environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kept = tmp_path / "own" if own else tmp_path / "cache" / "colabcnn" / "jax"
+    # The step, and by itself all else, too.
+    assert len(list(kept.iterdir())) >= (1 if own else 20)
+    assert own != (tmp_path / "cache" / "colabcnn").exists()

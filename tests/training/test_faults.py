@@ -1,0 +1,209 @@
+"""A run survives each fault: callbacks' state, other devices, other sessions, another run in its folders.
+
+Numbers are those of the faults that a run must survive; those that need no training are in `drive/`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import Error, load_model, run, status
+from colabcnn.colab import seconds_since_start
+from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.store.history import read_history
+from colabcnn.store.lock import Lock
+from support.runs import differences
+
+
+@pytest.fixture(scope="module")
+def sessions(sessions_on):
+    return sessions_on(os.environ.get("KERAS_BACKEND", "tensorflow"))
+
+
+def stateful(kind):
+    return {
+        "ReduceLROnPlateau": lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=9, factor=0.5),
+        "EarlyStopping": lambda: keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9),
+        "schedule": lambda: keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: rate * (0.5 if epoch == 2 else 1)
+        ),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["ReduceLROnPlateau", "EarlyStopping", "schedule"])
+def test_fault_07_stopped_one_epoch_before_it_acts_it_acts_on_time(tmp_path, small_experiment, small_options, kind):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    result = run(small_experiment, whole, callbacks=[stateful(kind)], **{**small_options, "epochs": 5})
+    acts = len(result.history["epoch"]) == 4 if kind == "EarlyStopping" else len({*result.history["learning_rate"]}) > 1
+    assert acts
+    for epochs in (2, 5):
+        run(small_experiment, resumed, callbacks=[stateful(kind)], **{**small_options, "epochs": epochs})
+    assert differences(whole, resumed) == []
+
+
+def test_fault_08_best_weights_of_before_outlive_a_new_machine(tmp_path, small_experiment, small_options):
+    class Worse(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                best.extend(self.model.network.get_weights())
+            logs["val_accuracy"] = 0.5 - epoch / 10
+
+    best, drive = [], tmp_path / "drive"
+    for machine, epochs in (("one", 2), ("two", 3)):
+        options = {**small_options, "epochs": epochs, "drive_folder": drive, "drive_minutes": 0}
+        run(small_experiment, tmp_path / machine, callbacks=[Worse()], **options)
+    assert status(tmp_path / "two")["best_epoch"] == 1
+    assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path / "two").get_weights(), best, strict=True))
+
+
+PLAN_AND_IMAGES = """
+import hashlib, sys
+import numpy as np
+from colabcnn import ABLATIONS
+from colabcnn.network import training_model as trainer
+from colabcnn.network.augmentation import augment
+from colabcnn.data.synthetic import load_synthetic
+
+laid_out = []
+callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
+trainer.reseed_dropout = lambda *arguments: None
+resident = type("Resident", (), {"lay_out": lambda self, plan: laid_out.append(plan)})()
+callback.set_model(type("Model", (), {"resident": resident, "network": None})())
+callback.on_epoch_begin(2)
+(plan,) = laid_out
+digest = hashlib.sha256(plan.rows.tobytes())
+for name in sorted(plan.transforms):
+    digest.update(plan.transforms[name].tobytes())
+images = load_synthetic(64, 1)[0][0][plan.rows]
+np.save(sys.argv[1], np.asarray(augment(images, **plan.transforms)))
+print(digest.hexdigest())
+"""
+
+
+def test_fault_10_same_order_and_augmentation_on_both_backends(tmp_path):
+    digests, images = [], []
+    for backend in ("tensorflow", "jax"):
+        path = tmp_path / f"{backend}.npy"
+        command = [sys.executable, "-c", PLAN_AND_IMAGES, str(path)]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digests.append(completed.stdout.split()[-1])
+        images.append(np.load(path))
+    assert digests[0] == digests[1]
+    assert np.abs(images[0] - images[1]).max() < 0.01  # Of 255.
+
+
+def test_fault_19_unreadable_drive_and_nothing_here_is_refused(tmp_path, sessions, mount):
+    mount.kill()
+    output = sessions(tmp_path / "run", epochs=1, drive_folder=str(mount.path / "run"), ends=2)
+    assert "Nothing was started, since the run may be there." in output
+    assert not (tmp_path / "run" / "history.csv").exists()
+
+
+def test_fault_24_second_run_in_a_folder_is_refused(tmp_path, sessions, run_cli, small_experiment):
+    (tmp_path / "run").mkdir()
+    with Lock(tmp_path / "run"):
+        refused = run_cli("train", "06_final", "--run-dir", tmp_path / "run", "--data", "synthetic")
+        assert sessions(tmp_path / "run", epochs=1, ends=2).startswith("colabcnn: ")
+    sessions(tmp_path / "run", epochs=1)
+    assert refused.returncode == 2
+    assert "is being trained in by process" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(tmp_path, sessions):
+    options = {"drive_folder": str(tmp_path / "drive"), "drive_minutes": 0}
+    sessions.start(tmp_path / "older", epochs=400, **options)
+    while not checkpoint_files(tmp_path / "drive" / "checkpoints"):
+        time.sleep(0.01)
+    (tmp_path / "drive" / "session-2.json").write_text(
+        json.dumps({"session": 2, "identity": "", "run": None, "newest": None})
+    )
+    code, output = sessions.finish()
+    assert code == 3, output
+    starts = json.loads((tmp_path / "older" / "run.json").read_text())["starts"]
+    assert "a newer session trains this run" in starts[0]["ended"]
+
+
+def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_experiment, small_options, capsys):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    path = tmp_path / "run.json"
+    told = json.loads(path.read_text())
+    told["starts"][0]["versions"]["keras"] = "3.0.0"
+    told["starts"][0]["device"] = "Tesla T4"
+    path.write_text(json.dumps(told))
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2, "quiet": False})
+    assert result.history["epoch"] == [1, 2]
+    output = capsys.readouterr().out
+    assert "Tesla T4 before" in output
+    assert "keras 3.0.0 before" in output
+    assert "the last bits may differ" in output
+
+
+def test_fault_26_run_that_early_stopping_ended_is_finished_until_more_epochs_are_asked_for(
+    tmp_path, small_experiment, small_options
+):
+    def train(epochs):
+        callbacks = [keras.callbacks.EarlyStopping("loss", patience=1, min_delta=9)]
+        return run(small_experiment, tmp_path, callbacks=callbacks, **{**small_options, "epochs": epochs})
+
+    assert train(9).history["epoch"] == [1, 2]
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    assert train(9).complete
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+    assert train(10).history["epoch"] == [1, 2, 3]
+
+
+def test_hours_count_from_the_start_of_a_colab_runtime(monkeypatch):
+    assert seconds_since_start() == 0
+    if not shutil.which("ps"):
+        pytest.skip("procps is not installed, whose ps knows the age of the first process")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
+    age = subprocess.run(["ps", "-o", "etimes=", "-p", "1"], capture_output=True, text=True, check=True).stdout
+    assert abs(seconds_since_start() - int(age)) < 3
+
+
+@pytest.mark.parametrize("here", ["nothing", "the run"])
+@pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["whole", "run.json lost"])
+def test_another_run_on_drive_is_refused_and_nothing_of_it_is_brought(
+    tmp_path, small_experiment, small_options, here, lost
+):
+    drive = tmp_path / "drive"
+    run(small_experiment, tmp_path / "other", drive_folder=drive, seed=1, **{**small_options, "epochs": 2})
+    for name in lost:
+        (drive / name).unlink()
+    if here == "the run":
+        run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 1})
+    before = sorted((tmp_path / "mine").rglob("epoch-*"))
+    with pytest.raises(Error, match=f"{drive} holds another run: its seed is 1, now given 0"):
+        run(small_experiment, tmp_path / "mine", drive_folder=drive, **small_options)
+    assert sorted((tmp_path / "mine").rglob("epoch-*")) == before
+    assert run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 2}).complete
+
+
+def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
+    options = {**small_options, "drive_folder": tmp_path / "drive", "drive_minutes": 0}
+    other = {**options, "epochs": 1, "seed": 3}
+    first = run(small_experiment, tmp_path / "run", **{**options, "epochs": 2})
+    again = run(small_experiment, tmp_path / "run", start_over=True, **{**other, "quiet": False})
+    output = capsys.readouterr().out
+    assert first.history["loss"][0] != again.history["loss"][0]
+    for folder in (tmp_path / "run", tmp_path / "drive"):
+        assert status(folder)["epoch"] == 1
+        assert read_history(folder / "moved-aside-1" / "history.csv")["epoch"] == [1, 2]
+        assert f"The former run is kept in {folder / 'moved-aside-1'}." in output
+    shutil.rmtree(tmp_path / "run")
+    assert run(small_experiment, tmp_path / "run", **other).history == again.history
+
+
+def test_start_over_without_its_drive_begins_nothing(tmp_path, small_experiment, small_options, mount):
+    mount.kill()
+    with pytest.raises(Error, match="Transport endpoint"):
+        run(small_experiment, tmp_path / "run", drive_folder=mount.path / "run", start_over=True, **small_options)

@@ -1,0 +1,233 @@
+"""A run that is killed or interrupted anywhere continues as the run that was never stopped, bit for bit.
+
+Numbers are those of the faults that a run must survive.
+"""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+
+from colabcnn import run, status
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.history import read_history
+from support.runs import BACKENDS, differences
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def sessions(sessions_on):
+    return sessions_on(os.environ.get("KERAS_BACKEND", "tensorflow"))
+
+
+@pytest.fixture(scope="module")
+def whole(sessions, tmp_path_factory):
+    """Return a function from a number of epochs to the folder of a run of that length that was never stopped."""
+    folders = {}
+
+    def whole(epochs):
+        if epochs not in folders:
+            folders[epochs] = tmp_path_factory.mktemp("whole") / str(epochs)
+            sessions(folders[epochs], epochs=epochs)
+        return folders[epochs]
+
+    return whole
+
+
+def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_property):
+    """Each session trains one epoch and is killed one call further into its save and its end than the one before."""
+    whole, killed, done = tmp_path / "whole", tmp_path / "killed", 3
+    sessions(killed, epochs=done)  # So that a save has an older file to retire, and the one before to fall back to.
+    for call in itertools.count(1):
+        sessions.start(killed, epochs=done + 1, kill={"io": call})
+        ended, output = sessions.finish()
+        if ended != KILLED:
+            break
+        before, done = done, status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
+        assert done in (before, before + 1), output
+    assert ended == 0, output
+    done = status(killed)["epoch"]
+    sessions(whole, epochs=done)
+    assert differences(whole, killed) == []
+    record_property(
+        "counted", f"SIGKILL at {call - 1} I/O calls of a save, one after another: all went on as the same run"
+    )
+    assert call > 12
+
+
+@pytest.mark.parametrize("kill", [{"step": [2, 4]}, {"validation": 2}], ids=["02 step", "03 validation"])
+def test_fault_02_and_03_sigkill_within_an_epoch_replays_it(tmp_path, sessions, whole, kill):
+    sessions(tmp_path, epochs=3, kill=kill, ends=KILLED)
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
+
+
+def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, whole):
+    """The history's row of epoch 2 is there, its checkpoint is not."""
+    sessions(tmp_path, epochs=2)
+    sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
+    output = sessions(tmp_path, epochs=3)
+    assert "history.csv ends with epoch 2, the newest checkpoint that verifies is of epoch 1" in output
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
+
+
+def test_fault_04_killed_again_and_again_during_restore(tmp_path, sessions, whole):
+    sessions(tmp_path, epochs=3, kill={"step": [2, 0]}, ends=KILLED)
+    before = checkpoint_files(tmp_path / "checkpoints")
+    for call in (3, 9, 15):
+        sessions(tmp_path, epochs=3, kill={"restore": call}, ends=KILLED)
+        assert checkpoint_files(tmp_path / "checkpoints") == before
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+
+
+def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
+    tmp_path, sessions, whole, small_experiment
+):
+    assert small_experiment.dropout > 0
+    assert small_experiment.augmentation is not None
+    draw = random.Random(5)
+    epoch = 1
+    while epoch < 12:
+        epoch += draw.randrange(1, 5)
+        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), draw.randrange(7)]}, ends=KILLED)
+    sessions(tmp_path, epochs=12)
+    assert differences(whole(12), tmp_path) == []
+
+
+def test_fault_16_mount_that_goes_while_training_is_told_and_training_ends(tmp_path, sessions, whole, mount):
+    """The server is killed in epoch 2; what collected arrives when the same call runs with the mount back."""
+    options = {"epochs": 3, "drive_folder": str(mount.path / "run"), "drive_minutes": 0}
+    sessions.start(tmp_path / "run", **options)
+    deadline = time.monotonic() + 60
+    while not checkpoint_files(mount.files / "run" / "checkpoints"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    mount.kill()
+    code, output = sessions.finish()
+    assert code == 0, output
+    assert "Transport endpoint is not connected" in output
+    assert f"Epoch 3 is not in {mount.path / 'run'} yet" in output
+    mount.unmount()
+    mount.mount()
+    output = sessions(tmp_path / "run", **options)
+    assert f"Epoch 3 is in {mount.path / 'run'}, read back and verified." in output
+    assert differences(whole(3), tmp_path / "run") == []
+    assert differences(whole(3), mount.files / "run") == []
+    assert (mount.files / "run" / "model.keras").exists()
+
+
+def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, whole):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        output = sessions(disk / "run", epochs=9, ends=2)
+        assert "No space left on device. The run stays at its last checkpoint; make room" in output
+        done = status(disk / "run")["epoch"]
+        assert done > 0
+        assert not list(disk.rglob("*.partial"))
+        subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
+        sessions(disk / "run", epochs=done + 1)
+        assert differences(whole(done + 1), disk / "run") == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(tmp_path, small_experiment, small_options, whole, step):
+    class CtrlC(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer.iterations == 7 + step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    options = {**small_options, "epochs": 3}
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
+    assert signal.getsignal(signal.SIGINT) is before
+    # An epoch takes less than a second once the first has shown it, so the one in hand ends first.
+    assert status(tmp_path)["epoch"] == 2
+    run(small_experiment, tmp_path, **options)
+    assert differences(whole(3), tmp_path) == []
+
+
+def test_interrupt_in_the_first_epoch_is_not_kept_waiting(tmp_path, small_experiment, small_options):
+    class CtrlC(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            assert batch < 3
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path, callbacks=[CtrlC()], **small_options)
+
+
+@pytest.mark.parametrize("damage", ["torn", "replayed", "missing"])
+def test_fault_28_damaged_history_has_one_row_an_epoch_afterwards(tmp_path, sessions, whole, damage):
+    sessions(tmp_path, epochs=2)
+    path = tmp_path / "history.csv"
+    text = path.read_text()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text(text[:-20] if damage == "torn" else text + text.splitlines()[-1] + "\n")
+    sessions(tmp_path, epochs=3)
+    assert differences(whole(3), tmp_path) == []
+    assert read_history(path)["epoch"] == [1, 2, 3]
+
+
+def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path, sessions, whole):
+    seconds = 60
+    options = {"epochs": 4000, "drive_folder": str(tmp_path / "drive"), "drive_minutes": 0.2}
+    began = time.monotonic()
+    output = sessions(tmp_path / "run", hours=seconds / 3600, ends=3, **options)
+    assert time.monotonic() - began < seconds
+    done = status(tmp_path / "run")["epoch"]
+    assert done >= 1
+    assert f"Epoch {done} is in {tmp_path / 'drive'}, read back and verified." in output
+    assert status(tmp_path / "drive") == status(tmp_path / "run")
+    assert (
+        f"the hours have passed after epoch {done}"
+        in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0].values()
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fault_32_sigterm_ends_the_epoch_saves_and_delivers_within_20_seconds(tmp_path, backend):
+    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
+    command += ["--val-size", "20", "--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]
+    process = subprocess.Popen(
+        list(map(str, command)), env={**os.environ, "KERAS_BACKEND": backend}, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while len(read_rows(tmp_path / "run" / "history.csv")) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 3, output
+    done = status(tmp_path / "run")["epoch"]
+    assert done >= 2
+    assert len(read_rows(tmp_path / "run" / "history.csv")) == done
+    assert [epoch_of(path) for path in checkpoint_files(tmp_path / "drive" / "checkpoints")][:1] == [done]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
+
+
+def read_rows(path):
+    return path.read_text().splitlines()[1:] if path.exists() else []

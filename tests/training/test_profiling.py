@@ -1,0 +1,71 @@
+"""A trace of a few steps is written where it was asked for, and disturbs nothing."""
+
+import gzip
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import pytest
+
+from colabcnn import Error, run
+from colabcnn.network import devices
+from support.runs import differences
+
+pytestmark = pytest.mark.versions
+
+
+def test_trace_is_written_and_the_run_is_the_same(tmp_path, small_experiment, small_options, capsys, monkeypatch):
+    options = {**small_options, "epochs": 1, "train_size": 320, "quiet": False}
+    run(small_experiment, tmp_path / "profiled", profile=tmp_path / "trace", **options)
+    assert "A trace of 10 calls" in capsys.readouterr().out
+    (trace,) = (tmp_path / "trace").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 10_000
+    assert b"Conv2D" in trace.read_bytes() or b"convolution" in trace.read_bytes()
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    table = importlib.import_module("where_time_goes").report(trace)
+    assert any("Conv2D" in line or "fusion" in line or "convolution" in line for line in table[4:])
+    if keras.backend.backend() == "jax":
+        (perfetto,) = (tmp_path / "trace").rglob("perfetto_trace.json.gz")
+        assert json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    run(small_experiment, tmp_path / "plain", **options)
+    assert differences(tmp_path / "profiled", tmp_path / "plain") == []
+
+
+def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, small_options, capsys):
+    run(
+        small_experiment, tmp_path / "run", profile=tmp_path / "trace", **{**small_options, "epochs": 1, "quiet": False}
+    )
+    assert "A trace of 2 calls" in capsys.readouterr().out
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_run_that_ends_before_a_trace_begins_is_told(tmp_path, small_experiment, small_options, capsys):
+    options = {**small_options, "epochs": 1, "train_size": 80, "quiet": False}
+    run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
+    assert "No trace: the first 5 calls are left out, and there were 5." in capsys.readouterr().out
+
+
+def test_trace_of_several_steps_a_call_holds_them_and_no_validation(
+    tmp_path, small_experiment, small_options, capsys, monkeypatch
+):
+    execution = replace(devices.PLAIN, steps_per_call=3, xla=keras.backend.backend() == "jax")
+    monkeypatch.setattr(devices, "auto_execution", lambda: execution)
+    validated = []
+
+    class NoTraceWhileValidating(keras.callbacks.Callback):
+        def on_test_batch_begin(self, batch, logs=None):
+            validated.append(bool(list((tmp_path / "trace").rglob("*.xplane.pb"))))
+
+    # 20 steps in 7 calls, the last of which makes 2.
+    options = {**small_options, "epochs": 1, "train_size": 320, "quiet": False}
+    run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", callbacks=[NoTraceWhileValidating()], **options)
+    assert "A trace of 2 calls" in capsys.readouterr().out
+    assert validated[-1]
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path, small_experiment, small_options):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Error, match="give another folder"):
+        run(small_experiment, tmp_path / "run", profile=tmp_path / "file" / "trace", **small_options)

@@ -1,0 +1,174 @@
+"""A recipe's run is killed and resumed, extended, evaluated and shared as any other."""
+
+import importlib
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import (
+    ABLATIONS,
+    RECIPES,
+    Error,
+    evaluate,
+    export,
+    fetch,
+    run,
+)
+from colabcnn.experiments.experiment import Constant, flatten_settings
+from colabcnn.network import devices
+from colabcnn.store.history import read_history
+from support.file_server import FileServer
+from support.runs import BACKENDS, differences
+
+pytestmark = pytest.mark.versions
+
+
+FINAL = ABLATIONS["06_final"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_recipe_that_goes_on_equals_the_uninterrupted_one(tmp_path, sessions_on, backend, name):
+    sessions, options = sessions_on(backend), {"epochs": 5, "recipe": name}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    sessions(whole, **options)
+    for epoch in (2, 4):
+        sessions(killed, kill={"step": [epoch, 3]}, ends=-signal.SIGKILL, **options)
+    sessions(killed, **options)
+
+    assert differences(whole, killed) == []
+    history = read_history(killed / "history.csv")
+    assert history["epoch"] == [1, 2, 3, 4, 5]
+    rates = history["learning_rate"]  # As each epoch begins.
+    highest = rates.index(max(rates))
+    assert rates == sorted(rates[:highest]) + sorted(rates[highest:], reverse=True)
+    assert rates[0] == 0 < rates[-1] < rates[highest]
+
+
+def test_another_length_is_another_run_where_the_rate_falls_to_its_end(tmp_path, small_recipe, small_options, capsys):
+    small_options.pop("epochs")
+    stopped = run(small_recipe, tmp_path, epochs=2, hours=1e-9, **small_options)
+    assert not stopped.complete
+    with pytest.raises(Error, match=r"experiment.epochs is 2, over which its learning rate falls, now given 4"):
+        run(small_recipe, tmp_path, epochs=4, **small_options)
+    # No number given: the run's own, which is said.
+    result = run(small_recipe, tmp_path, **{**small_options, "quiet": False})
+    assert "falls over 2 epochs, not 3" in capsys.readouterr().out
+    assert (result.complete, result.history["epoch"]) == (True, [1, 2])
+    with pytest.raises(Error, match=r"experiment.epochs is 2, .*, now given 1"):
+        run(small_recipe, tmp_path, epochs=1, **small_options)
+    assert run(small_recipe, tmp_path, **small_options) == result
+
+
+def test_changed_schedule_is_what_is_refused_and_not_what_follows_from_it(tmp_path, small_recipe, small_options):
+    constant = replace(small_recipe, schedule=Constant())
+    for number, (begun, given) in enumerate(((constant, small_recipe), (small_recipe, constant))):
+        run(begun, tmp_path / str(number), hours=1e-9, **small_options)
+        kinds = type(begun.schedule).__name__, type(given.schedule).__name__
+        told = "experiment.schedule.kind is '{}', now given '{}'".format(*kinds)
+        with pytest.raises(Error, match=told):
+            run(given, tmp_path / str(number), **small_options)
+
+
+def test_recipe_goes_on_from_drive_with_the_length_that_it_has_there(tmp_path, small_recipe, small_options):
+    small_options.pop("epochs")
+    here, drive = tmp_path / "here", tmp_path / "drive"
+    run(small_recipe, here, drive_folder=drive, epochs=2, hours=1e-9, **small_options)
+    result = run(small_recipe, tmp_path / "elsewhere", drive_folder=drive, **small_options)
+    assert (result.complete, result.history["epoch"]) == (True, [1, 2])
+    with pytest.raises(Error, match=r"experiment.epochs is 2, .*, now given 3"):
+        run(small_recipe, tmp_path / "third", drive_folder=drive, epochs=3, **small_options)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precision):
+    recipe = replace(small_recipe, precise_batch_norm=True)
+    result = run(recipe, tmp_path, precision=precision, **small_options)
+    assert np.isfinite([*result.history["loss"], *result.history["val_loss"]]).all()
+    assert result.history["loss"][-1] < result.history["loss"][0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_recipe_trains_in_several_steps_a_call(tmp_path, small_recipe, small_options, monkeypatch, precision):
+    losses, compared = [], 3 if precision == "float32" else 2  # What rounding makes of them grows from step to step.
+    recipe = replace(small_recipe, precise_batch_norm=True)
+    for steps in (1, 3):
+        execution = devices.Execution(steps, xla=True)
+        monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
+        result = run(recipe, tmp_path / str(steps), precision=precision, **small_options)
+        losses.append([result.history[column][:compared] for column in ("loss", "val_loss")])
+    np.testing.assert_allclose(*losses, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate),
+        keras.callbacks.ReduceLROnPlateau("loss"),
+    ],
+)
+def test_two_that_set_the_rate_are_refused_before_anything_begins(tmp_path, small_recipe, small_options, callback):
+    with pytest.raises(Error, match=rf"{type(callback).__name__}.*RiseAndFall.*give an experiment with schedule="):
+        run(small_recipe, tmp_path / "run", callbacks=[callback], **small_options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options):
+    run_dir = tmp_path / "run"
+    run(small_recipe, run_dir, hours=1e-9, **small_options)
+    measured = evaluate(run_dir)["last_epoch"]
+    assert measured["epoch"] == 1
+    digest = export(run_dir, tmp_path / "run.safetensors", checkpoint=True, quiet=True)
+    server = FileServer(tmp_path)
+    try:
+        server.files["/run.safetensors"] = (tmp_path / "run.safetensors").read_bytes()
+        fetched = fetch(f"{server.address}/run.safetensors", digest, tmp_path / "fetched", quiet=True)
+    finally:
+        server.close()
+    assert evaluate(fetched)["last_epoch"] == measured
+    result = run(small_recipe, fetched, **small_options)
+    assert result.history["epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("saved", [None, {}, "06_final", []])
+def test_run_json_without_an_experiment_that_came_to_no_checkpoint_stands_in_nobodys_way(
+    tmp_path, small_recipe, small_options, saved
+):
+    run(small_recipe, tmp_path, hours=1e-9, **small_options)
+    run_json = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**run_json, "experiment": saved}))
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert run(small_recipe, tmp_path, **{**small_options, "epochs": 1}).complete
+
+
+def test_each_comparison_leaves_out_what_its_name_says(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    ingredients = importlib.import_module("ingredients")
+    recipe, *others = (flatten_settings(e.settings()) for e in ingredients.EXPERIMENTS.values())
+    assert recipe == flatten_settings(RECIPES["08_in_minutes"].settings())
+    differing = [
+        {key for key in {**recipe, **other} if key != "name" and other.get(key) != recipe.get(key)} for other in others
+    ]
+    muon = {f"optimizer.{name}" for name in ("kind", "learning_rate", "adam_learning_rate", "momentum")}
+    assert dict(zip([other["name"].removeprefix("08_without_") for other in others], differing, strict=True)) == {
+        "muon": muon | {"optimizer.newton_schulz_steps"},
+        "falling_rate": {
+            "schedule.kind",
+            "schedule.rise",
+            "optimizer.learning_rate",
+            "optimizer.adam_learning_rate",
+        },
+        "dirac": {"initializer"},
+        "label_smoothing": {"label_smoothing"},
+        "alternating_flip": {"augmentation.alternating_flip"},
+        "shifts": {"augmentation.width_shift_range", "augmentation.height_shift_range"},
+        "mirrored_border": {"augmentation.fill_mode"},
+        "quick_statistics": {"batch_norm_momentum"},
+        "four": {"initializer", "augmentation.alternating_flip", "augmentation.fill_mode", "batch_norm_momentum"},
+    }

@@ -1,0 +1,185 @@
+"""A run that was killed and goes on is the run that was never stopped, bit for bit."""
+
+import random
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import Error, load_model, run, status
+from colabcnn.store.history import read_history
+from support.runs import BACKENDS, differences
+
+pytestmark = pytest.mark.versions
+
+EPOCHS = 6
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, sessions_on, backend, precision):
+    sessions, options = sessions_on(backend), {"epochs": EPOCHS, "precision": precision}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    sessions(whole, **options)
+    moment = random.Random(f"{backend} {precision}")
+    for epoch in (2, 4) if precision == "float32" else (3,):
+        sessions(killed, kill={"step": [epoch, moment.randrange(7)]}, ends=-signal.SIGKILL, **options)
+    sessions(killed, **options)
+
+    assert differences(whole, killed) == []
+    assert read_history(killed / "history.csv")["epoch"] == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, sessions_on, backend):
+    sessions_on(backend)(tmp_path / "whole", epochs=3)
+    sessions_on(backend)(tmp_path / "altered", epochs=3, altered_epoch=3)
+    found = differences(tmp_path / "whole", tmp_path / "altered")
+    assert "loss" in found
+    assert "model 0" in found
+    assert "optimizer 2" in found
+
+
+def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, small_options):
+    small_options.pop("epochs")
+    run(small_experiment, tmp_path / "whole", epochs=3, **small_options)
+    run(small_experiment, tmp_path / "extended", epochs=1, **small_options)
+    result = run(small_experiment, tmp_path / "extended", epochs=3, **small_options)
+    assert result.complete
+    assert differences(tmp_path / "whole", tmp_path / "extended") == []
+
+
+def test_best_weights_outlive_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
+    """A callback ruins the network after the first epoch and after the resume; the best stay those of epoch 1."""
+
+    class Ruin(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch > 0:
+                weights = self.model.network.get_weights()
+                self.model.network.set_weights([*weights[:-2], 0 * weights[-2], np.eye(10)[0].astype(np.float32)])
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                kept.extend(self.model.network.get_weights())
+            logs["val_accuracy"] = 0.5 - epoch / 10
+
+    kept = []
+    for epochs in (2, 3):
+        callbacks = [Ruin(), Keep()]
+        run(small_experiment, tmp_path, callbacks=callbacks, **{**small_options, "epochs": epochs})
+    assert status(tmp_path)["best_epoch"] == 1
+    assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path).get_weights(), kept, strict=True))
+
+
+def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experiment, small_options):
+    stopped = run(small_experiment, tmp_path, hours=1e-9, **{**small_options, "epochs": 9})
+    assert not stopped.complete
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert (result.complete, result.reason) == (True, "1 epochs are done and 1 asked for")
+    assert result.history == stopped.history
+
+
+def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    partial, foreign = (
+        tmp_path / "checkpoints" / name for name in (".epoch-000002-0.safetensors.9.partial", ".x.partial")
+    )
+    for path in (partial, foreign):
+        path.write_bytes(b"half")
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
+    assert not partial.exists()
+    assert foreign.exists()
+
+
+def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
+    first = run(small_experiment, tmp_path, **small_options)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
+    again = run(small_experiment, tmp_path, **small_options)
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()} == files
+    fewer = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert fewer.history == first.history
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0, now given 1"),
+        ({"train_size": 90}, "train_size is 100, now given 90"),
+        ({"val_size": 30}, "val_size is 40, now given 30"),
+        ({"holdout": 20}, "holdout is 0, now given 20"),
+        ({"data": "cifar10"}, "data is 'synthetic', now given 'cifar10'"),
+        ({"precision": "mixed_float16"}, "precision is 'float32', now given 'mixed_float16'"),
+    ],
+)
+def test_fault_25_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "precision": "float32"})
+    before = (tmp_path / "history.csv").read_bytes()
+    with pytest.raises(Error, match=message):
+        run(small_experiment, tmp_path, **{**small_options, **change})
+    assert (tmp_path / "history.csv").read_bytes() == before
+
+
+def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, small_experiment, small_options):
+    from dataclasses import replace
+
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    with pytest.raises(Error, match=r"experiment.dropout is 0.25, now given 0.5"):
+        run(replace(small_experiment, dropout=0.5), tmp_path, **small_options)
+    with pytest.raises(Error, match=r"experiment is 'small', now given 'other'"):
+        run(replace(small_experiment, name="other"), tmp_path, **small_options)
+
+
+def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
+    from colabcnn.data import split as data
+
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    split_data = data.split_data
+
+    def with_one_pixel_altered(*arguments, **options):
+        split = split_data(*arguments, **options)
+        split.train_images[0, 0, 0, 0] ^= 1
+        return split
+
+    monkeypatch.setattr(data, "split_data", with_one_pixel_altered)
+    with pytest.raises(Error, match="data_sha256"):
+        run(small_experiment, tmp_path, **small_options)
+
+
+def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_experiment, small_options, capsys):
+    first = run(small_experiment, tmp_path, **small_options)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
+    kept = {path.name for path in (tmp_path / "moved-aside-1").iterdir()}
+    assert {name for name in kept if not name.startswith("epoch-")} == {"history.csv", "curves.png", "model.keras"}
+    assert len(kept) == 6
+    assert "starts with epoch 1" in capsys.readouterr().out
+    assert again.history["loss"] == first.history["loss"]
+
+
+def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_experiment, small_options, capsys):
+    first = run(small_experiment, tmp_path, **small_options)
+    newest = max((tmp_path / "checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    (tmp_path / "run.json").unlink()
+    again = run(small_experiment, tmp_path, **{**small_options, "quiet": False})
+    output = capsys.readouterr().out
+    assert "Skipped: epoch-000003" in output
+    assert "epoch 3 to 3" in output
+    assert again.history["loss"] == first.history["loss"]
+    assert [path.name for path in (tmp_path / "moved-aside-1").iterdir()] == [newest.name]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+def test_history_without_checkpoints_is_set_aside_not_overwritten(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
+    before = (tmp_path / "history.csv").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints")
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert (tmp_path / "moved-aside-1" / "history.csv").read_bytes() == before

@@ -1,0 +1,238 @@
+"""`run` trains what the experiment says, keeps its folder up to date, and says what is wrong in one message."""
+
+import json
+import shutil
+import zipfile
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import Error, evaluate, load_model, run, status
+from colabcnn.network import devices
+from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.history import COLUMNS, read_history
+from colabcnn.store.run_folder import RunFolder
+
+pytestmark = pytest.mark.versions
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of three epochs: `(folder, result)`; tests read it and leave it alone."""
+    from colabcnn import ABLATIONS
+
+    folder = tmp_path_factory.mktemp("finished")
+    experiment = replace(ABLATIONS["06_final"], name="small", filters=(4, 4, 8), batch_size=16)
+    options = {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 3, "quiet": True}
+    return folder, run(experiment, folder, **options)
+
+
+def test_result_and_history_file_agree(finished):
+    folder, result = finished
+    assert result.complete
+    assert result.reason == "all 3 epochs are done"
+    assert tuple(result.history) == COLUMNS
+    assert read_history(folder / "history.csv") == result.history
+    assert result.history["epoch"] == [1, 2, 3]
+    assert result.history["learning_rate"] == pytest.approx([0.001] * 3)
+    assert result.history["loss"][2] < result.history["loss"][0]
+
+
+def test_folder_holds_what_the_readme_says(finished):
+    folder, _ = finished
+    names = {path.name for path in folder.iterdir()} - {"lock"}
+    assert names == {"run.json", "history.csv", "checkpoints", "curves.png", "model.keras"}
+    recorded = json.loads((folder / "run.json").read_text())
+    assert (recorded["seed"], recorded["train_size"], recorded["val_size"]) == (0, 100, 40)
+    assert recorded["precision"] == devices.auto_precision()
+    (start,) = recorded["starts"]
+    assert (start["first_epoch"], start["last_epoch"], start["ended"]) == (1, 3, "all 3 epochs are done")
+    assert start["versions"]["keras"] == keras.__version__
+    assert str(folder) not in (folder / "run.json").read_text()
+
+
+def test_validation_figures_are_those_of_the_whole_validation_set(finished):
+    from colabcnn import load_synthetic
+    from colabcnn.inspection.weights import network_with_weights
+
+    folder, result = finished
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+    images, labels = (values[:40] for values in load_synthetic(1)[1])
+    network = network_with_weights(RunFolder(folder).read_record(), checkpoint.arrays["model"])
+    probabilities = network.predict(images.astype(np.float32) / 255, verbose=0)
+    picked = probabilities[np.arange(40), labels]
+    assert (probabilities.argmax(1) == labels).mean() == pytest.approx(result.history["val_accuracy"][-1])
+    assert -np.log(picked).mean() == pytest.approx(result.history["val_loss"][-1], rel=1e-4)
+
+
+def test_load_model_gives_the_best_weights_and_model_keras_opens_in_plain_keras(finished):
+    folder, _ = finished
+    images = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
+    by_us = load_model(folder)
+    by_keras = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(by_us.predict(images, verbose=0), by_keras.predict(images, verbose=0))
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+    assert all(np.array_equal(a, b) for a, b in zip(by_us.get_weights(), checkpoint.arrays["best"], strict=True))
+    assert "colabcnn" not in zipfile.ZipFile(folder / "model.keras").read("config.json").decode()
+
+
+def test_status_has_exactly_its_fields(finished):
+    folder, result = finished
+    told = status(folder)
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+    assert told == {
+        "experiment": "small",
+        "seed": 0,
+        "epoch": 3,
+        "epochs": 3,
+        "best_val_accuracy": max(result.history["val_accuracy"]),
+        "best_epoch": int(np.argmax(result.history["val_accuracy"])) + 1,
+        "complete": True,
+        "weights_sha256": checkpoint.weights_sha256(),
+    }
+
+
+def test_evaluate_measures_once(finished, tmp_path, monkeypatch):
+    from colabcnn import load_synthetic
+    from colabcnn.inspection import evaluation
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    measured = evaluate(folder)
+    assert measured["test_size"] == 10_000
+    assert 0 <= measured["last_epoch"]["accuracy"] <= 1
+    assert json.loads((folder / "test.json").read_text()) == measured
+    for kind, weights in (("last_epoch", "model"), ("best_epoch", "best")):
+        checkpoint, _ = newest_checkpoint(folder / "checkpoints")
+        precision = json.loads((folder / "run.json").read_text())["precision"]
+        network = evaluation.network_with_weights(
+            RunFolder(folder).read_record(), checkpoint.arrays[weights], precision
+        )
+        network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        images, labels = load_synthetic(1, 10_000)[1]
+        images = images.astype(np.float32) / 255
+        loss, accuracy = network.evaluate(images, labels, verbose=0)
+        assert measured[kind]["accuracy"] == pytest.approx(accuracy, abs=2e-4)
+        assert measured[kind]["loss"] == pytest.approx(loss, rel=1e-3)
+        both = network.predict(images, verbose=0) + network.predict(images[:, :, ::-1], verbose=0)
+        assert measured[kind]["flip_averaged_accuracy"] == pytest.approx((both.argmax(1) == labels).mean(), abs=2e-4)
+    monkeypatch.setattr(evaluation, "load_data", None)
+    assert evaluate(folder) == measured
+    with pytest.raises(Error, match="was trained on synthetic"):
+        evaluate(folder, data="cifar10")
+
+
+def test_holdout_leaves_the_test_set_alone(tmp_path, small_experiment, small_options):
+    small_options.pop("val_size")
+    run(small_experiment, tmp_path, holdout=50, **{**small_options, "epochs": 1})
+    recorded = json.loads((tmp_path / "run.json").read_text())
+    assert (recorded["train_size"], recorded["val_size"], recorded["holdout"]) == (100, 50, 50)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_experiment, small_options, precision):
+    run(small_experiment, tmp_path, precision=precision, **{**small_options, "epochs": 1})
+    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
+    assert json.loads((tmp_path / "run.json").read_text())["precision"] == precision
+    assert np.isfinite(result.history["loss"]).all()
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path, small_experiment, small_options
+):
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                weights = self.model.network.get_weights()
+                self.model.network.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
+
+    with pytest.raises(Error, match=r"loss is nan in epoch 3"):
+        run(small_experiment, tmp_path, callbacks=[Poison()], **{**small_options, "epochs": 5})
+    assert status(tmp_path)["epoch"] == 2
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
+    assert "loss is nan" in json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"]
+    result = run(small_experiment, tmp_path, **small_options)
+    assert result.history["epoch"] == [1, 2, 3]
+
+
+def test_hours_end_in_order_with_a_checkpoint_and_the_same_call_goes_on(tmp_path, small_experiment, small_options):
+    options = {**small_options, "checkpoint_minutes": 60}
+    result = run(small_experiment, tmp_path, hours=1e-9, **options)
+    assert not result.complete
+    assert result.reason == "the hours have passed after epoch 1"
+    assert status(tmp_path)["epoch"] == 1
+    assert run(small_experiment, tmp_path, **options).complete
+
+
+def test_run_that_a_callback_stopped_goes_on_with_the_same_call(tmp_path, small_experiment, small_options):
+    class StopAtTwo(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    options = {**small_options, "epochs": 3}
+    result = run(small_experiment, tmp_path, callbacks=[StopAtTwo()], **options)
+    assert (result.complete, result.reason) == (False, "stopped by a callback after epoch 2")
+    assert run(small_experiment, tmp_path, **options).history["epoch"] == [1, 2, 3]
+
+
+def test_tensorboard_goes_on_after_a_resume(tmp_path, small_experiment, small_options):
+    tensorflow = pytest.importorskip("tensorflow")
+    for epochs in (1, 3):
+        callbacks = [keras.callbacks.TensorBoard(tmp_path / "logs")]
+        run(small_experiment, tmp_path / "run", callbacks=callbacks, **{**small_options, "epochs": epochs})
+    steps = set()
+    for path in (tmp_path / "logs" / "validation").iterdir():
+        for record in tensorflow.data.TFRecordDataset(str(path)):
+            event = tensorflow.compat.v1.Event.FromString(record.numpy())
+            steps |= {event.step for value in event.summary.value if value.tag == "epoch_accuracy"}
+    assert steps == {0, 1, 2}
+
+
+def test_interrupt_is_passed_on_and_the_same_call_goes_on(tmp_path, small_experiment, small_options):
+    class InterruptInSecondEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path, callbacks=[InterruptInSecondEpoch()], **small_options)
+    assert status(tmp_path)["epoch"] == 1
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
+    assert run(small_experiment, tmp_path, **small_options).history["epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0},
+        {"epochs": 2.5},
+        {"train_size": -1},
+        {"val_size": 0},
+        {"seed": -1},
+        {"holdout": 7},
+        {"hours": 0},
+        {"checkpoint_minutes": -1},
+        {"checkpoint_minutes": float("nan")},
+        {"precision": "float64"},
+        {"data": "nowhere"},
+    ],
+)
+def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, small_experiment, small_options, bad):
+    with pytest.raises(Error, match=next(iter(bad.values())) if "data" in bad else next(iter(bad))):
+        run(small_experiment, tmp_path / "run", **{**small_options, **bad})
+    assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
+
+
+def test_variant_of_ones_own_trains(tmp_path, small_experiment, small_options):
+    mine = replace(small_experiment, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(3,))
+    assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete
+
+
+def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_folder):
+    experiment = replace(small_experiment, name="real", filters=(16, 32, 64), augmentation=None, dropout=0.0)
+    options = {"data": str(cifar10_folder), "train_size": 1024, "val_size": 100, "epochs": 3, "quiet": True}
+    history = run(experiment, tmp_path, **options).history
+    assert history["loss"][0] > history["loss"][1] > history["loss"][2]
+    assert history["accuracy"][-1] > 0.25

@@ -1,0 +1,80 @@
+"""The curves show what the history holds."""
+
+import matplotlib
+import pytest
+
+from colabcnn import Error, plot_curves
+from colabcnn.store.history import write_history
+from colabcnn.viewing.curves import save_figure
+from support.runs import history_of
+
+pytestmark = pytest.mark.versions
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folders = []
+    for number, name in enumerate(("06_final", "02_augmentation")):
+        folder = tmp_path / name / "seed-0"
+        folder.mkdir(parents=True)
+        write_history(folder / "history.csv", history_of(0.2, 0.5 + number / 10, 0.4))
+        folders.append(folder)
+    return folders
+
+
+def test_both_metrics_of_one_run_with_the_best_epoch_marked(runs):
+    loss, accuracy = plot_curves(runs[0]).axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
+    curves = {line.get_label(): line for line in accuracy.lines}
+    assert curves["06_final/seed-0: validation"].get_ydata().tolist() == [0.2, 0.5, 0.4]
+    assert curves["06_final/seed-0: best"].get_xdata().tolist() == [2]
+    assert "best 0.5000, epoch 2" in [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert accuracy.get_title() == "06_final/seed-0"
+
+
+def test_zoom_and_guide_line_of_several_runs(runs):
+    (axes,) = plot_curves(*runs, metric="accuracy", epochs=(2, 3), value_range=(0.3, 0.7), line=0.55).axes
+    assert axes.get_xlim() == (2, 3)
+    assert axes.get_ylim() == (0.3, 0.7)
+    assert next(line for line in axes.lines if line.get_linestyle() == ":").get_ydata() == [0.55, 0.55]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [
+        "training",
+        "validation",
+        "06_final/seed-0: best 0.5000, epoch 2",
+        "02_augmentation/seed-0: best 0.6000, epoch 2",
+    ]
+
+
+def test_no_figure_is_left_in_pyplot(runs):
+    plot_curves(*runs)
+    assert not matplotlib._pylab_helpers.Gcf.figs
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_file_is_of_the_kind_that_its_ending_names(runs, tmp_path, ending):
+    path = tmp_path / f"curves.{ending}"
+    save_figure(plot_curves(runs[0]), path)
+    assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "f1"}, "metric is 'f1'"),
+        ({"epochs": (5, 2)}, "epochs is 5:2"),
+        ({"value_range": (0.5, 0.9)}, "needs a metric"),
+    ],
+)
+def test_bad_request_is_refused(runs, arguments, message):
+    with pytest.raises(Error, match=message):
+        plot_curves(runs[0], **arguments)
+
+
+def test_unknown_ending_and_missing_folder_are_refused(runs, tmp_path):
+    with pytest.raises(Error, match="xyz"):
+        save_figure(plot_curves(runs[0]), tmp_path / "curves.xyz")
+    with pytest.raises(Error, match="cannot be written"):
+        save_figure(plot_curves(runs[0]), tmp_path / "nowhere" / "curves.png")
+    with pytest.raises(Error, match="expected one folder"):
+        plot_curves()
