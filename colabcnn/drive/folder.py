@@ -19,6 +19,7 @@ from colabcnn.store.checkpoint_files import (
     checkpoint_files,
     epoch_of,
     is_checkpoint_name,
+    newest_first,
     read_verified,
     retire,
     verifies,
@@ -68,7 +69,7 @@ class DriveFolder:
             names.add(session["newest"])
         answer = {"fetched": None, "skipped": {}, "unreadable": False}
         answer |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
-        for name in sorted(names, reverse=True):
+        for name in newest_first(names):
             if epoch_of(name) <= have:
                 break
             try:

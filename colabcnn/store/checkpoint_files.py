@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ KEEP = 3
 SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
 # Behind the name of a checkpoint that came from Drive, until it is seen to be of the right run.
 FETCHED_SUFFIX = ".fetched"
-_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{64})\.safetensors")
+_NAME = re.compile(r"epoch-(\d{6,18})-([0-9a-f]{64})\.safetensors", re.ASCII)
 
 
 def checkpoint_name(epoch: int, content: bytes) -> str:
@@ -42,7 +42,12 @@ def checkpoint_files(folder: str | Path) -> list[Path]:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [Path(folder, name) for name in sorted(filter(_NAME.fullmatch, names), reverse=True)]
+    return [Path(folder, name) for name in newest_first(filter(_NAME.fullmatch, names))]
+
+
+def newest_first(names: Iterable[str]) -> list[str]:
+    """Return checkpoints' names by falling epoch, which a name has with six digits or more."""
+    return sorted(names, key=lambda name: (epoch_of(name), name), reverse=True)
 
 
 def read_verified(path: str | Path) -> bytes:

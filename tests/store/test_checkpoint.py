@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.store.checkpoint import Checkpoint, checkpoint_files, newest_checkpoint, read_checkpoint, write_checkpoint
+from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, write_checkpoint
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 
 pytestmark = pytest.mark.versions
 
@@ -94,3 +95,11 @@ def test_full_disk_leaves_the_older_checkpoint_and_no_partial_file(tmp_path, mon
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(tmp_path, checkpoint(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_epochs_of_more_than_six_digits_are_found_sorted_and_retired(tmp_path):
+    for epoch in (999_998, 999_999, 1_000_000, 1_000_001, 10_000_000):
+        write_checkpoint(tmp_path, checkpoint(epoch))
+    assert [epoch_of(path) for path in checkpoint_files(tmp_path)] == [10_000_000, 1_000_001, 1_000_000]
+    newest, skipped = newest_checkpoint(tmp_path)
+    assert (newest.epoch, skipped) == (10_000_000, {})
