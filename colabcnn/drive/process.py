@@ -6,7 +6,6 @@ until the call returns. So the calls are made by a process that training can do 
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from typing import Any
 from colabcnn.drive.folder import DriveFolder, failure
 from colabcnn.errors import AnotherRunError
 
-_START = "from colabcnn.drive.process import main; main()"
+# Isolated and with the library's folder last: of the user's own modules none is imported there.
+_START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.drive.process import main; main()"
+_LIBRARY = str(Path(__file__).resolve().parents[2])
 
 
 class DriveProcess:
@@ -34,13 +35,12 @@ class DriveProcess:
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(local), str(drive), str(theirs.fileno())],
+                [sys.executable, "-I", "-c", _START, _LIBRARY, str(local), str(drive), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 # Left behind, it would keep open what it inherits, and `train ... | tee log` from ending.
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
                 start_new_session=True,  # Ctrl-C is for training, which ends it in order.
             )
         self.busy = False
@@ -76,12 +76,6 @@ class DriveProcess:
             self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
-
-
-def import_path() -> list[str]:
-    """Return where this process imports from, so that the other one finds the same library."""
-    library = str(Path(__file__).resolve().parents[2])
-    return [os.path.abspath(path) if path else library for path in sys.path] + [library]
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import colabcnn
 from colabcnn import Error
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
+from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.training.resume import fetch_from_drive
 from support.deliveries import Told, answered, deliver, fetch, restored, save, tick
@@ -200,3 +201,25 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     assert (told["fetched"], told["skipped"]) == (None, {})
     deliver(older, 2)
     assert older.newer_session == 3
+
+
+def test_modules_of_the_users_project_are_not_imported_by_drives_process(tmp_path, local, deliver_to, monkeypatch):
+    for name in ("signal", "json", "numpy", "colab"):
+        (tmp_path / "project" / f"{name}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / "project" / f"{name}.py").write_text("raise ZeroDivisionError")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project"))
+    monkeypatch.chdir(tmp_path / "project")
+    delivery = deliver_to(tmp_path / "drive")
+    deliver(delivery, 1)
+    assert epoch_of(delivery.delivered) == 1
+
+
+def test_epoch_of_seven_digits_is_delivered_and_fetched(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive")
+    for epoch in (999_999, 1_000_000):
+        write_checkpoint(local / "checkpoints", Checkpoint(epoch, "fit", {"model": []}, {}))
+        tick(delivery)
+    assert epoch_of(delivery.delivered) == 1_000_000
+    (tmp_path / "elsewhere").mkdir()
+    assert epoch_of(fetch(tmp_path / "elsewhere", tmp_path / "drive")["fetched"]) == 1_000_000
