@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from colabcnn.errors import Error
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES, Experiment
 
 
@@ -24,20 +25,25 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
 
     Returns:
         A `keras.Model` from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10) float32` probabilities.
+
+    Raises:
+        Error: Keras's global `floatx` or `epsilon` is not its default.
     """
+    _check_keras_settings()
     policy = keras.DTypePolicy(precision)
+    last = {"data_format": "channels_last"}  # Keras's default may be another one, from ~/.keras/keras.json.
     layer_number = itertools.count()
 
     def initializer() -> Any:  # Keras infers `str` from its default.
         layer_seed = np.random.SeedSequence([seed, next(layer_number)]).generate_state(1)
         return keras.initializers.GlorotUniform(seed=int(layer_seed[0]))
 
-    x = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="images")
+    x = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="float32", name="images")
     for set_number, filters in enumerate(experiment.filters, start=1):
         for number, kernel_size in enumerate(experiment.kernel_sizes, start=1):
             place = f"{set_number}_{number}"
             x = keras.layers.Conv2D(
-                filters, kernel_size, kernel_initializer=initializer(), dtype=policy, name=f"conv_{place}"
+                filters, kernel_size, kernel_initializer=initializer(), dtype=policy, name=f"conv_{place}", **last
             )(x)
             x = keras.layers.BatchNormalization(
                 momentum=experiment.batch_norm_momentum, dtype=policy, name=f"batch_norm_{place}"
@@ -47,8 +53,8 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
             # `reseed_dropout` sets the state; a seed given here keeps Keras from drawing one from a global generator.
             x = keras.layers.Dropout(experiment.dropout, seed=set_number, dtype=policy, name=f"dropout_{set_number}")(x)
         if set_number == 1 and len(experiment.filters) > 1:
-            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling")(x)
-    x = keras.layers.Flatten(dtype=policy, name="flatten")(x)
+            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling", **last)(x)
+    x = keras.layers.Flatten(dtype=policy, name="flatten", **last)(x)
     probabilities = keras.layers.Dense(
         NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
     )(x)
@@ -60,6 +66,17 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
         for layer in convolutions:
             layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
     return model
+
+
+def _check_keras_settings():
+    """Refuse Keras's global settings that would change what a run computes."""
+    found = {"floatx": keras.config.floatx(), "epsilon": keras.config.epsilon()}
+    for name, expected in {"floatx": "float32", "epsilon": 1e-7}.items():
+        if found[name] != expected:
+            raise Error(
+                f"Keras's {name} is {found[name]!r}; expected {expected!r}: call "
+                f"keras.config.set_{name}({expected!r}), or correct ~/.keras/keras.json."
+            )
 
 
 def _with_dirac_filters(kernel):

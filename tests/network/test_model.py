@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import ABLATIONS, build_model
+from colabcnn import ABLATIONS, Error, build_model
 from colabcnn.network.model import reseed_dropout
 
 pytestmark = pytest.mark.versions
@@ -109,3 +109,25 @@ def test_dropout_is_a_function_of_seed_epoch_and_layer(small_experiment):
     assert (first[0] != first[1]).any()
     assert (first[0] != epoch[0]).any()
     assert (first[0] != seed[0]).any()
+
+
+def test_keras_default_of_another_image_format_changes_nothing():
+    images = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
+    expected = build_model(ABLATIONS["06_final"])
+    try:
+        keras.config.set_image_data_format("channels_first")
+        model = build_model(ABLATIONS["06_final"])
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(model.predict(images, verbose=0), expected.predict(images, verbose=0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("floatx", "float16"), ("floatx", "float64"), ("epsilon", 1e-3)])
+def test_other_numbers_of_keras_are_refused_by_name(name, value):
+    before = getattr(keras.config, name)()
+    try:
+        getattr(keras.config, f"set_{name}")(value)
+        with pytest.raises(Error, match=f"Keras's {name} is {value!r}"):
+            build_model(ABLATIONS["06_final"])
+    finally:
+        getattr(keras.config, f"set_{name}")(before)
