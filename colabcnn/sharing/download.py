@@ -12,7 +12,9 @@ from colabcnn.store.files import DISK_ERRORS
 
 _DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 _DRIVE_ID = re.compile(r"[-\w]{20,100}", re.ASCII)
-_DRIVE_PATH = re.compile(r"/file/(?:u/\d+/)?d/([-\w]+)", re.ASCII)
+# Of a Workspace domain or of one of several accounts, too: /a/example.org/file/d/<id>, /u/1/file/d/<id>.
+_DRIVE_PATH = re.compile(r"(?:/a/[^/]+)?(?:/u/\d+)?/file/(?:u/\d+/)?d/([-\w]+)", re.ASCII)
+_RESOURCE_KEY = re.compile(r"[-\w]{1,100}", re.ASCII)
 TIMEOUT_SECONDS = 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -44,7 +46,7 @@ def source_and_digest(source: str, sha256: str | None = None) -> tuple[str, str 
 
 
 def _source(source):
-    """Return a link to a file on Drive as that file's id, and everything else as it is."""
+    """Return a link to a file on Drive as that file's id, with a resource key as its URL; all else as it is."""
     try:
         url = urlsplit(source)
         host = url.hostname
@@ -60,6 +62,12 @@ def _source(source):
     drive_id = path[1] if path else (parse_qs(url.query).get("id") or [""])[0]
     if not _DRIVE_ID.fullmatch(drive_id):
         raise Error(f"{source} is no link to a file on Google Drive; choose Share, Copy link at the file itself.")
+    key = (parse_qs(url.query).get("resourcekey") or [""])[0]  # Files that were shared before September 2021.
+    if _RESOURCE_KEY.fullmatch(key):
+        # The address behind Drive's confirmation page: of a link to the page itself gdown keeps the id alone.
+        return (
+            f"https://drive.usercontent.google.com/download?id={drive_id}&resourcekey={key}&export=download&confirm=t"
+        )
     return drive_id
 
 

@@ -169,6 +169,10 @@ def test_sigkill_before_the_run_is_in_its_place_leaves_nothing_that_is_taken_for
         f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing",
         f"https://drive.google.com/uc?id={DRIVE_ID}&export=download",
         f"https://drive.google.com/open?id={DRIVE_ID}",
+        f"https://drive.google.com/u/1/file/d/{DRIVE_ID}/view",
+        f"https://drive.google.com/file/u/1/d/{DRIVE_ID}/view",
+        f"https://drive.google.com/a/example.org/file/d/{DRIVE_ID}/view?resourcekey=",
+        f"https://drive.google.com/a/example.org/uc?id={DRIVE_ID}",
     ],
 )
 def test_file_on_drive_by_its_id_and_by_each_of_its_links(shared, tmp_path, server, source):
@@ -250,3 +254,10 @@ def test_damaged_fetched_run_is_downloaded_again_and_the_damaged_one_kept(shared
     assert (fetched / "history.csv").exists()
     kept = fetched.parent / "moved-aside-1" / fetched.name
     assert {path.name for path in kept.iterdir()} >= {"run.json", "shared.json", "checkpoints"}
+
+
+def test_resource_key_of_an_older_link_is_kept(shared, tmp_path, server):
+    server.files[DRIVE_ID] = shared
+    link = f"https://drive.google.com/file/d/{DRIVE_ID}/view?usp=sharing&resourcekey=0-aBc_1"
+    assert (fetch(link, folder=tmp_path, quiet=True) / "history.csv").exists()
+    assert any("resourcekey=0-aBc_1" in request for request in server.requests)
