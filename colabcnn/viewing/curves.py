@@ -1,25 +1,39 @@
 """A run's curves, drawn by Matplotlib's object interface: no pyplot, no global state."""
 
+import functools
 import io
 import itertools
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from colabcnn.errors import Error
-from colabcnn.store.files import write_atomically
+from colabcnn.store.files import expand, write_atomically
 from colabcnn.store.history import History, best_of, read_history
 from colabcnn.store.run_list import run_label
 from colabcnn.viewing.views import METRICS, View, best_in_words
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+JAPANESE_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans JP",
+    "IPAexGothic",
+    "IPAGothic",
+    "TakaoGothic",
+    "VL Gothic",
+    "Hiragino Sans",
+    "Yu Gothic",
+    "MS Gothic",
+)
 
 
 class Picture(Figure):
@@ -31,6 +45,29 @@ class Picture(Figure):
 
     def _repr_png_(self):
         return png_of(self)
+
+    def draw(self, renderer: Any) -> None:
+        for text in self._given_texts():
+            text.set_parse_math(False)  # A folder's name may hold dollar signs, which begin a formula.
+            text.set_fontfamily([*rcParams["font.family"], *_japanese_fonts()])
+        with warnings.catch_warnings():
+            # Without such a font a box takes the character's place.
+            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+            super().draw(renderer)
+
+    def _given_texts(self):
+        """Return the texts that may hold names from outside: all but the axes' own labels and numbers."""
+        texts = [*self.texts]
+        for axes in self.axes:
+            legend = axes.get_legend()
+            texts += [axes.title, *axes.texts, *(legend.get_texts() if legend else ())]
+        return texts
+
+
+@functools.cache
+def _japanese_fonts():
+    """Return the fonts with Japanese characters that are installed."""
+    return sorted(set(font_manager.get_font_names()) & set(JAPANESE_FONTS))
 
 
 def plot_curves(
@@ -64,7 +101,7 @@ def plot_curves(
     for name, limits in (("epochs", epochs), ("value_range", value_range)):
         if limits is not None and None not in limits and not limits[0] < limits[1]:
             raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
-    histories = {run_label(run_dir, run_dirs): read_history(Path(run_dir) / "history.csv") for run_dir in run_dirs}
+    histories = {run_label(run_dir, run_dirs): read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs}
     metrics = [metric] if metric else list(METRICS)
     figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
@@ -158,7 +195,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     Raises:
         Error: Matplotlib does not know the ending, or the file cannot be written.
     """
-    path = Path(path)
+    path = expand(path)
     content = io.BytesIO()
     try:
         figure.savefig(content, format=path.suffix.lstrip(".") or "png", dpi=120)

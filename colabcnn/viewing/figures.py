@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
+from colabcnn.store.files import expand
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
@@ -48,7 +49,7 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
         figures["recipes"] = draw_recipes(runs)
     if not figures:
         raise Error(f"{results} holds no run of {', '.join(EXPERIMENTS)}; train one first.")
-    folder = Path(folder)
+    folder = expand(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
@@ -107,8 +108,7 @@ def _make_logarithmic(axes: Axes) -> None:
 def _label(record, records):
     """Return the name and the devices of a run, for all records that share its line."""
     seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-    # A dollar sign would begin a formula.
-    return f"{record.run_dir.parts[-2]}{seeds}: {'; '.join(record.devices)}".replace("$", r"\$")
+    return f"{record.run_dir.parts[-2]}{seeds}: {'; '.join(record.devices)}"
 
 
 def _on_test_set(runs, name):

@@ -5,7 +5,7 @@ import pytest
 
 from colabcnn import Error, plot_curves
 from colabcnn.store.history import write_history
-from colabcnn.viewing.curves import save_figure
+from colabcnn.viewing.curves import png_of, save_figure
 from support.runs import history_of
 
 pytestmark = pytest.mark.versions
@@ -78,3 +78,15 @@ def test_unknown_ending_and_missing_folder_are_refused(runs, tmp_path):
         save_figure(plot_curves(runs[0]), tmp_path / "nowhere" / "curves.png")
     with pytest.raises(Error, match="expected one folder"):
         plot_curves()
+
+
+@pytest.mark.parametrize("name", ["$USER_$DATE", "$a$", "100$", r"\alpha_{", "学習", "a_b^c"])
+def test_name_of_a_folder_is_shown_as_it_is(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    write_history(folder / "history.csv", history_of(0.2, 0.5, 0.4))
+    figure = plot_curves(folder)
+    assert png_of(figure)  # A warning would be an error here.
+    assert {axes.get_title() for axes in figure.axes} == {name}
+    assert not figure.axes[0].title.get_parse_math()
+    assert png_of(plot_curves(folder, tmp_path / name))
