@@ -11,11 +11,29 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from colabcnn.errors import Error
+
 # What a disk says that is full, write-protected, not ours or broken.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)  # Seconds.
 _BLOCK = 1 << 20
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path that a person has named, with `~` for the home folder.
+
+    Raises:
+        Error: it is no path, or names a home folder that is nobody's.
+    """
+    try:
+        if "\0" in os.fspath(path):
+            raise ValueError("a path holds no NUL")
+        return Path(path).expanduser()
+    except (TypeError, ValueError):
+        raise Error(f"{path!r:.200} is no path; expected a str or a pathlib.Path.") from None
+    except RuntimeError as error:
+        raise Error(f"{path}: {error}; give the full path.") from None
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

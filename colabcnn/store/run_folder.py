@@ -8,7 +8,7 @@ from typing import Any
 from colabcnn.errors import Error, UnknownFormatError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
-from colabcnn.store.files import remove_partials, write_atomically
+from colabcnn.store.files import expand, remove_partials, write_atomically
 from colabcnn.store.history import best_of, empty_history
 from colabcnn.store.run_record import RunRecord
 
@@ -158,12 +158,9 @@ def run_folder(run_dir: str | Path) -> RunFolder:
     """Return the `RunFolder` at a path, `~` for the home folder.
 
     Raises:
-        Error: a home folder that is nobody's.
+        Error: it is no path.
     """
-    try:
-        return RunFolder(Path(run_dir).expanduser())
-    except RuntimeError as error:
-        raise Error(f"{run_dir}: {error}; give the folder's full path.") from None
+    return RunFolder(expand(run_dir))
 
 
 def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:

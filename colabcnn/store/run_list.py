@@ -7,6 +7,7 @@ from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.store.files import expand
 from colabcnn.store.run_folder import SHARED_RUN
 
 _MOVED_ASIDE = re.compile(r"moved-aside-\d+")
@@ -29,7 +30,7 @@ def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
     if not run_dirs:
         raise Error("there is no run to show; train one first, or give the folder of a run or of runs.")
     found = {}
-    for run_dir in map(Path, run_dirs):
+    for run_dir in map(expand, run_dirs):
         runs = _runs_in(run_dir)
         if not runs:
             raise Error(
@@ -47,8 +48,12 @@ def _runs_in(folder):
         raise Error(
             f"{folder} {kind}; expected the folder of a run or of runs. Give the folder that holds history.csv."
         )
-    runs = []
-    for path, subfolders, files in os.walk(folder):
+    runs, seen = [], set()
+    for path, subfolders, files in os.walk(folder, followlinks=True):  # Drive shows a shortcut as a link.
+        if os.path.realpath(path) in seen:  # Links may lead back to where they lie.
+            subfolders.clear()
+            continue
+        seen.add(os.path.realpath(path))
         if "history.csv" in files:
             runs.append(Path(path))
         subfolders[:] = [name for name in subfolders if not _is_skipped(name)]
@@ -67,8 +72,8 @@ def _by_name_and_number(path):
 
 def run_label(run_dir: str | Path, run_dirs: Iterable[str | Path]) -> str:
     """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
-    parts = Path(run_dir).resolve().parts
-    others = [Path(other).resolve().parts for other in run_dirs if Path(other).resolve().parts != parts]
+    parts = expand(run_dir).resolve().parts
+    others = [other for other in (expand(other).resolve().parts for other in run_dirs) if other != parts]
     shortest = 2 if parts[-1].startswith("seed-") else 1
     for count in range(shortest, len(parts)):
         if all(other[-count:] != parts[-count:] for other in others):
@@ -107,7 +112,7 @@ def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
     found = {}
     for folder in filter(None, folders):
-        for path in Path(folder).glob("*/seed-*/history.csv"):
+        for path in expand(folder).glob("*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
             fetched = (path.parent / SHARED_RUN).exists()  # Behind one's own.
             found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.errors import Error
-from colabcnn.store.files import write_atomically
+from colabcnn.store.files import expand, write_atomically
 from colabcnn.store.history import read_history
 from colabcnn.store.run_list import list_runs
 from colabcnn.viewing.plotly_figure import LEGEND_ROW, TOLD_OF_BEST, draw_figure, values_of_best
@@ -78,7 +78,7 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html") -> Path
     Raises:
         Error: as for `interactive_figure`, or the file cannot be written.
     """
-    path, histories = Path(path), _read(run_dirs)
+    path, histories = expand(path), _read(run_dirs)
     figure = draw_figure(_plotly(), histories)
     figure.update_layout(height=None)  # The page's own follows the window.
     try:

@@ -4,9 +4,10 @@ import os
 
 import pytest
 
+from colabcnn import plot_curves
 from colabcnn.errors import Error
 from colabcnn.store.history import empty_history, write_history
-from colabcnn.store.run_list import list_runs
+from colabcnn.store.run_list import list_runs, runs_by_name
 from support.runs import history_of
 
 pytestmark = pytest.mark.versions
@@ -94,3 +95,33 @@ def test_what_holds_no_run_is_refused(make_run, tmp_path):
     ):
         with pytest.raises(Error, match=message):
             list_runs(*arguments)
+
+
+def test_shortcut_is_followed_as_drive_shows_it(make_run, tmp_path):
+    make_run(".shortcut-targets-by-id/1abc/07_shared/seed-0")
+    (tmp_path / "MyDrive" / "other").mkdir(parents=True)
+    for place in ("07_shared", "other/again"):
+        (tmp_path / "MyDrive" / place).symlink_to(tmp_path / ".shortcut-targets-by-id/1abc/07_shared")
+    assert list(list_runs(tmp_path / "MyDrive")) == ["07_shared/seed-0"]
+    assert [path.name for path in runs_by_name([tmp_path / "MyDrive"])["07_shared"]] == ["seed-0"]
+
+
+def test_links_that_lead_in_a_circle_end(make_run, tmp_path):
+    make_run("runs/06_final/seed-0")
+    (tmp_path / "runs/06_final/seed-0/up").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs/self").symlink_to(tmp_path / "runs/self")
+    assert list(list_runs(tmp_path / "runs")) == ["06_final/seed-0"]
+
+
+def test_home_folder_is_found_by_its_sign(make_run, tmp_path, monkeypatch):
+    folder = make_run("runs/06_final/seed-0")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list_runs("~/runs") == {"06_final/seed-0": folder}
+    assert runs_by_name(["~/runs"])["06_final"] == [folder]
+    assert plot_curves("~/runs/06_final/seed-0").axes
+
+
+@pytest.mark.parametrize("name", [7, None, "a\0b", "~nobody-of-that-name/runs"])
+def test_what_is_no_path_is_refused(name):
+    with pytest.raises(Error, match=r"is no path|home directory|give the full path"):
+        list_runs(name)
