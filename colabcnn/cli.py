@@ -1,6 +1,7 @@
 """The command line: what tests and people share with the notebooks' `run`; `verbs` has what each verb does."""
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -30,6 +31,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return its exit code: 0 done, 2 bad arguments or input, 3 stopped in order before the end."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
     # TensorFlow's notices about the processor, and on a machine without a GPU an error about CUDA, would stand before
     # every answer; what goes wrong for the user comes as an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

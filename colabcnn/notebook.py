@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from colabcnn import colab
+from colabcnn import colab, output
 from colabcnn.errors import Error
 
 # Three checkpoints of the final network and one on its way, 47.6 MB each, and `model.keras`.
@@ -37,20 +37,22 @@ def welcome(tag: str | None = None) -> None:
     from colabcnn.network import devices
 
     versions = devices.versions()
-    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    output.write(", ".join(f"{name} {version}" for name, version in versions.items()))
     if tag and tag != f"v{versions['colabcnn']}":
-        print(f"This notebook was made for colabcnn {tag}; its runs are resumed best with that version: install it.")
-    print(f"Device: {devices.device_name()}")
+        output.write(
+            f"This notebook was made for colabcnn {tag}; its runs are resumed best with that version: install it."
+        )
+    output.write(f"Device: {devices.device_name()}")
     if devices.is_cpu():
-        print("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
+        output.write("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
     if colab.in_colab():
         hours = colab.seconds_since_start() / 3600
-        print(
+        output.write(
             f"This runtime is {hours:.1f} hours old. Colab promises no number of hours, twelve at most, and ends idle "
             "runtimes sooner: keep this tab open. When it has ended, open the notebook again and choose Run all: the "
             "same run continues."
         )
-    print(_drive_in_words())
+    output.write(_drive_in_words())
 
 
 def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | None:
@@ -68,7 +70,7 @@ def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | N
     if not folder:
         return None
     if colab.DRIVE_MOUNT in Path(folder).parents and not _is_or_was_mounted():
-        print(_drive_in_words())
+        output.write(_drive_in_words())
         return None
     return Path(folder) / name / f"seed-{seed}"
 

@@ -10,7 +10,7 @@ import sys
 import time
 from argparse import Namespace
 
-from colabcnn import onednn
+from colabcnn import onednn, output
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, RECIPES
 from colabcnn.training.request import HELP
@@ -39,8 +39,8 @@ def demo(options: Namespace) -> int:
         epochs=DEMO_EPOCHS,
     )
     _report(result)
-    print(f"This took {time.monotonic() - began:.0f} s. The same command again trains nothing.")
-    print("Next: python -m colabcnn list")
+    output.write(f"This took {time.monotonic() - began:.0f} s. The same command again trains nothing.")
+    output.write("Next: python -m colabcnn list")
     return DONE
 
 
@@ -91,14 +91,14 @@ def _report(result):
     from colabcnn.store.history import best_of
 
     last, (best, value) = result.history["val_accuracy"][-1], best_of(result.history)
-    print(
+    output.write(
         f"{result.run_dir}: {result.reason}. Validation accuracy {last:.4f} in the last epoch, "
         f"{value:.4f} in the best, {best}. The curves: {result.run_dir / 'curves.png'}"
     )
     if result.complete:
-        print(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
+        output.write(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
     else:
-        print("The same command resumes this run.")
+        output.write("The same command resumes this run.")
 
 
 def status(options: Namespace) -> int:

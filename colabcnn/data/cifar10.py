@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colabcnn import colab
+from colabcnn import colab, output
 from colabcnn.errors import Error
 from colabcnn.store.files import DISK_ERRORS, copy_atomically, write_atomically
 
@@ -140,7 +140,7 @@ def _drive_may_fail(kept):
     except FileNotFoundError:
         pass
     except OSError as error:
-        print(f"CIFAR-10 is not kept on Drive, the next session downloads it again: {kept}: {error.strerror}.")
+        output.write(f"CIFAR-10 is not kept on Drive, the next session downloads it again: {kept}: {error.strerror}.")
 
 
 def _get_archive():

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from colabcnn import output
 from colabcnn.colab import in_colab
 from colabcnn.data.split import data_name
 from colabcnn.errors import Error
@@ -129,10 +130,10 @@ def offer_measurement(path: str | Path) -> None:
     Raises:
         Error: it is not such a file.
     """
-    print(f"{in_words(read_measurement(path))}\n")
-    print(f"Send this paragraph and the file {path}. The project keeps such files in results/measured.")
+    output.write(f"{in_words(read_measurement(path))}\n")
+    output.write(f"Send this paragraph and the file {path}. The project keeps such files in results/measured.")
     if in_colab() and in_notebook():
-        print("The browser downloads the file; it is in the Files pane, too (the folder symbol on the left).")
+        output.write("The browser downloads the file; it is in the Files pane, too (the folder symbol on the left).")
         with contextlib.suppress(Exception):  # A browser that allows no download still has the Files pane.
             from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.
 

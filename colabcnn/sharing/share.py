@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colabcnn import output
 from colabcnn.errors import Error
 from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
@@ -57,7 +58,7 @@ def export(
     except OSError as error:
         raise Error(f"{path} cannot be written ({error.strerror}); make room, or choose another file.") from None
     if not quiet:
-        print(
+        output.write(
             f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, for example to Google "
             "Drive, let everyone with the link see it, and send link and digest. "
             f"They call colabcnn.fetch('LINK#sha256={sha256}')"
@@ -110,7 +111,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     """
     source, sha256 = source_and_digest(source, sha256)
     folder = run_folder(folder).path
-    info = (lambda text: None) if quiet else print
+    info = (lambda text: None) if quiet else output.write
     if run_dir := _fetched_before(folder, source, sha256):
         info(f"{run_dir} exists already; nothing was downloaded. To download it again, move that folder away.")
         return run_dir

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from colabcnn import output
 from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_of
@@ -88,7 +89,7 @@ def plot_shipped(name: Experiment | str) -> Picture | None:
     name = find_experiment(name).name
     shipped = longest(map(read_measured_run, runs_by_name([shipped_results()]).get(name, ())))
     if not shipped:
-        print(f"No measured run of {name} comes with the project yet.")
+        output.write(f"No measured run of {name} comes with the project yet.")
         return None
     last, _, best, epochs, seconds, device = _measured(shipped[0].run_dir)
     figure = plot_curves(shipped[0].run_dir)

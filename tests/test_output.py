@@ -1,0 +1,62 @@
+"""What the library prints never stops a training, whatever stdout is."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from colabcnn import output
+
+TRAINING = """
+import sys
+from dataclasses import replace
+import numpy as np, keras, colabcnn
+folder = sys.argv[1]
+{before}
+model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+model.compile("adam", "mse")
+drive = colabcnn.CheckpointToDrive(folder + "/drive", local_folder=folder + "/local", checkpoint_minutes=0)
+model.fit(np.ones((32, 6)), np.ones((32, 1)), epochs=2, verbose=0, callbacks=[drive])
+tiny = replace(colabcnn.ABLATIONS["06_final"], name="tiny", filters=(4, 8, 8), batch_size=32)
+result = colabcnn.run(tiny, folder + "/run", data="synthetic", train_size=64, val_size=32, epochs=2)
+assert result.complete
+"""
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("stdout", ["ascii", "closed", "none", "full", "no reader"])
+def test_training_continues(tmp_path, stdout):
+    before = {"closed": "sys.stdout.close()", "none": "sys.stdout = None"}.get(stdout, "")
+    command = [sys.executable, "-c", TRAINING.format(before=before), str(tmp_path / "学習")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii" if stdout == "ascii" else "utf-8"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full" if stdout == "full" else os.devnull, "w") as file:
+        target = writer if stdout == "no reader" else subprocess.PIPE if stdout == "ascii" else file
+        done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, env=environment, text=True)
+    os.close(writer)
+    # At its own end Python reports a full stdout, by 120; ours has come to its end then.
+    assert done.returncode == 0 or (stdout == "full" and done.returncode == 120), done.stderr
+    if stdout == "ascii":
+        assert "/??/run" in done.stdout
+        assert "Epoch 2 of 2" not in done.stderr
+
+
+def test_character_that_an_encoding_lacks_is_replaced():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    output.write("Zürich · 学習", stream=stream)
+    stream.seek(0)
+    assert stream.read() == "Zürich · ??\n"
+
+
+def test_closed_stream_drops_the_text():
+    stream = io.StringIO()
+    stream.close()
+    output.write("lost", stream=stream)
+
+
+def test_missing_stdout_drops_the_text(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    output.write("lost")
