@@ -1,0 +1,127 @@
+"""Values come back from a checkpoint with their types, or are left out by name."""
+
+import json
+import threading
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colabcnn.store.encoding import Encoder, decode
+
+DTYPES = [
+    "bool",
+    "int8",
+    "uint16",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "M8[s]",
+    "m8[ms]",
+    "U3",
+    "S2",
+]
+
+
+def round_trip(value):
+    encoder = Encoder()
+    encoded = json.loads(json.dumps(encoder.encode(value, "value"), allow_nan=False))
+    return decode(encoded, encoder.arrays), encoder.left_out
+
+
+def same(one, other):
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray | np.generic):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    return one == other or (one != one and other != other)
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(),
+    st.binary(),
+    st.datetimes(),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+    st.sampled_from(DTYPES).map(lambda dtype: np.array([[1, 0, 1]]).astype(dtype)),
+    st.sampled_from(DTYPES).map(lambda dtype: np.array(1).astype(dtype)),
+    st.sampled_from(["bool", "int8", "uint64", "float16", "float64", "complex128", "M8[s]"]).map(
+        lambda dtype: np.array(1).astype(dtype)[()]
+    ),
+)
+HASHABLE = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.text()))
+
+
+@given(
+    st.recursive(
+        SCALARS,
+        lambda members: st.one_of(
+            st.lists(members),
+            st.lists(members).map(tuple),
+            st.dictionaries(HASHABLE, members),
+            st.sets(HASHABLE),
+            st.frozensets(HASHABLE),
+        ),
+        max_leaves=8,
+    )
+)
+def test_value_comes_back_with_its_type(value):
+    back, left_out = round_trip(value)
+    assert same(value, back)
+    assert left_out == {}
+
+
+def test_path_comes_back_and_an_enum_as_its_number():
+    assert round_trip([Path("a/b"), IntEnum("Level", ["LOW"])(1)]) == ([Path("a/b"), 1], {})
+
+
+def test_variable_and_tensor_come_back_as_arrays():
+    import keras
+
+    variable = keras.Variable(np.ones((2, 1)), dtype="float32")
+    back, left_out = round_trip([variable, keras.ops.ones(()), keras.ops.cast(variable, "bfloat16")])
+    assert [(array.shape, array.dtype.name) for array in back] == [
+        ((2, 1), "float32"),
+        ((), "float32"),
+        ((2, 1), "float32"),
+    ]
+    assert left_out == {}
+
+
+@pytest.mark.parametrize("value", [object(), threading.Lock(), lambda: None, np.array([object()]), iter([])])
+def test_other_value_is_left_out_by_its_path(value):
+    back, left_out = round_trip({"kept": 1, "log": [2, value]})
+    assert back == {"kept": 1, "log": [2, None]}
+    assert left_out == {"value.log[1]": type(value).__name__}
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        {"array": 7},
+        {"array": 0, "float": "1"},
+        {"scalar": ["O", 1]},
+        {"raw": ["O", [1], "AAAAAAAAAAA="]},
+        {"unknown": 1},
+        {"date": 5},
+        {},
+    ],
+)
+def test_altered_text_is_refused(encoded):
+    with pytest.raises((AttributeError, LookupError, TypeError, ValueError)):
+        decode(encoded, [])
