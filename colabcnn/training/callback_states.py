@@ -1,4 +1,4 @@
-"""What Keras's stock callbacks must remember across a resume; Keras itself forgets it when training begins."""
+"""The state of Keras's built-in callbacks, kept across a resume; Keras itself resets it when training begins."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,17 +19,17 @@ _STATES = {
 
 
 def save_states(callbacks: Iterable[keras.callbacks.Callback]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    """Return what stock callbacks hold, after an epoch.
+    """Return the states of built-in callbacks, after an epoch.
 
     Args:
-        callbacks: `keras.callbacks.Callback`s; those that are not of a stock class hold nothing that is known here.
+        callbacks: `keras.callbacks.Callback`s; those of other classes are skipped.
 
     Returns:
-        `(states, arrays)`: JSON types, one dict a stock callback in order, and the arrays that they point into.
+        `(states, arrays)`: JSON types, one dict per built-in callback in order, and the arrays that they refer to.
     """
     states, arrays = [], []
     for callback in callbacks:
-        if kind := _stock_class(callback):
+        if kind := _builtin_class(callback):
             values = {field: _encode(getattr(callback, field), arrays) for field in _STATES[kind]}
             states.append({"class": kind.__name__, "values": values})
     return states, arrays
@@ -41,19 +41,19 @@ def restore_states(
     arrays: list[np.ndarray],
     continues: bool,
 ) -> list[str]:
-    """Give stock callbacks back what `save_states` returned, each to the next one of its class.
+    """Restore the states of built-in callbacks, each to the next callback of its class.
 
     Args:
         callbacks: as for `save_states`; after their `on_train_begin`, which resets them.
         states: as `save_states` returned.
-        arrays: likewise.
-        continues: whether there is anything left to train.
+        arrays: as `save_states` returned.
+        continues: whether any epoch is left to train.
 
     Returns:
-        The names of the classes of stock callbacks for which nothing was saved: they start from nothing.
+        The class names of built-in callbacks without a saved state: they keep their initial state.
 
     Raises:
-        Error: the states are not what `save_states` returns; a checkpoint may be a stranger's.
+        Error: the states are not in `save_states`' form; a checkpoint may come from someone else.
     """
     try:
         return _restore_states(callbacks, states, arrays, continues)
@@ -62,33 +62,33 @@ def restore_states(
 
 
 def _restore_states(callbacks, states, arrays, continues):
-    waiting, without = list(states), []
+    unused, without_state = list(states), []
     for callback in callbacks:
-        if kind := _stock_class(callback):
-            state = next((state for state in waiting if state["class"] == kind.__name__), None)
+        if kind := _builtin_class(callback):
+            state = next((state for state in unused if state["class"] == kind.__name__), None)
             if state is None:
-                without.append(kind.__name__)
+                without_state.append(kind.__name__)
                 continue
-            waiting.remove(state)
-            # These fields and no others, such as the path that ModelCheckpoint writes to.
+            unused.remove(state)
+            # Only these fields: a checkpoint must not set ModelCheckpoint's path, for example.
             for field in _STATES[kind]:
                 setattr(callback, field, _decode(state["values"][field], arrays))
             if continues and kind is keras.callbacks.EarlyStopping:
-                callback.stopped_epoch = 0  # It ended the run before that is extended now.
-    return without
+                callback.stopped_epoch = 0  # It ended the shorter run, which is extended now.
+    return without_state
 
 
 def early_stopping_ended(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
-    """Return whether Keras's EarlyStopping, and not some other callback, has ended the training."""
+    """Return whether Keras's EarlyStopping, not another callback, has ended the training."""
     return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
 
 
-def _stock_class(callback):
+def _builtin_class(callback):
     return next((kind for kind in _STATES if isinstance(callback, kind)), None)
 
 
 def _encode(value, arrays):
-    """Return JSON types; an array becomes its position in `arrays`, a float a string that JSON has no number for."""
+    """Return JSON types; an array becomes its index in `arrays`, a float that is not finite becomes a string."""
     if isinstance(value, dict):
         return {"dict": {key: _encode(member, arrays) for key, member in value.items()}}
     if isinstance(value, (list, tuple)):

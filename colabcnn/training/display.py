@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: the progress line, and the picture of the curves."""
+"""The display of a training run: its progress line and the picture of its curves."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from colabcnn.training.session import Session
 
 CURVES_SECONDS = 30
-# At most this share of the time goes into drawing them.
+# Drawing the curves takes at most this share of the time.
 CURVES_SHARE = 0.01
 
 
 class Display(FitCallback):
-    """Show a run; behind the `Recorder`, so that nothing that is shown can cost what must be kept.
+    """Show a run; placed after the `Recorder`, so that an error of the display loses no record.
 
     Args:
         session: `Session`.
@@ -36,25 +36,25 @@ class Display(FitCallback):
         self._curves_epoch = 0
 
     def refresh_curves(self) -> None:
-        """Draw the run's picture, in its folder and in a notebook, if an epoch has ended since; say why it fails."""
+        """Draw the curves, in the run's folder and in a notebook, if an epoch has ended since; report a failure."""
         history = self._recorder.history
         if not history["epoch"] or self._curves_epoch == history["epoch"][-1]:
             return
-        began = time.monotonic()
+        start = time.monotonic()
         self._curves_epoch = history["epoch"][-1]
         try:
             self._session.progress.picture(save_curves(self._session.folder.path, self._session.folder.curves_png))
-        except Exception as error:  # Whatever it is: a picture is no reason for training to stop.
+        except Exception as error:  # No error of a picture may stop training.
             self._session.progress.info(f"The picture of the curves could not be drawn ({error}); training continues.")
         now = time.monotonic()
-        self._curves_due = now + max(CURVES_SECONDS, (now - began) / CURVES_SHARE)
+        self._curves_due = now + max(CURVES_SECONDS, (now - start) / CURVES_SHARE)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.refresh_curves()  # What exists already is shown in the notebook from the start.
+        self.refresh_curves()  # A notebook shows the earlier epochs from the start.
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        # Not the end of the batch: its logs would make the host wait for the device at every step.
-        self._session.progress.update(lambda: self._line(self._step_in_words(batch)))
+        # At the batch's end the logs would make the host wait for the device at every step.
+        self._session.progress.update(lambda: self._line(self._step_text(batch)))
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.progress.update(lambda: self._line("validating"))
@@ -64,16 +64,16 @@ class Display(FitCallback):
             self.refresh_curves()
         self._session.progress.update(self._line, milestone=True, last=self._recorder.is_last)
 
-    def _step_in_words(self, batch):
+    def _step_text(self, batch):
         # Under JAX several steps may be one batch for Keras.
         steps = math.ceil(self._session.record.train_size / self.model.batch_size)
         return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
 
-    def _line(self, doing=""):
+    def _line(self, activity=""):
         epochs, history = self.params["epochs"], self._recorder.history
-        parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([doing] if doing else [])
-        if doing and self._session.interruption.at is not None:
-            parts += ["stops after this epoch (again: at once)"]
+        parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([activity] if activity else [])
+        if activity and self._session.interruption.at is not None:
+            parts += ["stops after this epoch (a second interrupt: at once)"]
         if history["epoch"]:
             best, value = best_of(history)
             last = {column: values[-1] for column, values in history.items()}
@@ -83,8 +83,8 @@ class Display(FitCallback):
                 f"best {value:.4f} (epoch {best})",
             ]
         if seconds := self._recorder.epoch_seconds():
-            left = epochs - history["epoch"][-1]
-            parts += [f"{seconds:.1f} s/epoch", f"{duration(left * seconds)} to go"]
+            epochs_left = epochs - history["epoch"][-1]
+            parts += [f"{seconds:.1f} s/epoch", f"{duration(epochs_left * seconds)} to go"]
         if self._session.deadline is not None:
             parts += [f"{max(0.0, self._session.deadline - time.monotonic()) / 3600:.1f} hours left"]
         return " · ".join(parts)

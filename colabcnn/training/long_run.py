@@ -1,4 +1,4 @@
-"""Stop a run that would take days on a CPU after its first steps, while little is lost."""
+"""Stop a run after its first steps if it would take days on a CPU."""
 
 import time
 
@@ -10,19 +10,20 @@ from colabcnn.store.run_record import RunRecord
 LIMIT_HOURS = 40
 MEASURED_SECONDS = 5
 MEASURED_STEPS = 3
-# What a validation image costs of a training image: it goes forward only.
+# The cost of a validation image, as a share of a training image's: it has no backward pass.
 VALIDATION_SHARE = 1 / 3
 
 
 class LongRunGuard(FitCallback):
-    """Measure the first steps, and raise `Error` where what is left of the run would take more than `LIMIT_HOURS`.
+    """Measure the first steps, and raise `Error` if the rest of the run would take more than `LIMIT_HOURS`.
 
-    The message says what would fit. The time from one step's end to the next one's is counted, so the first step,
-    which holds the compilation, is not, nor is an epoch's last one. (So epochs of one or two steps are not measured.)
+    The message reports what would fit. A step's time is the time from the end of the step before to its own end. So
+    the first step, which holds the compilation, is not measured; an epoch's last step is not, either. (Epochs of one
+    or two steps are never measured.)
 
     Args:
         record: `RunRecord`.
-        hours: what one session has, or None.
+        hours: the length of one session, or None.
     """
 
     def __init__(self, record: RunRecord, hours: float | None):
@@ -30,26 +31,26 @@ class LongRunGuard(FitCallback):
         self._record = record
         self._hours = hours or LIMIT_HOURS
         self._first_epoch = -1
-        self._step_ended = None
+        self._last_step_end = None
         self._steps = 0
         self._seconds = 0.0
         self._decided = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._first_epoch = epoch if self._first_epoch < 0 else self._first_epoch
-        self._step_ended = None
+        self._last_step_end = None
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         if self._decided:
             return
         if batch + 1 == self.params["steps"]:
-            return  # It may be of fewer images.
+            return  # It may have fewer images.
         float(logs["loss"])  # JAX returns before it has computed; reading a result waits for it.
         now = time.monotonic()
-        if self._step_ended is not None:
+        if self._last_step_end is not None:
             self._steps += 1
-            self._seconds += now - self._step_ended
-        self._step_ended = now
+            self._seconds += now - self._last_step_end
+        self._last_step_end = now
         if self._steps >= MEASURED_STEPS and self._seconds >= MEASURED_SECONDS:
             self._decided = True
             self._decide(self._seconds / self._steps)
@@ -58,24 +59,24 @@ class LongRunGuard(FitCallback):
         record, batch_size = self._record, self._record.experiment.batch_size
         images = record.train_size + record.val_size * VALIDATION_SHARE
         epoch_seconds = step_seconds * images / batch_size
-        left = record.experiment.epochs - self._first_epoch
-        total_hours = left * epoch_seconds / 3600
+        epochs_left = record.experiment.epochs - self._first_epoch
+        total_hours = epochs_left * epoch_seconds / 3600
         if total_hours <= LIMIT_HOURS:
             return
         hours = self._hours if self._hours < total_hours else LIMIT_HOURS
         epochs = self._first_epoch + int(hours * 3600 / epoch_seconds)
         size = int(images * hours / total_hours - record.val_size * VALIDATION_SHARE) // 100 * 100
-        started, fitting = self._first_epoch > 0, {}
-        # A run that has started keeps its images and, where its rate depends on them, its epochs.
-        if epochs > self._first_epoch and not (started and not isinstance(record.experiment.schedule, Constant)):
+        resumed, fitting = self._first_epoch > 0, {}
+        # A resumed run keeps its images and, if its learning rate depends on them, its epochs.
+        if epochs > self._first_epoch and not (resumed and not isinstance(record.experiment.schedule, Constant)):
             fitting["epochs"] = epochs
-        if not started and size >= batch_size:
+        if not resumed and size >= batch_size:
             fitting["train_size"] = size
         smaller = " or ".join(f"{name}={value}" for name, value in fitting.items())
         advice = f"{smaller} would fit into {hours:g} hours; " if fitting else ""
         raise Error(
-            f"there is no GPU, and at {epoch_seconds:.0f} s an epoch the {left} epochs left would take "
-            f"{total_hours:.0f} hours; {advice}allow_long=True trains all of it.",
+            f"there is no GPU, and at {epoch_seconds:.0f} s an epoch the {epochs_left} epochs left would take "
+            f"{total_hours:.0f} hours; {advice}allow_long=True trains all of them.",
             "too_long",
             **fitting,
         )

@@ -5,7 +5,9 @@ from colabcnn.network.keras_types import FitCallback, Logs
 
 
 class PollDrive(FitCallback):
-    """Begin a delivery when one is due, and stop training where a newer session trains the run; never waits.
+    """Take in Drive's response and begin a delivery when one is due; never waits.
+
+    The `Recorder` then stops training if a newer session trains the run.
 
     Args:
         delivery: `Delivery`, begun.

@@ -1,4 +1,4 @@
-"""A trace of a few training steps, to see where their time goes."""
+"""A trace of a few training steps, which shows where their time goes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +11,10 @@ SKIPPED_CALLS, TRACED_CALLS = 5, 10
 
 
 class ProfileSteps(FitCallback):
-    """Trace ten calls of the compiled step, or as many as the epoch still has, after five to warm up, into a folder.
+    """Write a trace of ten calls of the compiled step into a folder, after five calls to warm up.
 
-    TensorBoard's profile plugin opens what lies in `plugins/profile` there; under JAX there is also a
-    `perfetto_trace.json.gz`, which https://ui.perfetto.dev opens.
+    The trace is shorter if the epoch ends earlier. TensorBoard's profile plugin opens it from `plugins/profile`; under
+    JAX there is also a `perfetto_trace.json.gz` for https://ui.perfetto.dev.
 
     Args:
         folder: made if missing.
@@ -51,16 +51,16 @@ class ProfileSteps(FitCallback):
         self._end()
 
     def close(self) -> None:
-        """End the trace, if one is being taken; say it if there was none."""
+        """End the trace, if one is being taken; report if there was none."""
         self._end()
         if self._calls <= SKIPPED_CALLS:
-            self._info(f"No trace: the first {SKIPPED_CALLS} calls are left out, and there were {self._calls}.")
+            self._info(f"No trace: the first {SKIPPED_CALLS} calls are skipped, and there were only {self._calls}.")
 
     def _end(self):
         if self._tracing:
             self._tracing = False
             if self._logs:
-                float(self._logs["loss"])  # The device may be behind; reading a result waits for it.
+                float(self._logs["loss"])  # The device may still compute; reading a result waits for it.
             _stop()
             self._info(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
 

@@ -13,8 +13,8 @@ LOG_SECONDS = 10
 class ProgressLine:
     """Show the newest state in one line.
 
-    In a terminal the line is written over itself; in a notebook one output is updated, and a picture below it;
-    elsewhere (a log file) a line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
+    In a terminal the line is overwritten; in a notebook one output is updated, with a picture below it; elsewhere (a
+    log file) a line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
 
     Args:
         quiet: show nothing at all.
@@ -35,7 +35,7 @@ class ProgressLine:
             self._print(f"\r\x1b[K{message}" if self._terminal else message)
 
     def end(self) -> None:
-        """End the line, so that whatever is printed next is below it."""
+        """End the line, so that the next output is below it."""
         if self._open:
             self._print()
             self._open = False
@@ -85,12 +85,12 @@ class ProgressLine:
         try:
             print(*text, end=end, flush=True)
         except BrokenPipeError:
-            # Whoever read our output has gone, as `| head` does; training is worth more than what it says.
+            # The reader of our output has exited, as `| head` does; training matters more than its messages.
             self._quiet = True
 
 
 def in_notebook() -> bool:
-    """Return whether a Jupyter kernel runs us."""
+    """Return whether a Jupyter kernel runs this process."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 

@@ -1,4 +1,4 @@
-"""What is recorded at the end of each epoch: the history's row and the checkpoint; and whether training continues."""
+"""Record each epoch at its end, in the history and in a checkpoint, and decide whether training continues."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from colabcnn.training.interruption import EPOCH_SECONDS
 if TYPE_CHECKING:
     from colabcnn.training.session import Session
 
-# How long copying 48 MB to Drive is assumed to take while no delivery has shown it.
+# The assumed time for copying 48 MB to Drive, until a delivery has measured it.
 UNKNOWN_DELIVERY_SECONDS = 15
-# What is not foreseen before the hours have passed.
+# A reserve before the hours have passed.
 MARGIN_SECONDS = 5
 
 
 class Recorder(FitCallback):
-    """Record each epoch; behind all callbacks that decide anything, so that it sees what they decided.
+    """Record each epoch; placed after all callbacks that can stop training, so that it sees their decision.
 
     Args:
         session: `Session`.
@@ -55,7 +55,7 @@ class Recorder(FitCallback):
         return self.model.stop_training or self.complete
 
     def epoch_seconds(self) -> float | None:
-        """Return the median of this session's recent epochs, whose first one holds the compilation; None before it."""
+        """Return the median of this session's recent epochs; None before the first one, which holds the compilation."""
         seconds = self._epochs_seconds[1:][-20:] or self._epochs_seconds
         return statistics.median(seconds) if seconds else None
 
@@ -72,12 +72,14 @@ class Recorder(FitCallback):
         if checkpoint := self._session.checkpoint:
             states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
             for name in restore_states(self._callbacks, states, arrays, continues=True):
-                self._session.progress.info(f"{name} was not among the run's callbacks before; it starts from nothing.")
+                self._session.progress.info(
+                    f"{name} was not among the run's callbacks before; it keeps its initial state."
+                )
         self._session.interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch = epoch + 1
-        self._began = time.monotonic()
+        self._epoch_start = time.monotonic()
         self._learning_rate = float(self.model.optimizer.learning_rate)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -87,7 +89,7 @@ class Recorder(FitCallback):
         self._session.interruption.check()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._epoch_start
         self._refuse_nonfinite(logs)
         row = {"epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3), **logs}
         for column in COLUMNS:
@@ -99,15 +101,15 @@ class Recorder(FitCallback):
         self._save(seconds)
 
     def _save(self, seconds):
-        """Write the history's row and, where one is due, a checkpoint, after an epoch of so many seconds."""
-        began = time.monotonic()
+        """Write the history's row and, if one is due, a checkpoint, after an epoch of `seconds`."""
+        start = time.monotonic()
         write_history(self._session.folder.history_csv, self.history)
-        # An epoch that an interruption does not let end is lost back to the last checkpoint.
-        due = began - self._checkpoint_at >= self._session.checkpoint_minutes * 60
+        # An interruption does not wait for a long epoch: then all work since the last checkpoint is lost.
+        due = start - self._checkpoint_at >= self._session.checkpoint_minutes * 60
         if self.is_last or due or seconds > EPOCH_SECONDS:
             self._writer.write(self._checkpoint())
             self._checkpoint_at = time.monotonic()
-        self._save_seconds = max(self._save_seconds, time.monotonic() - began)
+        self._save_seconds = max(self._save_seconds, time.monotonic() - start)
 
     def _refuse_nonfinite(self, logs):
         for name in ("loss", "val_loss"):
@@ -120,7 +122,7 @@ class Recorder(FitCallback):
     def _decide_whether_to_stop(self):
         session, delivery = self._session, self._session.delivery
         if self.model.stop_training:
-            # Another callback's reason, such as a time limit, does not make the run a finished one.
+            # Another callback, such as a time limit, does not finish the run.
             self.complete = early_stopping_ended(self._callbacks)
             self.reason = f"stopped by {'EarlyStopping' if self.complete else 'a callback'} after epoch {self.epoch}"
         elif self.epoch >= self.params["epochs"]:
@@ -135,7 +137,7 @@ class Recorder(FitCallback):
             self.model.stop_training = True
 
     def _reserve(self):
-        """Return the seconds that another epoch, its checkpoint and the delivery of that may take."""
+        """Return the seconds that another epoch, its checkpoint and its delivery may take."""
         delivery = self._session.delivery
         seconds = 0 if delivery is None else 2 * (delivery.seconds or UNKNOWN_DELIVERY_SECONDS)
         return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
@@ -158,6 +160,6 @@ class Recorder(FitCallback):
         return Checkpoint(self.epoch, "run", groups, metadata)
 
     def _epoch_left(self):
-        """Return the seconds that the current epoch will still take; infinite while none has shown it."""
+        """Return the seconds left of the current epoch; infinite until an epoch has been measured."""
         seconds = self.epoch_seconds()
-        return math.inf if seconds is None else seconds - (time.monotonic() - self._began)
+        return math.inf if seconds is None else seconds - (time.monotonic() - self._epoch_start)

@@ -1,4 +1,4 @@
-"""What a caller asks `run` for: its options, their help texts and their checks, for Python and for the command line."""
+"""The request for a run: its options, their help texts and their checks, for Python and the command line."""
 
 import math
 import textwrap
@@ -13,35 +13,35 @@ from colabcnn.experiments.experiment import PRECISIONS, Experiment
 from colabcnn.store.run_record import identity_of
 
 HELP = {
-    "drive_folder": "folder, such as one on Google Drive, to which the run is delivered while it trains, and from "
-    "which it continues on another machine; training never waits for it (default: none)",
+    "drive_folder": "folder, such as one on Google Drive: the run is delivered there while it trains, and continues "
+    "from there on another machine; training never waits for it (default: none)",
     "data": "cifar10: $CIFAR10_DIR, else Keras's cache, else a download; synthetic: generated images, which need "
     "nothing; or the folder of the official cifar-10-batches-py files (default: cifar10)",
-    "epochs": "total number of epochs (default: the run's own, at first the experiment's); more than before extends a "
-    "run, unless its learning rate falls to the last epoch",
-    "train_size": "train on the first so many images (default: all)",
-    "val_size": "validate on the first so many images (default: all)",
-    "seed": "weights, order, augmentation and dropout are functions of it (default: 0)",
-    "hours": "end in order, with a delivered checkpoint, before so many hours from now (in Colab: from the start of "
-    "the runtime) have passed, but not before one epoch is done (default: no limit)",
-    "precision": "float32, mixed_float16, mixed_bfloat16, or auto: what suits the device; a run keeps the precision of "
-    "its first start (default: auto)",
-    "holdout": "validate on so many training images, which are not trained on, and leave the test set for `evaluate` "
+    "epochs": "total number of epochs (default: the run's own; the experiment's for a new run); a larger number "
+    "extends a run, unless its learning rate falls to the last epoch",
+    "train_size": "number of training images, the first ones (default: all)",
+    "val_size": "number of validation images, the first ones (default: all)",
+    "seed": "determines weights, order, augmentation and dropout (default: 0)",
+    "hours": "stop, with a delivered checkpoint, before this many hours have passed from now (in Colab: from the start "
+    "of the runtime), but not before one epoch is done (default: no limit)",
+    "precision": "float32, mixed_float16, mixed_bfloat16, or auto, which suits the device; a run keeps the precision "
+    "of its first start (default: auto)",
+    "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
     "(default: 0, which validates on the test set as the article does)",
-    "checkpoint_minutes": "minutes between two checkpoints, at least, 0: one at every epoch; the end always takes one, "
-    "and so does every epoch of more than 15 seconds (default: 1)",
+    "checkpoint_minutes": "least number of minutes between two checkpoints, 0 for one at every epoch; the end always "
+    "writes one, and so does every epoch of more than 15 seconds (default: 1)",
     "drive_minutes": "minutes between two deliveries to the Drive folder; the end always delivers (default: 10)",
     "start_over": "move the run in the folders aside, into moved-aside-<n> beside it, and start a new one",
-    "allow_long": "train even where more than 40 hours are left on a CPU; without it such a run stops after its first "
-    "steps, with what would fit",
-    "callbacks": "Keras callbacks of your own; their `model` is a `keras.Model` whose one child is the network. Where "
-    "a call makes several steps, on a GPU or TPU, those for batches are called once a call. Those that set the "
-    "learning rate are for experiments without a schedule",
-    "profile": "write a trace of ten calls of the compiled step into this folder, for TensorBoard, under JAX for "
+    "allow_long": "train even if more than 40 hours are left on a CPU; without it such a run stops after its first "
+    "steps, with a message about what would fit",
+    "callbacks": "your own Keras callbacks; their `model` is a `keras.Model` whose only child is the network. On a GPU "
+    "or TPU a call may make several steps; batch methods are then called once per call. A callback that sets the "
+    "learning rate needs an experiment without a schedule",
+    "profile": "write a trace of ten calls of the compiled step into this folder, for TensorBoard, and under JAX for "
     "Perfetto, too",
     "quiet": "print nothing but errors",
 }
-"""What each option of `run` means; the command line shows it, and so does `run`'s docstring."""
+"""The meaning of each option of `run`, for the command line's help and `run`'s docstring."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class RunRequest:
             raise Error(f"precision is {self.precision!r}; expected auto, {', '.join(PRECISIONS)}.")
 
     def identity(self) -> dict[str, Any]:
-        """Return what a run must have to be the one that is asked for, as `identity_of`; the rest is left open."""
+        """Return the values that a run must have to match this request, as `identity_of`; open values are left out."""
         experiment = self.experiment if self.epochs is None else replace(self.experiment, epochs=self.epochs)
         known = identity_of(experiment, seed=self.seed, holdout=self.holdout, data=data_name(self.data))
         if self.epochs is None:

@@ -37,7 +37,7 @@ class Result:
     Args:
         run_dir: the run's folder.
         history: columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`
-            (at the epoch's beginning) and `seconds`, each a list with one value an epoch.
+            (at the epoch's beginning) and `seconds`, each a list with one value per epoch.
         complete: whether nothing is left to train.
         reason: why it ended, as a sentence.
     """
@@ -69,11 +69,11 @@ def run(
     profile: str | Path | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Train an experiment in a folder; called again on the same folder, continue the same run.
+    """Train an experiment in a folder; called again with the same folder, continue the same run.
 
-    A run that was stopped anywhere and resumed has bit for bit the weights, the optimizer's state and the history of
-    one that was never stopped, on a CPU with the same versions and number of threads. On a GPU or TPU it is the same
-    state, order and augmentation, where the last bits may differ. A finished run is returned and nothing is trained.
+    On a CPU, with the same versions and number of threads, a stopped and resumed run has bit for bit the weights, the
+    optimizer's state and the history of a run that was never stopped. On a GPU or TPU it has the same state, order and
+    augmentation, but the last bits may differ. A finished run is returned without training.
 
     Args:
         experiment: an `Experiment`, or the name of one in `ABLATIONS` or `RECIPES`.
@@ -85,13 +85,13 @@ def run(
 
     Raises:
         Error: bad arguments; data that cannot be loaded; a folder that cannot be written, holds another run or is in
-            use; a `drive_folder` that cannot be read while there is nothing here to continue; a loss that is not
-            finite. Nothing in the folders is lost.
+            use; a `drive_folder` that cannot be read while there is no local checkpoint; a loss that is not finite.
+            Nothing in the folders is lost.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the current epoch has ended if that takes 15 seconds at most;
             the newest checkpoint is kept, and the same call continues from it.
     """
     request = RunRequest(**locals())
-    began = time.monotonic() - seconds_since_start()
+    start = time.monotonic() - seconds_since_start()
     _check_callbacks(request)
     devices.keep_compilations()
     folder, progress = run_folder(run_dir), ProgressLine(quiet)
@@ -103,15 +103,15 @@ def run(
         delivery = stack.enter_context(_delivery(request, folder, progress))
         if start_over:
             resume.move_run_aside(folder, delivery, progress.info)
-        found = resume.find(request, folder, delivery, progress.info)
-        if found.is_finished:
-            return _return_finished(found, delivery, progress)
+        resumption = resume.find(request, folder, delivery, progress.info)
+        if resumption.is_finished:
+            return _return_finished(resumption, delivery, progress)
         split = load_split(data, train_size=train_size, val_size=val_size, holdout=holdout)
-        precision = devices.auto_precision() if found.precision == "auto" else found.precision
-        found, record = found.with_data(split, precision)
-        resume.move_unusable_aside(folder, found.saved, progress.info)
-        session = Session(folder, record, found.saved.checkpoint, interruption, progress, delivery)
-        session.deadline = began + hours * 3600 if hours else None
+        precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
+        resumption, record = resumption.with_data(split, precision)
+        resume.move_unusable_aside(folder, resumption.saved, progress.info)
+        session = Session(folder, record, resumption.saved.checkpoint, interruption, progress, delivery)
+        session.deadline = start + hours * 3600 if hours else None
         session.checkpoint_minutes = checkpoint_minutes
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))
@@ -141,7 +141,7 @@ def _delivery(request: RunRequest, folder: RunFolder, progress: ProgressLine) ->
 
 
 def _callbacks(request, record, progress, stack):
-    """Return the user's callbacks and those that the request's options ask for."""
+    """Return the user's callbacks and those that the request's options need."""
     callbacks = [*request.callbacks]
     if not request.allow_long and devices.is_cpu():
         callbacks.append(LongRunGuard(record, request.hours))
@@ -152,22 +152,22 @@ def _callbacks(request, record, progress, stack):
     return tuple(callbacks)
 
 
-def _return_finished(found, delivery, progress):
-    """Return the result of a run of which nothing is left to train, and deliver what Drive lacks of it."""
-    result = _finish(found.folder, found.experiment.epochs)
-    progress.info(f"{found.folder.path}: nothing is left to train.")
+def _return_finished(resumption, delivery, progress):
+    """Return the result of a finished run, and deliver the files that Drive lacks."""
+    result = _finish(resumption.folder, resumption.experiment.epochs)
+    progress.info(f"{resumption.folder.path}: nothing is left to train.")
     if delivery:
-        delivery.finish(FINISH_SECONDS, run=found.saved.record.fingerprint())
+        delivery.finish(FINISH_SECONDS, run=resumption.saved.record.fingerprint())
     return result
 
 
 def _finish(folder, epochs, reason=None):
-    """Write everything else in the folder from the newest checkpoint, and return the `Result`."""
+    """Write the folder's other files from the newest checkpoint, and return the `Result`."""
     _, _, checkpoint = open_checkpoint(folder.path)
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
     reason = reason or checkpoint.metadata["reason"]
     if not complete and checkpoint.epoch >= epochs:
-        complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} asked for"
+        complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} requested"
     write_history(folder.history_csv, history)
     if not folder.curves_png.exists():
         save_curves(folder.path, folder.curves_png)
@@ -177,20 +177,20 @@ def _finish(folder, epochs, reason=None):
 
 
 def _check_callbacks(request):
-    """Refuse now what Keras would refuse where such a callback first sets the rate, perhaps hours from now."""
+    """Refuse a second setter of the learning rate; Keras would refuse it at its first change, perhaps hours later."""
     setting = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
     names = [type(callback).__name__ for callback in request.callbacks if isinstance(callback, setting)]
     if names and not resume.is_extendable(request.experiment):
         raise Error(
-            f"callbacks hold {', '.join(names)}, which sets the learning rate, and so does {request.experiment.name}'s "
-            f"schedule, {request.experiment.schedule}; expected one of the two: leave the callback out, or give an "
-            "experiment with schedule=Constant()."
+            f"callbacks contain {', '.join(names)}, which sets the learning rate, as {request.experiment.name}'s "
+            f"schedule does, {request.experiment.schedule}; expected only one of them: leave the callback out, or give "
+            "an experiment with schedule=Constant()."
         )
 
 
 @contextlib.contextmanager
 def _disk_errors_readable(folder):
-    """Say in one message that the disk failed; what was written before is kept."""
+    """Report a failed disk in one message; the files that were written before are kept."""
     try:
         yield
     except OSError as error:
@@ -198,5 +198,5 @@ def _disk_errors_readable(folder):
             raise
         raise Error(
             f"{error.filename or folder.path}: {error.strerror or error}. The run stays at its last checkpoint; "
-            "make room or mend the folder, and give the same command again."
+            "make room or repair the folder, and give the same command again."
         ) from error

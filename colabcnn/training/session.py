@@ -34,7 +34,7 @@ from colabcnn.training.recorder import Recorder
 
 @dataclass
 class Session:
-    """What one start of a run works with.
+    """The objects that one start of a run uses.
 
     Args:
         folder: `RunFolder`.
@@ -62,12 +62,12 @@ class Session:
         return self.checkpoint.epoch if self.checkpoint else 0
 
     def write_start(self, **changes: Any) -> None:
-        """Change what the record says of this start, and write `run.json`."""
+        """Change this start in the record, and write `run.json`."""
         self.record = self.record.with_last_start(**changes)
         self.folder.write_record(self.record)
 
     def seconds_for_delivery(self, most: float) -> float:
-        """Return how many seconds the last delivery may take."""
+        """Return how many seconds the last delivery may take, at most `most`."""
         left = most if self.deadline is None else min(most, self.deadline - time.monotonic())
         return max(1.0, self.interruption.seconds_left() or left)
 
@@ -76,7 +76,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
     """Train from the checkpoint, or from the beginning, to the end of the epochs or of the hours.
 
     Args:
-        session: `Session`; its record has this start afterwards.
+        session: `Session`; this start is added to its record.
         split: `Split`.
         callbacks: the user's own, and those of `run`.
 
@@ -101,7 +101,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         callbacks = (RenewStatistics(), *callbacks)
     ended = None
     try:
-        model = _model_that_runs(session, split, plan)
+        model = _executable_model(session, split, plan)
         if checkpoint:
             assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
             assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
@@ -135,7 +135,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
 def compiled_model(
     experiment: Experiment, split: Split, *, seed: int, precision: str, execution: Execution = devices.PLAIN
 ) -> TrainingModel:
-    """Return the `TrainingModel`, compiled, with all of its state in place."""
+    """Return the `TrainingModel`, compiled, with its state built."""
     network = build_model(experiment, seed=seed, precision=precision)
     fill_mode = experiment.augmentation.fill_mode if experiment.augmentation else "nearest"
     model = TrainingModel(network, split, batch_size=experiment.batch_size, execution=execution, fill_mode=fill_mode)
@@ -152,11 +152,11 @@ def compiled_model(
 
 
 def fit_options(model: TrainingModel, train_size: int, val_size: int) -> dict:
-    """Return the arguments for `fit` of a `TrainingModel`, for so many training and validation images."""
+    """Return the arguments for `fit` of a `TrainingModel`, for these numbers of images."""
     validation = in_batches(np.arange(val_size), batch_size=VALIDATION_BATCH_SIZE * model.steps_a_batch)
     return {
         **in_batches(np.arange(train_size), batch_size=model.batch_size * model.steps_a_batch),
-        # Arrays come as a tuple, a dataset as it is.
+        # `fit` expects arrays in a tuple, but a dataset alone.
         "validation_data": (validation["x"],) if "batch_size" in validation else validation["x"],
         "validation_batch_size": validation.get("batch_size"),
         "shuffle": False,  # The plan is the order.
@@ -165,15 +165,15 @@ def fit_options(model: TrainingModel, train_size: int, val_size: int) -> dict:
 
 
 def try_out(model: TrainingModel, train_size: int, val_size: int, plan: PlanEpoch) -> None:
-    """Make one call of each shape that the run will make, so that they are compiled; restore the state.
+    """Compile the calls of a run by making one of each shape; restore the state.
 
     Args:
-        model: `TrainingModel`, compiled, with its state in place.
+        model: `TrainingModel`, compiled, with its state built.
         train_size, val_size: the run's numbers of images.
         plan: `PlanEpoch`.
 
     Raises:
-        Exception: the device's own, whatever it cannot do. The model must not be used any more.
+        Exception: any error of the device. The model must not be used any more.
     """
 
     def full_and_rest(size, batch_size):
@@ -188,7 +188,7 @@ def try_out(model: TrainingModel, train_size: int, val_size: int, plan: PlanEpoc
 
 
 def _announce(session):
-    """Add this start to the record, and say what begins."""
+    """Add this start to the record, and report it."""
     record, progress = session.record, session.progress
     start = Start(
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -211,11 +211,11 @@ def _announce(session):
         _report_changes(record.starts[-1], start, record.precision, progress)
 
 
-def _model_that_runs(session, split, plan):
-    """Return the model: executed as before on this device or as suits it, or plainly where that cannot be done.
+def _executable_model(session, split, plan):
+    """Return the model with the execution of the run's last start on this device, or that suits it, or a plain one.
 
-    A GPU may refuse what was compiled, or lack the memory for it, in ways that nobody has seen. A run matters more than
-    its speed.
+    A GPU may refuse the compiled step, or lack the memory for it, with errors that nobody has seen. A run matters more
+    than its speed.
     """
     record, execution = session.record, _execution_of(session.record.starts, session.progress)
     model_of = {"experiment": record.experiment, "split": split, "seed": record.seed, "precision": record.precision}
@@ -235,34 +235,34 @@ def _model_that_runs(session, split, plan):
 
 
 def _report_refusal(session, error, refused):
-    """Say in a line that plain steps are taken, and keep the whole traceback in the run's folder."""
+    """Report in a line that training uses plain steps, and keep the complete traceback in the run's folder."""
     path = session.folder.path / "refused-execution.txt"
     path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     session.progress.info(
         f"{refused[0].upper()}{refused[1:]} failed on this device ({reason}); training continues with one plain step a "
-        f"call. The whole error is in {path}."
+        f"call. The complete error is in {path}."
     )
     session.write_start(refused=f"{refused.strip(',')}: {reason}")
 
 
 def _execution_of(starts, progress):
-    """Return the `Execution` of the run's steps on this device and backend before, else what suits the device."""
-    suits, now = devices.auto_execution(), starts[-1]
+    """Return the run's last `Execution` on this device and backend, else the one that suits the device."""
+    suitable, now = devices.auto_execution(), starts[-1]
     for start in reversed(starts[:-1]):
         if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
             try:
                 kept = Execution(**start.execution)
-            except (Error, TypeError):  # Another version's, or a stranger's.
-                return suits
-            if kept != suits:
+            except (Error, TypeError):  # Another version or someone else wrote it.
+                return suitable
+            if kept != suitable:
                 progress.info(f"The run keeps {kept}, which it had on this device before.")
             return kept
-    return suits
+    return suitable
 
 
 def _report_changes(before, now, precision, progress):
-    """Say it where a run continues on another device or with other versions than those of its last start."""
+    """Report another device or other versions than those of the run's last start."""
     changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
         f"{name} {before.versions.get(name, 'none')} before, {version} now"
@@ -276,8 +276,8 @@ def _report_changes(before, now, precision, progress):
             f"TensorFlow used oneDNN before: {before.onednn}, now: {now.onednn}; the last bits may differ. To keep "
             f"them, set {onednn.VARIABLE}={int(before.onednn)} before Python starts."
         )
-    if before.device != now.device and precision != (suits := devices.auto_precision()):
-        progress.info(f"The run keeps {precision} from its first start; {suits} would suit this device better.")
+    if before.device != now.device and precision != (suitable := devices.auto_precision()):
+        progress.info(f"The run keeps {precision} from its first start; {suitable} would suit this device better.")
 
 
 def _status(folder):

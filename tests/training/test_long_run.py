@@ -67,7 +67,7 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
     assert "\n" not in message
     assert f"the {TOO_MANY} epochs left would take {total_hours:.0f} hours" in message
     assert f"would fit into {hours:g} hours" in message
-    assert "allow_long=True trains all of it" in message
+    assert "allow_long=True trains all of them" in message
     assert number(r"epochs=(\d+)", message) == pytest.approx(TOO_MANY / 4, abs=1)
     assert number(r"train_size=(\d+)", message) == 400  # (2000 + 150 / 3) / 4 - 150 / 3 = 462.5, in hundreds
 
