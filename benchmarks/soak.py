@@ -21,7 +21,7 @@ from colabcnn import status
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.history import read_history
 from conftest import Sessions
-from runs import differences
+from support.runs import differences
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Shared by the tests: real data if it is there, a small experiment, and sessions in processes of their own."""
+"""Shared by the tests: real data if it is there, a small experiment, and sessions in their own processes."""
 
 import gc
 import hashlib
@@ -20,12 +20,12 @@ from support.file_server import FileServer
 from support.shared_files import EXPERIMENT, OPTIONS
 
 SUPPORT = Path(__file__).parent / "support"
-# What a test uses says which marker it has; those that no fixture tells set it themselves.
+# The fixtures that set a test's marker; a test with no such fixture sets its own.
 MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill"}
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The tests train the same small network again and again, many in a process of its own; under JAX the compilation is
-# most of the time. The cache is the session's own unless the caller names one.
+# The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the
+# time. The session has its own cache unless the caller names one.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
@@ -33,14 +33,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 def pytest_collection_modifyitems(items):
-    """Set the markers of what the tests' fixtures need."""
+    """Mark each test by the fixtures that it uses."""
     for item in items:
         for name in MARKER_OF.keys() & set(item.fixturenames):
             item.add_marker(MARKER_OF[name])
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print what tests have counted."""
+    """Print the numbers that tests counted."""
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
             if name == "counted" and report.when == "call":
@@ -84,7 +84,7 @@ def small_options():
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A finished run of two epochs: tests read it and leave it alone."""
+    """A finished run of two epochs; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
     colabcnn.run(EXPERIMENT, folder, epochs=2, **OPTIONS)
     return folder
@@ -109,7 +109,7 @@ def file_server(tmp_path_factory):
 
 @pytest.fixture
 def server(file_server, monkeypatch):
-    """A `FileServer` without files, to which gdown finds its way."""
+    """A `FileServer` without files, to which gdown connects."""
     for name, value in file_server.environment().items():
         monkeypatch.setenv(name, value)
     file_server.files.clear()
@@ -120,7 +120,7 @@ def server(file_server, monkeypatch):
 
 @pytest.fixture
 def offered(server):
-    """Return a function that puts something on the server and returns its URL."""
+    """Return a function that puts a file on the server and returns its URL."""
 
     def offered(content):
         server.files["/run.safetensors"] = content
@@ -155,21 +155,21 @@ class Sessions:
         )
 
     def start(self, run_dir, *, kill=None, altered_epoch=None, **options):
-        """Begin a session of `run` with these options; see `sessions.py`."""
+        """Start a session of `run` with these options; see `sessions.py`."""
         request = {"run": {"run_dir": str(run_dir), **options}, "kill": kill, "altered_epoch": altered_epoch}
         print(json.dumps(request), file=self.process.stdin, flush=True)
 
     def finish(self):
         """Wait for the session's end; return its exit status and what it printed."""
-        answer = json.loads(self.process.stdout.readline())
-        return answer["status"], answer["output"]
+        response = json.loads(self.process.stdout.readline())
+        return response["status"], response["output"]
 
     def close(self):
         """End the process that forks."""
         self.process.communicate(timeout=60)
 
     def __call__(self, run_dir, *, ends=0, **options):
-        """Run a session, see that it ends as it should (negative for a signal), and return what it printed."""
+        """Run a session, check its exit status (negative for a signal), and return what it printed."""
         self.start(run_dir, **options)
         status, output = self.finish()
         assert status == ends, output
@@ -192,7 +192,7 @@ def sessions_on():
 
 
 class Mount:
-    """A mounted `faulty_drive.py`; `files` is what is really there."""
+    """A mounted `faulty_drive.py`; `files` is the folder behind it."""
 
     def __init__(self, folder):
         self.files, self.path, self.control = folder / "backing", folder / "mount", folder / "control.json"
@@ -222,7 +222,7 @@ class Mount:
         partial.replace(self.control)
 
     def kill(self):
-        """Leave a mount that answers every call with errno 107."""
+        """Leave a mount where every call fails with errno 107."""
         self.server.kill()
         self.server.wait()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from colabcnn.drive.delivery import Delivery
-from support.deliveries import Clock, Told, answered
+from support.deliveries import Clock, Messages, wait_for_response
 
 
 @pytest.fixture
@@ -14,19 +14,19 @@ def local(tmp_path):
 
 @pytest.fixture
 def deliver_to(local):
-    """Return a function that begins a `Delivery` from `local`; it has `said` and a `clock` of the test's."""
-    begun = []
+    """Return a function that starts a `Delivery` from `local`, with its `messages` and a `clock` that the test sets."""
+    started = []
 
     def deliver_to(drive, minutes=0, begin=True, folder=local):
-        said, clock = Told(), Clock()
-        delivery = Delivery(folder, drive, minutes=minutes, info=said, clock=clock)
-        delivery.said, delivery.clock = said, clock
-        begun.append(delivery)
+        messages, clock = Messages(), Clock()
+        delivery = Delivery(folder, drive, minutes=minutes, info=messages, clock=clock)
+        delivery.messages, delivery.clock = messages, clock
+        started.append(delivery)
         if begin:
             delivery.begin("this run")
-            answered(delivery)
+            wait_for_response(delivery)
         return delivery
 
     yield deliver_to
-    for delivery in begun:
+    for delivery in started:
         delivery.close()

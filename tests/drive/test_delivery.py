@@ -1,4 +1,4 @@
-"""A run's newest checkpoint and small files arrive on Drive and come back, and another run's files are left alone."""
+"""A run's newest checkpoint and small files are delivered to Drive and fetched; another run's files stay unchanged."""
 
 import json
 import shutil
@@ -16,23 +16,23 @@ from colabcnn.errors import AnotherRunError
 from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Told, answered, deliver, fetch, restored, save, tick
+from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_response
 
 
-def test_newest_checkpoint_and_small_files_arrive_and_come_back(tmp_path, local, deliver_to):
+def test_newest_checkpoint_and_small_files_are_delivered_and_fetched(tmp_path, local, deliver_to):
     drive, elsewhere = tmp_path / "drive" / "run", tmp_path / "elsewhere"
     delivery = deliver_to(drive)
     for epoch in (1, 2):
         name = deliver(delivery, epoch)
     delivery.finish(30)
-    assert delivery.said[-1] == f"Epoch 2 is in {drive}, read back and verified."
+    assert delivery.messages[-1] == f"Epoch 2 is in {drive}, read back and verified."
     assert (drive / "history.csv").read_bytes() == (local / "history.csv").read_bytes()
     elsewhere.mkdir()
-    told = DriveFolder(elsewhere, drive).fetch(0)
-    assert (told["fetched"], told["skipped"], told["unreadable"]) == (name, {}, False)
-    assert restored(elsewhere) == 0  # Not before it is seen to be of the right run.
+    result = DriveFolder(elsewhere, drive).fetch(0)
+    assert (result["fetched"], result["skipped"], result["unreadable"]) == (name, {}, False)
+    assert restored_epoch(elsewhere) == 0  # `take` comes after the check that it is the same run.
     fetch(elsewhere, drive)
-    assert restored(elsewhere) == 2
+    assert restored_epoch(elsewhere) == 2
     assert fetch(elsewhere, drive, have=2)["fetched"] is None
 
 
@@ -47,18 +47,18 @@ def test_deliveries_are_minutes_apart(tmp_path, local, deliver_to):
     assert sorted(set(filter(None, arrived))) == [10, 20, 30]
 
 
-def test_process_that_dies_is_replaced_and_training_goes_on(tmp_path, local, deliver_to):
+def test_dead_delivery_process_is_replaced(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     delivery._process._process.kill()
     delivery._process._process.wait()
     deliver(delivery, 1)
-    assert "has died" in delivery.said[0]
+    assert "has died" in delivery.messages[0]
     delivery.clock.now += 31
     tick(delivery)
     assert epoch_of(delivery.delivered) == 1
 
 
-def test_library_that_lies_in_the_current_folder_is_found(tmp_path):
+def test_library_in_the_current_folder_is_found(tmp_path):
     code = (
         "import sys; sys.path[:] = [''] + [path for path in sys.path if path]; import colabcnn, os, time;"
         "from colabcnn.drive.delivery import Delivery; os.chdir(sys.argv[1]);"
@@ -70,7 +70,7 @@ def test_library_that_lies_in_the_current_folder_is_found(tmp_path):
     assert completed.returncode == 0, completed.stderr
 
 
-def test_checkpoint_that_training_retires_while_it_is_delivered_arrives_whole(local, mount, deliver_to):
+def test_checkpoint_that_training_deletes_during_its_delivery_arrives_complete(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     save(local, 1)
     mount.faults(hang=["write"])
@@ -79,12 +79,12 @@ def test_checkpoint_that_training_retires_while_it_is_delivered_arrives_whole(lo
     for epoch in range(2, 7):
         save(local, epoch)
     mount.faults()
-    answered(delivery)
+    wait_for_response(delivery)
     assert epoch_of(delivery.delivered) == 1
-    assert delivery.said == []
+    assert delivery.messages == []
 
 
-def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
+def test_another_run_on_drive_stays_unchanged(tmp_path, local, mount, deliver_to):
     theirs = deliver_to(mount.path / "run")
     for epoch in (1, 2, 3):
         deliver(theirs, epoch)
@@ -94,17 +94,17 @@ def test_another_run_on_drive_is_left_alone(tmp_path, local, mount, deliver_to):
     elsewhere.mkdir()
     mine = deliver_to(mount.path / "run", begin=False, folder=elsewhere)
     with pytest.raises(AnotherRunError):
-        fetch_from_drive(mine, 7, Told(), run="my run")
+        fetch_from_drive(mine, 7, Messages(), run="my run")
     mine.begin("my run")
     for epoch in (7, 8, 9):
         deliver(mine, epoch)
     mine.finish(10)
     assert {path: path.read_bytes() for path in mount.files.rglob("*") if path.is_file()} == before
-    assert "holds another run" in mine.said[0]
+    assert "holds another run" in mine.messages[0]
 
 
 def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local, deliver_to):
-    """Its run.json is lost; the session file tells whose folder it is."""
+    """Its run.json is lost; the session file names the run that owns the folder."""
     drive = tmp_path / "drive"
     theirs = deliver_to(drive)
     deliver(theirs, 1)
@@ -114,27 +114,27 @@ def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local,
     mine = deliver_to(drive, begin=False, folder=elsewhere)
     mine.finish(10, run="my run")
     assert [epoch_of(path) for path in checkpoint_files(drive / "checkpoints")] == [1]
-    assert "holds another run" in mine.said[-1]
+    assert "holds another run" in mine.messages[-1]
 
 
-def test_checkpoint_that_a_session_names_and_nothing_else_begins_nothing(tmp_path, local, deliver_to):
+def test_missing_checkpoint_that_a_session_file_names_starts_no_run(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
     deliver(delivery, 1)
     shutil.rmtree(drive / "checkpoints")
     shutil.rmtree(local / "checkpoints")
     with pytest.raises(Error, match="Nothing was started"):
-        fetch_from_drive(delivery, 0, Told())
+        fetch_from_drive(delivery, 0, Messages())
 
 
-def test_folder_that_went_to_the_trash_is_made_again(tmp_path, local, deliver_to):
+def test_deleted_drive_folder_is_created_again(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     shutil.rmtree(tmp_path / "drive")
     deliver(delivery, 1)
     assert epoch_of(delivery.delivered) == 1
 
 
-def test_partial_file_of_a_delivery_that_was_given_up_is_removed(tmp_path, local, deliver_to):
+def test_partial_file_of_an_abandoned_delivery_is_removed(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     partial = tmp_path / "drive" / "checkpoints" / ".epoch-000001-0.safetensors.1.partial"
     partial.write_bytes(b"half")
@@ -142,7 +142,7 @@ def test_partial_file_of_a_delivery_that_was_given_up_is_removed(tmp_path, local
     assert not partial.exists()
 
 
-def test_unreadable_session_file_does_not_bar_the_run(tmp_path, local, deliver_to):
+def test_unreadable_session_file_does_not_block_the_run(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
     deliver(delivery, 1)
@@ -151,10 +151,10 @@ def test_unreadable_session_file_does_not_bar_the_run(tmp_path, local, deliver_t
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     fetch(elsewhere, drive)
-    assert restored(elsewhere) == 1
+    assert restored_epoch(elsewhere) == 1
 
 
-def test_name_in_a_session_file_leads_nowhere_else(tmp_path, local):
+def test_path_in_a_session_file_cannot_leave_the_folder(tmp_path, local):
     outside = tmp_path / "outside"
     name = save(outside, 5)
     drive = tmp_path / "drive"
@@ -164,29 +164,29 @@ def test_name_in_a_session_file_leads_nowhere_else(tmp_path, local):
     assert fetch(local, drive)["fetched"] is None
 
 
-def test_unreadable_old_checkpoint_does_not_keep_a_new_one_from_being_written(tmp_path, local):
+def test_unreadable_old_checkpoint_does_not_block_a_new_one(tmp_path, local):
     save(local, 1)
     (old,) = checkpoint_files(local / "checkpoints")
     old.unlink()
     old.mkdir()  # Reading it fails with an error of the disk.
     save(local, 2)
-    assert restored(local) == 2
+    assert restored_epoch(local) == 2
 
 
-def test_last_three_good_ones_are_kept_whatever_else_lies_there(local, mount, deliver_to):
+def test_last_three_valid_checkpoints_are_kept_beside_broken_ones(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     broken = []
     for epoch in range(1, 8):
         name = deliver(delivery, epoch)
         if epoch in (4, 6):
-            (mount.files / "run" / "checkpoints" / name).write_bytes(b"cut")
+            (mount.files / "run" / "checkpoints" / name).write_bytes(b"truncated")
             broken.append(name)
-            delivery.close()  # A new process trusts no name.
+            delivery.close()  # A new process verifies every file again.
     kept = [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")]
     assert [epoch for epoch in kept if epoch not in (4, 6)] == [7, 5, 3]
 
 
-def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_path, local, deliver_to):
+def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     older = deliver_to(drive)
     deliver(older, 1)
@@ -194,11 +194,11 @@ def test_whole_run_is_set_aside_on_drive_and_older_sessions_still_give_way(tmp_p
     kept = Path(newer.move_aside())
     assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
     newer.begin("this run")
-    answered(newer)
+    wait_for_response(newer)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    told = fetch(elsewhere, drive)
-    assert (told["fetched"], told["skipped"]) == (None, {})
+    result = fetch(elsewhere, drive)
+    assert (result["fetched"], result["skipped"]) == (None, {})
     deliver(older, 2)
     assert older.newer_session == 3
 

@@ -1,6 +1,6 @@
-"""What Drive does to a run's files, on a file system whose server is killed, hangs, refuses, lists stale and trashes.
+"""A run survives the faults of Drive, on a real mount that dies, hangs, fails, lists stale names and has a trash.
 
-Numbers are those of the faults that a run must survive; those that need a training are in `training/test_faults.py`.
+The numbers are those of the faults that a run must survive; tests that train are in `training/test_faults.py`.
 """
 
 import errno
@@ -21,28 +21,28 @@ from colabcnn.drive.folder import DriveFolder
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Told, deliver, fetch, restored, save, tick
+from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick
 
 
-def test_fault_13_acknowledged_checkpoint_that_is_gone_is_told_and_the_one_before_is_used(tmp_path, local, deliver_to):
+def test_fault_13_missing_delivered_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path, local, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
     for epoch in (1, 2):
         name = deliver(delivery, epoch)
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
-    told = Told()
-    delivery.take(fetch_from_drive(delivery, 0, told)["fetched"])
-    assert restored(local) == 1
-    assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in told
+    messages = Messages()
+    delivery.take(fetch_from_drive(delivery, 0, messages)["fetched"])
+    assert restored_epoch(local) == 1
+    assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in messages
 
 
-def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_back(local, mount, deliver_to):
+def test_fault_13_lost_write_is_detected_by_reading_back(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(lose="epoch-")
     deliver(delivery, 2)
-    assert "reads back from" in delivery.said[-1]
+    assert "reads back from" in delivery.messages[-1]
     assert epoch_of(delivery.delivered) == 1
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
     mount.faults()
@@ -51,8 +51,8 @@ def test_fault_13_write_that_is_acknowledged_and_dropped_is_noticed_by_reading_b
     assert epoch_of(delivery.delivered) == 2
 
 
-def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_path, local):
-    """Every set of the files that were delivered, and of each set the newest checkpoint whole or cut."""
+def test_fault_14_any_subset_of_the_files_restores_a_complete_state_or_none(tmp_path, local):
+    """Every subset of the delivered files, with the newest checkpoint complete and with it truncated."""
     drive = DriveFolder(local, tmp_path / "drive")
     drive.begin("one", "this run")
     for epoch in (1, 2, 3):
@@ -60,21 +60,21 @@ def test_fault_14_whatever_has_arrived_a_whole_state_is_restored_or_none(tmp_pat
         drive.deliver("this run", {"session": 1, "identity": "one"})
     files = [path for path in (tmp_path / "drive").rglob("*") if path.is_file()]
     assert len(files) == 5
-    sets = itertools.chain(*(itertools.combinations(files, number) for number in range(len(files) + 1)))
-    for number, (arrived, cut) in enumerate(itertools.product(sets, (False, True))):
-        there, here = tmp_path / f"there-{number}", tmp_path / f"here-{number}"
-        (there / "checkpoints").mkdir(parents=True)
-        here.mkdir()
+    subsets = itertools.chain(*(itertools.combinations(files, number) for number in range(len(files) + 1)))
+    for number, (arrived, truncated) in enumerate(itertools.product(subsets, (False, True))):
+        remote, target = tmp_path / f"remote-{number}", tmp_path / f"target-{number}"
+        (remote / "checkpoints").mkdir(parents=True)
+        target.mkdir()
         for path in arrived:
-            shutil.copy(path, there / path.relative_to(tmp_path / "drive"))
-        whole = checkpoint_files(there / "checkpoints")
-        if cut and whole:
-            os.truncate(whole.pop(0), 100)
-        fetch(here, there)
-        assert restored(here) == (epoch_of(whole[0]) if whole else 0)
+            shutil.copy(path, remote / path.relative_to(tmp_path / "drive"))
+        complete = checkpoint_files(remote / "checkpoints")
+        if truncated and complete:
+            os.truncate(complete.pop(0), 100)
+        fetch(target, remote)
+        assert restored_epoch(target) == (epoch_of(complete[0]) if complete else 0)
 
 
-def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_path, local, mount, deliver_to):
+def test_fault_15_checkpoint_missing_from_a_stale_listing_is_found(tmp_path, local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(listing="stale")
@@ -86,10 +86,10 @@ def test_fault_15_checkpoint_that_a_stale_listing_does_not_show_is_found(tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     fetch(elsewhere, mount.path / "run")
-    assert restored(elsewhere) == 2
+    assert restored_epoch(elsewhere) == 2
 
 
-def test_fault_15_newer_session_that_a_stale_listing_does_not_show_is_found(local, mount, deliver_to):
+def test_fault_15_newer_session_missing_from_a_stale_listing_is_found(local, mount, deliver_to):
     older = deliver_to(mount.path / "run")
     mount.faults(listing="stale")
     os.listdir(mount.path / "run")
@@ -99,9 +99,9 @@ def test_fault_15_newer_session_that_a_stale_listing_does_not_show_is_found(loca
     assert older.newer_session == 2
 
 
-def test_fault_16_mount_that_is_gone_is_told_once_and_asked_less_and_less(local, mount, deliver_to):
+def test_fault_16_dead_mount_is_reported_once_and_polled_less_and_less_often(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    asked = []
+    requests = []
     mount.kill()
     for second in range(5, 7200, 5):
         delivery.clock.now = second
@@ -109,15 +109,15 @@ def test_fault_16_mount_that_is_gone_is_told_once_and_asked_less_and_less(local,
             save(local, second // 60)
         before = delivery._requested_at
         tick(delivery)
-        asked += [second] if delivery._requested_at != before else []
-    pauses = np.diff(asked)
+        requests += [second] if delivery._requested_at != before else []
+    pauses = np.diff(requests)
     assert (np.diff(pauses) >= 0).all()
     assert pauses[0] == 30
     assert pauses[-1] == 600
-    assert len(delivery.said) == 1
-    assert os.strerror(errno.ENOTCONN) in delivery.said[0]
-    assert f"kept in {local}" in delivery.said[0]
-    assert restored(local) == 119
+    assert len(delivery.messages) == 1
+    assert os.strerror(errno.ENOTCONN) in delivery.messages[0]
+    assert f"kept in {local}" in delivery.messages[0]
+    assert restored_epoch(local) == 119
 
 
 def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local, mount, deliver_to):
@@ -127,14 +127,14 @@ def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local
     deliver(delivery, 1)
     delivery.finish(10)
     assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
-    assert "not in" in delivery.said[-1]
+    assert "not in" in delivery.messages[-1]
     later = deliver_to(mount.path / "run", begin=False)
     with pytest.raises(Error, match="Transport endpoint"):
         later.fetch(0)
     assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
 
 
-def test_fault_17_folder_that_is_the_mount_point_itself(local, mount, deliver_to):
+def test_fault_17_nothing_is_written_where_the_run_folder_was_the_mount_point(local, mount, deliver_to):
     delivery = deliver_to(mount.path)
     mount.unmount()
     (mount.path / "checkpoints").mkdir(parents=True)
@@ -142,7 +142,7 @@ def test_fault_17_folder_that_is_the_mount_point_itself(local, mount, deliver_to
     assert list(mount.path.rglob("*")) == [mount.path / "checkpoints"]
 
 
-def test_fault_18_what_collected_is_delivered_when_the_mount_is_back(local, mount, deliver_to):
+def test_fault_18_waiting_checkpoints_are_delivered_when_the_mount_is_back(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.unmount()
@@ -156,15 +156,15 @@ def test_fault_18_what_collected_is_delivered_when_the_mount_is_back(local, moun
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
     assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n"
-    assert f"{mount.path / 'run'} answers again." in delivery.said
+    assert f"{mount.path / 'run'} answers again." in delivery.messages
 
 
-def test_fault_18_nothing_newer_is_overwritten(tmp_path, local, mount, deliver_to):
-    further = tmp_path / "further"
-    further.mkdir()
+def test_fault_18_newer_checkpoint_is_not_overwritten(tmp_path, local, mount, deliver_to):
+    ahead_folder = tmp_path / "ahead"
+    ahead_folder.mkdir()
     for epoch in (1, 2, 3, 4, 5):
-        save(further, epoch)
-    ahead = deliver_to(mount.path / "run", folder=further)
+        save(ahead_folder, epoch)
+    ahead = deliver_to(mount.path / "run", folder=ahead_folder)
     tick(ahead)
     ahead.finish(30)
     behind = deliver_to(mount.path / "run")
@@ -174,14 +174,14 @@ def test_fault_18_nothing_newer_is_overwritten(tmp_path, local, mount, deliver_t
     assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n4\n5\n"
 
 
-def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(tmp_path, local, mount, deliver_to):
+def test_fault_19_failed_read_is_retried_then_the_previous_checkpoint_is_used(tmp_path, local, mount, deliver_to):
     for epoch in (1, 2):
         newest = save(local, epoch)
         drive = DriveFolder(local, mount.path / "run")
         drive.begin("one", "this run")
         drive.deliver("this run")
-    for errors, found in ({"open": [errno.EIO, 2]}, 2), ({"open": [errno.EIO, 4]}, 1):
-        elsewhere = tmp_path / f"elsewhere-{found}"
+    for errors, epoch_found in ({"open": [errno.EIO, 2]}, 2), ({"open": [errno.EIO, 4]}, 1):
+        elsewhere = tmp_path / f"elsewhere-{epoch_found}"
         elsewhere.mkdir()
         (elsewhere / "run.json").write_text("{}")
         (elsewhere / "test.json").write_text("{}")
@@ -190,13 +190,13 @@ def test_fault_19_first_read_that_fails_is_tried_again_then_the_next_candidate(t
             if name.startswith("session-"):
                 (mount.files / "run" / name).unlink()
         mount.faults(errors=errors)
-        told = fetch(elsewhere, mount.path / "run")
+        result = fetch(elsewhere, mount.path / "run")
         mount.faults()
-        assert restored(elsewhere) == found
-        assert set(told["skipped"]) == (set() if found == 2 else {newest})
+        assert restored_epoch(elsewhere) == epoch_found
+        assert set(result["skipped"]) == (set() if epoch_found == 2 else {newest})
 
 
-def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount, deliver_to):
+def test_fault_19_unreadable_drive_without_a_local_checkpoint_starts_no_run(local, mount, deliver_to):
     drive = DriveFolder(local, mount.path / "run")
     save(local, 1)
     drive.begin("one", "this run")
@@ -205,14 +205,14 @@ def test_fault_19_unreadable_folder_and_nothing_here_begins_nothing(local, mount
     for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
         mount.faults(**faults)
         with pytest.raises(Error, match="Nothing was started"):
-            fetch_from_drive(deliver_to(mount.path / "run", begin=False), 0, Told())
+            fetch_from_drive(deliver_to(mount.path / "run", begin=False), 0, Messages())
     mount.faults(errors={"readdir": [errno.EIO, -1]})
-    told = Told()
-    assert fetch_from_drive(deliver_to(mount.path / "run", begin=False), 7, told)["fetched"] is None
-    assert "Training continues from the checkpoint here" in told[0]
+    messages = Messages()
+    assert fetch_from_drive(deliver_to(mount.path / "run", begin=False), 7, messages)["fetched"] is None
+    assert "Training continues from the checkpoint here" in messages[0]
 
 
-def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, mount, deliver_to):
+def test_fault_20_full_drive_keeps_the_last_checkpoint_and_names_the_fix(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     used = sum(path.stat().st_size for path in mount.files.rglob("*") if path.is_file())
@@ -220,7 +220,7 @@ def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, 
     deliver(delivery, 2)
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
     assert not list((mount.files / "run").rglob("*.partial"))
-    assert "empty the trash too" in delivery.said[-1]
+    assert "empty the trash too" in delivery.messages[-1]
     assert mount.trashed_bytes() < 1000
     mount.faults()
     delivery.clock.now += 1000
@@ -228,7 +228,7 @@ def test_fault_20_full_drive_keeps_the_last_good_one_and_says_what_to_do(local, 
     assert epoch_of(delivery.delivered) == 2
 
 
-def test_fault_21_checkpoints_that_go_to_the_trash_are_empty(local, mount, deliver_to):
+def test_fault_21_checkpoints_are_emptied_before_they_go_to_the_trash(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     for epoch in range(1, 11):
         size = (local / "checkpoints" / save(local, epoch)).stat().st_size
@@ -239,7 +239,7 @@ def test_fault_21_checkpoints_that_go_to_the_trash_are_empty(local, mount, deliv
     assert mount.trashed_bytes() < size / 4
 
 
-def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp_path, local, mount, deliver_to):
+def test_fault_22_run_recovers_from_a_rename_that_unlinks_and_then_fails(tmp_path, local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(rename="unlink first")
@@ -251,7 +251,7 @@ def test_fault_22_rename_that_unlinks_first_and_then_fails_is_recovered_from(tmp
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     fetch(elsewhere, mount.path / "run")
-    assert restored(elsewhere) == 1
+    assert restored_epoch(elsewhere) == 1
     delivery.clock.now += 1000
     tick(delivery)
     assert epoch_of(delivery.delivered) == 2
@@ -286,7 +286,7 @@ print("longest tick", longest, "finish", time.monotonic() - began)
 """
 
 
-def test_fault_23_drive_that_hangs_stops_neither_training_nor_its_end(tmp_path, local, mount):
+def test_fault_23_hanging_drive_blocks_neither_training_nor_its_end(tmp_path, local, mount):
     save(local, 1)
     paths = {"local": str(local), "drive": str(mount.path / "run"), "tests": str(Path(__file__).parents[1])}
     ready, go = tmp_path / "ready", tmp_path / "go"
@@ -305,21 +305,21 @@ def test_fault_23_drive_that_hangs_stops_neither_training_nor_its_end(tmp_path, 
     assert "it did not answer in time" in output
 
 
-def test_fault_23_request_that_hangs_is_given_up_and_a_new_process_delivers(local, mount, deliver_to):
+def test_fault_23_hanging_request_is_abandoned_and_a_new_process_delivers(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     mount.faults(hang=["create"])
     save(local, 1)
     delivery.tick()
     delivery.clock.now += 601
     delivery.tick()
-    assert "has not answered for 600 s" in delivery.said[-1]
+    assert "has not answered for 600 s" in delivery.messages[-1]
     mount.faults()
     delivery.clock.now += 31
     tick(delivery)
     assert epoch_of(delivery.delivered) == 1
 
 
-def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp_path, local, deliver_to):
+def test_fault_24_newest_session_wins_and_the_older_one_delivers_nothing(tmp_path, local, deliver_to):
     drive, elsewhere = tmp_path / "drive", tmp_path / "elsewhere"
     elsewhere.mkdir()
     older = deliver_to(drive)
@@ -336,8 +336,8 @@ def test_fault_24_newest_session_wins_at_once_and_the_older_delivers_nothing(tmp
     assert epoch_of(newer.delivered) == 2
 
 
-def test_fault_24_two_sessions_of_one_number_do_not_both_go_on(tmp_path, local, deliver_to):
-    """Both took number 1 before either saw the other's file; Drive keeps two files of that name."""
+def test_fault_24_one_of_two_sessions_with_the_same_number_stops(tmp_path, local, deliver_to):
+    """Both took number 1 before either saw the other's file; Drive keeps two files of the same name."""
     drive = tmp_path / "drive"
     one = deliver_to(drive)
     (drive / "session-1 (1).json").write_text(
@@ -369,5 +369,5 @@ def test_fault_29_five_thousand_foreign_files_are_not_opened(tmp_path, local):
     fetch(elsewhere, drive)
     newest_checkpoint(local / "checkpoints")
     hook_on = False
-    assert restored(elsewhere) == 1
+    assert restored_epoch(elsewhere) == 1
     assert len(opened) < 20

@@ -1,4 +1,4 @@
-"""A run is exported as one file, the same bytes each time."""
+"""A run is exported as one file, with the same bytes each time."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import safetensors.numpy
 from colabcnn import Error, export, fetch, run, status
 from colabcnn.sharing.checks import read_shared
 from colabcnn.store.checkpoint import newest_checkpoint
-from support.shared_files import EXPERIMENT, OPTIONS, altered, taken_apart
+from support.shared_files import EXPERIMENT, OPTIONS, altered, split_file
 
 # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
 pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
@@ -31,32 +31,32 @@ def test_same_run_gives_the_same_bytes_and_their_digest(trained, tmp_path, capsy
         assert export(copy, tmp_path / f"{number}.safetensors", quiet=True) == first
 
 
-def test_any_reader_of_safetensors_opens_it(trained, shared):
+def test_any_safetensors_reader_opens_an_export(trained, shared):
     best = newest_checkpoint(trained / "checkpoints")[0].arrays["best"]
     loaded = safetensors.numpy.load(shared)
     assert sorted(loaded) == [f"best/{index:04d}" for index in range(len(best))]
     assert all(np.array_equal(loaded[f"best/{index:04d}"], array) for index, array in enumerate(best))
 
 
-def test_it_has_its_own_digest_inside(shared):
-    text = json.loads(json.loads(taken_apart(shared)[0])["__metadata__"]["colabcnn"])
+def test_export_contains_its_own_digest(shared):
+    text = json.loads(json.loads(split_file(shared)[0])["__metadata__"]["colabcnn"])
     digest = text["metadata"]["sha256"]
     assert shared.count(digest.encode()) == 1
     assert hashlib.sha256(shared.replace(digest.encode(), b"0" * 64)).hexdigest() == digest
 
 
 @pytest.mark.parametrize("first_byte", [b"P", b"\x08"])
-def test_file_whose_first_byte_is_that_of_a_zip_is_read(shared, first_byte):
-    """The first byte is the lowest of the header's size."""
+def test_file_with_the_first_byte_of_a_zip_is_read(shared, first_byte):
+    """The first byte is the lowest byte of the header's size."""
 
-    def reason_of(length):
+    def with_reason(length):
         return altered(shared, lambda checkpoint: checkpoint.metadata.update(reason="x" * length))
 
-    content = next(filter(lambda content: content[:1] == first_byte, map(reason_of, range(0, 300, 4))))
+    content = next(filter(lambda content: content[:1] == first_byte, map(with_reason, range(0, 300, 4))))
     assert read_shared(content)[1].experiment.name == "small"
 
 
-def test_export_chooses_a_name_in_a_folder(trained, tmp_path):
+def test_export_to_a_folder_chooses_the_file_name(trained, tmp_path):
     export(trained, tmp_path / "folder", quiet=True)
     assert (tmp_path / "folder" / "small-seed-0.safetensors").exists()
     copy = shutil.copytree(trained, tmp_path / "copy")
@@ -64,7 +64,7 @@ def test_export_chooses_a_name_in_a_folder(trained, tmp_path):
     assert (copy / "small-seed-0.safetensors").exists()
 
 
-def test_run_that_is_not_finished_is_exported_with_its_newest_checkpoint(tmp_path, offered):
+def test_unfinished_run_is_exported_from_its_newest_checkpoint(tmp_path, offered):
     class StopAfterSecond(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
@@ -73,13 +73,13 @@ def test_run_that_is_not_finished_is_exported_with_its_newest_checkpoint(tmp_pat
     run(EXPERIMENT, stopped, epochs=4, callbacks=[StopAfterSecond()], **OPTIONS)
     first = export(stopped, path, quiet=True)
     fetched = fetch(offered(path.read_bytes()), folder=tmp_path / "fetched", quiet=True)
-    found = status(fetched)
-    assert (found["epoch"], found["epochs"], found["complete"]) == (2, 4, False)
+    fetched_status = status(fetched)
+    assert (fetched_status["epoch"], fetched_status["epochs"], fetched_status["complete"]) == (2, 4, False)
     run(EXPERIMENT, stopped, epochs=4, **OPTIONS)
     assert export(stopped, path, quiet=True) != first
 
 
-def test_export_of_no_run_or_of_one_without_a_checkpoint_is_refused(trained, tmp_path):
+def test_export_without_a_run_or_checkpoint_is_refused(trained, tmp_path):
     with pytest.raises(Error, match="holds no run"):
         export(tmp_path, tmp_path / "run.safetensors")
     started = tmp_path / "started"
@@ -102,7 +102,7 @@ def test_run_that_fetch_would_refuse_is_not_exported(trained, tmp_path, monkeypa
     assert not (tmp_path / "run.safetensors").exists()
 
 
-def test_full_disk_at_export_leaves_the_older_file(trained, mount_tmpfs):
+def test_full_disk_at_export_keeps_the_older_file(trained, mount_tmpfs):
     disk = mount_tmpfs("size=8k")
     (disk / "run.safetensors").write_bytes(b"older")
     with pytest.raises(Error, match=r"No space left on device.*make room"):
@@ -110,7 +110,7 @@ def test_full_disk_at_export_leaves_the_older_file(trained, mount_tmpfs):
     assert [(path.name, path.read_bytes()) for path in disk.iterdir()] == [("run.safetensors", b"older")]
 
 
-def test_export_in_a_later_session_leaves_the_shared_file_alone(trained, tmp_path):
+def test_export_in_a_later_session_does_not_rewrite_the_shared_file(trained, tmp_path):
     path = tmp_path / "run.safetensors"
     export(trained, path, quiet=True)
     before = path.stat()

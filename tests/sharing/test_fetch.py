@@ -1,4 +1,4 @@
-"""A shared run is downloaded once and completely, or nothing of it is kept."""
+"""A shared run is downloaded once and completely, or no part of it is kept."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def sha256_of(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def test_fetched_again_nothing_is_downloaded(shared, tmp_path, server, offered, capsys):
+def test_second_fetch_downloads_nothing(shared, tmp_path, server, offered, capsys):
     url = offered(shared)
     fetched = fetch(url, folder=tmp_path / "fetched", quiet=True)
     server.requests.clear()
@@ -44,7 +44,7 @@ def test_same_file_from_another_place_is_the_same_run(shared, tmp_path, server):
     assert server.requests == []
 
 
-def test_newer_file_behind_a_link_is_fetched_by_its_digest_and_is_then_the_links(trained, shared, tmp_path, offered):
+def test_newer_file_behind_a_link_is_fetched_by_its_digest_and_kept_for_the_link(trained, shared, tmp_path, offered):
     url = offered(shared)
     fetch(url, folder=tmp_path / "fetched", quiet=True)
     digest = export(trained, tmp_path / "newer.safetensors", checkpoint=True, quiet=True)
@@ -62,19 +62,19 @@ def test_fault_30_wrong_digest_is_refused_before_the_file_is_read(shared, tmp_pa
     check_refused(tmp_path / "fetched", source, sha256_of(shared), "expected 0000", **options)
 
 
-def test_right_digest_is_said_to_be_the_given_one(shared, tmp_path, offered, capsys):
+def test_correct_digest_is_reported_as_the_given_one(shared, tmp_path, offered, capsys):
     fetch(f"{offered(shared)}#sha256={sha256_of(shared).upper()}", folder=tmp_path)
     assert "the one that you gave" in capsys.readouterr().out
 
 
-def test_without_a_digest_it_says_what_the_check_does_not_prove(shared, tmp_path, offered, capsys):
+def test_fetch_without_a_digest_reports_the_limit_of_the_check(shared, tmp_path, offered, capsys):
     fetch(offered(shared), folder=tmp_path)
     output = capsys.readouterr().out
     assert "does not tell who made it" in output
     assert sha256_of(shared) in output
 
 
-def test_two_digests_that_differ_are_refused(tmp_path):
+def test_two_different_digests_are_refused(tmp_path):
     check_refused(tmp_path / "fetched", f"{DRIVE_ID}#sha256=" + "0" * 64, "another SHA-256", sha256="1" * 64)
 
 
@@ -92,7 +92,7 @@ def test_two_digests_that_differ_are_refused(tmp_path):
         (f"{DRIVE_ID}#digest=" + "0" * 64, "expected #sha256="),
     ],
 )
-def test_source_that_is_none_is_refused(tmp_path, source, words):
+def test_invalid_source_is_refused(tmp_path, source, words):
     check_refused(tmp_path / "fetched", source, words)
 
 
@@ -106,13 +106,13 @@ def test_fault_30_page_instead_of_the_file_is_refused(tmp_path, server, offered)
     check_refused(tmp_path / "fetched", "http://127.0.0.1:9/run.safetensors", "could not be downloaded")
 
 
-def test_download_that_never_ends_is_ended(tmp_path, offered, monkeypatch):
+def test_endless_download_is_stopped(tmp_path, offered, monkeypatch):
     monkeypatch.setattr(download, "MAX_BYTES", 3_000_000)
     check_refused(tmp_path / "fetched", offered("endless"), "larger than 3,000,000 bytes")
 
 
 @pytest.mark.parametrize("share", [0.5, 1.5], ids=["download", "copy"])
-def test_full_disk_is_one_error_and_nothing_is_left(trained, tmp_path, offered, mount_tmpfs, share):
+def test_full_disk_is_one_error_and_leaves_no_file(trained, tmp_path, offered, mount_tmpfs, share):
     export(trained, tmp_path / "run.safetensors", checkpoint=True, quiet=True)
     content = (tmp_path / "run.safetensors").read_bytes()
     disk = mount_tmpfs(f"size={int(share * len(content))}")
@@ -144,17 +144,19 @@ def test_sigkill_in_the_download_leaves_nothing(shared, tmp_path, server, offere
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(0.2)  # So that some of it is on the disk.
+    time.sleep(0.2)  # So that a part of the file is on the disk.
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert [path.name for path in folder.iterdir()] == ["lock"]
     assert fetch(offered(shared), folder=folder, quiet=True).is_dir()
 
 
-def test_sigkill_before_the_run_is_in_its_place_leaves_nothing_that_is_taken_for_a_run(shared, tmp_path, offered):
+def test_sigkill_before_the_final_rename_leaves_no_run_folder(shared, tmp_path, offered):
     folder, url = tmp_path / "fetched", offered(shared)
-    done = subprocess.run([sys.executable, "-c", KILLED_WHEN_COMPLETE, url, folder], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    completed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHEN_COMPLETE, url, folder], capture_output=True, text=True
+    )
+    assert completed.returncode == -signal.SIGKILL, completed.stderr
     assert [path.name[:10] for path in folder.glob(".*")] == [".fetching-"]
     assert list(folder.glob("*/seed-*")) == []
     fetched = fetch(url, folder=folder, quiet=True)
@@ -175,7 +177,7 @@ def test_sigkill_before_the_run_is_in_its_place_leaves_nothing_that_is_taken_for
         f"https://drive.google.com/a/example.org/uc?id={DRIVE_ID}",
     ],
 )
-def test_file_on_drive_by_its_id_and_by_each_of_its_links(shared, tmp_path, server, source):
+def test_file_on_drive_is_fetched_by_its_id_and_by_each_kind_of_link(shared, tmp_path, server, source):
     server.files[DRIVE_ID] = shared
     fetched = fetch(source, folder=tmp_path, quiet=True)
     assert (fetched / "history.csv").exists()
@@ -200,7 +202,7 @@ def test_fault_30_quota_page_of_drive_is_shown(tmp_path, server):
     check_refused(tmp_path / "fetched", DRIVE_ID, *words)
 
 
-def test_file_on_drive_that_is_not_shared_says_how_to_share_it(tmp_path, server):
+def test_error_for_a_private_file_on_drive_explains_how_to_share_it(tmp_path, server):
     server.files[DRIVE_ID] = ("page", SIGN_IN)
     check_refused(tmp_path / "fetched", DRIVE_ID, "Anyone with the link")
 
@@ -212,24 +214,24 @@ def test_progress_is_shown_unless_quiet(shared, tmp_path, offered, capfd):
     assert "100%" in capfd.readouterr().err
 
 
-def test_another_file_never_takes_the_place_of_the_one_with_the_digest(shared, tmp_path, offered):
-    """Eight digits name the folder, and eight digits can be had by trying."""
+def test_another_file_with_the_same_eight_digits_is_not_accepted(shared, tmp_path, offered):
+    """Eight digits of the digest name the folder; a file with the same eight can be found by trial."""
     fetched = fetch(offered(shared), folder=tmp_path, quiet=True)
-    note = json.loads((fetched / "shared.json").read_text())
-    (fetched / "shared.json").write_text(json.dumps({**note, "sha256": note["sha256"][:8] + "0" * 56}))
+    shared_json = json.loads((fetched / "shared.json").read_text())
+    (fetched / "shared.json").write_text(json.dumps({**shared_json, "sha256": shared_json["sha256"][:8] + "0" * 56}))
     with pytest.raises(Error, match="holds something else"):
         fetch(offered(shared), sha256_of(shared), tmp_path, quiet=True)
 
 
 @pytest.mark.parametrize(
-    "note",
+    "shared_json",
     ["", "7", "{}", "[" * 100_000, '{"sha256": [], "sources": "x"}', '{"sha256": null, "sources": 7}', "\x00"],
     ids=["empty", "number", "dict", "nested", "lists", "none", "binary"],
 )
-def test_shared_json_that_cannot_be_read_is_another_run_or_none(shared, tmp_path, offered, note):
+def test_run_with_an_unreadable_shared_json_is_not_replaced(shared, tmp_path, offered, shared_json):
     url = offered(shared)
     fetched = fetch(url, folder=tmp_path, quiet=True)
-    (fetched / "shared.json").write_text(note)
+    (fetched / "shared.json").write_text(shared_json)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     with pytest.raises(Error, match=r"holds something else; move it away.*Nothing of it was kept"):
         fetch(url, folder=tmp_path, quiet=True)
@@ -237,7 +239,7 @@ def test_shared_json_that_cannot_be_read_is_another_run_or_none(shared, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["checkpoint", "checkpoints", "history"])
-def test_damaged_fetched_run_is_downloaded_again_and_the_damaged_one_kept(shared, tmp_path, offered, damage):
+def test_damaged_fetched_run_is_downloaded_again_and_moved_aside(shared, tmp_path, offered, damage):
     url = offered(shared)
     fetched = fetch(url, folder=tmp_path, quiet=True)
     (checkpoint,) = (fetched / "checkpoints").iterdir()

@@ -1,4 +1,4 @@
-"""A file that `export` has not written is refused before anything of it is used."""
+"""A file that `export` has not written is refused before any part of it is used."""
 
 import json
 import tracemalloc
@@ -12,8 +12,8 @@ from support.shared_files import (
     DIGEST_INSIDE,
     altered,
     check_refused,
-    put_together,
-    taken_apart,
+    join_file,
+    split_file,
     with_header,
     with_text,
 )
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:unclosed:
 
 NO_CHECKPOINT = "not a checkpoint"
 NO_RUN = "does not describe a run"
-# A header that is none, with a place for the digest.
+# Text that is no header, with a place for the digest.
 DIGEST = '\\"sha256\\": \\"' + "0" * 64 + '\\"'
 
 
@@ -56,7 +56,7 @@ def with_checkpoint(**changes):
 
 
 def with_entry(**changes):
-    """Change what the header says of the second array."""
+    """Change the header's entry of the second array."""
     return lambda content: with_header(content, lambda header: header["best/0001"].update(changes))
 
 
@@ -65,18 +65,18 @@ def renamed(old, new):
 
 
 def with_twice(name):
-    """Say in the header twice where an array is."""
+    """Give an array two entries in the header."""
 
     def change(content):
-        header, data = taken_apart(content)
+        header, data = split_file(content)
         entry = f'"{name}":{json.dumps(json.loads(header)[name])}'
-        return put_together(header.rstrip()[:-1] + f",{entry}}}", data)
+        return join_file(header.rstrip()[:-1] + f",{entry}}}", data)
 
     return change
 
 
 def with_overlap(content):
-    """Say in the header that two arrays of one shape are in the same place."""
+    """Give two arrays of the same shape the same place in the header."""
 
     def change(header):
         header["best/0003"]["data_offsets"] = header["best/0002"]["data_offsets"]
@@ -92,7 +92,7 @@ def with_type(dtype):
 
 
 def replaced(old, new):
-    """Replace a piece of the JSON inside the header, which is there."""
+    """Replace a piece of the JSON inside the header; fail if the piece is missing."""
 
     def change(text):
         assert old in text
@@ -101,7 +101,7 @@ def replaced(old, new):
     return lambda content: with_text(content, change)
 
 
-# What nobody has given a right digest.
+# Files without a correct digest.
 ALTERED = {
     "empty": (lambda c: b"", "is empty"),
     "three bytes": (lambda c: c[:3], "something else"),
@@ -121,15 +121,15 @@ ALTERED = {
     "size of -1": (lambda c: b"\xff" * 8 + c[8:], "truncated or altered"),
     "size of 0": (lambda c: bytes(8) + c[8:], "something else"),
 }
-# What has a right digest all the same.
+# Files with a correct digest.
 CONTAINERS = {
-    "size of 2 ** 63": (lambda c: put_together(*taken_apart(c), size=1 << 63), "the file's text has"),
-    "size past the end": (lambda c: put_together(*taken_apart(c), size=1 << 20), NO_CHECKPOINT),
+    "size of 2 ** 63": (lambda c: join_file(*split_file(c), size=1 << 63), "the file's text has"),
+    "size past the end": (lambda c: join_file(*split_file(c), size=1 << 20), NO_CHECKPOINT),
     "text without end": (with_metadata(more="x" * (3 << 20)), "the file's text has"),
-    "header that is no JSON": (lambda c: put_together(f"none {DIGEST}"), NO_CHECKPOINT),
-    "header that is a list": (lambda c: put_together(f'["{DIGEST}"]'), NO_CHECKPOINT),
+    "header that is no JSON": (lambda c: join_file(f"none {DIGEST}"), NO_CHECKPOINT),
+    "header that is a list": (lambda c: join_file(f'["{DIGEST}"]'), NO_CHECKPOINT),
     "header of arrays alone": (
-        lambda c: put_together({DIGEST.replace("\\", ""): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
+        lambda c: join_file({DIGEST.replace("\\", ""): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
         NO_CHECKPOINT,
     ),
     "offsets that are long": (with_entry(data_offsets=[432, 452]), NO_CHECKPOINT),
@@ -249,7 +249,7 @@ HISTORIES = {
     "infinite loss": (replaced('"loss": [', '"loss": [1e999, '), ""),
     "loss that is not a number": (replaced('"val_loss": [', '"val_loss": [NaN, '), NO_CHECKPOINT),
     "epochs from 2": (with_history(epoch=[2, 3]), "counted from 1"),
-    "epochs that are not whole": (with_history(epoch=[1.0, 2.0]), "counted from 1"),
+    "epochs that are not integers": (with_history(epoch=[1.0, 2.0]), "counted from 1"),
     "epochs that are true": (with_history(epoch=[True, 2]), "counted from 1"),
     "epochs of text": (with_history(epoch="12"), NO_RUN),
     "rows that are missing": (with_history(seconds=[1.0]), "a row for each"),
@@ -277,7 +277,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_file_is_one_readable_error_and_nothing_is_left(shared, tmp_path, offered, kind):
+def test_hostile_file_is_one_readable_error_and_leaves_no_file(shared, tmp_path, offered, kind):
     change, words = HOSTILE[kind]
     content = change(shared)
     assert content != shared
@@ -306,7 +306,7 @@ LARGE = [
 @pytest.mark.parametrize("kind", LARGE)
 def test_hostile_file_takes_little_memory(shared, tmp_path, offered, kind):
     content = HOSTILE[kind][0](shared)
-    fetch(offered(shared), folder=tmp_path / "warm", quiet=True)  # What it imports is imported.
+    fetch(offered(shared), folder=tmp_path / "warm", quiet=True)  # So that all imports are done before the measurement.
     url = offered(content)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""A shared run is used like one's own: looked at, evaluated, and continued as the same run."""
+"""A shared run is used like a run of one's own: shown, evaluated and continued."""
 
 import importlib.util
 import json
@@ -32,22 +32,21 @@ def fetched(shared, tmp_path, offered):
 
 
 @pytest.fixture(scope="module")
-def everything(trained, tmp_path_factory):
-    """The bytes of the file of that run with everything that is needed to continue."""
-    path = tmp_path_factory.mktemp("everything") / "run.safetensors"
+def resumable(trained, tmp_path_factory):
+    """The bytes of that run's file, with its checkpoint, so that it can be continued."""
+    path = tmp_path_factory.mktemp("resumable") / "run.safetensors"
     export(trained, path, checkpoint=True, quiet=True)
     return path.read_bytes()
 
 
-def test_fetched_run_is_the_run(trained, fetched):
+def test_fetched_run_equals_the_exported_one(trained, fetched):
     assert (fetched / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
     one, other = (read_saved(run_folder(folder)) for folder in (fetched, trained))
-    # What a start's end adds to run.json comes after its last checkpoint.
+    # The end of a start is written to run.json after the last checkpoint.
     assert one.record == other.record.with_last_start(ended=None, last_epoch=None)
     best = newest_checkpoint(trained / "checkpoints")[0].arrays["best"]
     assert all(np.array_equal(*pair) for pair in zip(one.checkpoint.arrays["best"], best, strict=True))
-    found, own = status(fetched), status(trained)
-    assert found == {**own, "weights_sha256": None}
+    assert status(fetched) == {**status(trained), "weights_sha256": None}
     assert {path.name for path in fetched.iterdir()} == {
         "checkpoints",
         "curves.png",
@@ -65,7 +64,7 @@ def test_fetched_run_predicts_the_same(trained, fetched):
     assert predict(fetched, PICTURE).probabilities == predict(trained, PICTURE).probabilities
 
 
-def test_fetched_run_is_shown_beside_ones_own_and_marked(trained, fetched, tmp_path):
+def test_fetched_run_is_shown_beside_an_own_run_and_marked(trained, fetched, tmp_path):
     own = tmp_path / "own" / "small" / "seed-7"
     shutil.copytree(trained, own)
     assert find_runs(tmp_path / "fetched", tmp_path / "own", name="small", trained=True) == [own, fetched]
@@ -75,17 +74,17 @@ def test_fetched_run_is_shown_beside_ones_own_and_marked(trained, fetched, tmp_p
     assert colabcnn.plot_confusion(fetched)
 
 
-def test_picture_is_named_after_the_run(shared, fetched):
+def test_picture_is_that_of_the_run(shared, fetched):
     assert (fetched / "curves.png").read_bytes() == colabcnn.plot_curves(fetched)._repr_png_()
 
 
-def test_losses_up_to_the_largest_float_are_drawn(shared, tmp_path, offered):
+def test_losses_near_the_largest_float_are_plotted(shared, tmp_path, offered):
     content = altered(shared, lambda checkpoint: checkpoint.metadata["history"].update(loss=[3.4e38, -3.4e38]))
     fetched = fetch(offered(content), folder=tmp_path, quiet=True)
     assert colabcnn.plot_curves(fetched, metric="loss")._repr_png_()
 
 
-def test_table_takes_no_markup_from_a_run(trained, tmp_path):
+def test_table_escapes_markup_from_a_run(trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "small" / "seed-0")
     recorded = json.loads((copy / "run.json").read_text())
     recorded["starts"][0]["device"] = "<img src=x> | a\nb"
@@ -94,15 +93,15 @@ def test_table_takes_no_markup_from_a_run(trained, tmp_path):
     assert "&lt;img src=x&gt; \\| a b" in row
 
 
-def test_run_shared_without_its_checkpoint_says_so(fetched):
-    for use in (lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS), lambda: evaluate(fetched)):
+def test_run_shared_without_its_checkpoint_is_neither_continued_nor_evaluated(fetched):
+    for call in (lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS), lambda: evaluate(fetched)):
         with pytest.raises(Error, match=r"shared without its checkpoint"):
-            use()
+            call()
     assert (fetched / "history.csv").exists()
 
 
-def test_run_with_its_checkpoint_continues_as_the_same_run(trained, everything, tmp_path, offered):
-    fetched = fetch(offered(everything), folder=tmp_path / "fetched", quiet=True)
+def test_run_with_its_checkpoint_continues_as_the_same_run(trained, resumable, tmp_path, offered):
+    fetched = fetch(offered(resumable), folder=tmp_path / "fetched", quiet=True)
     assert evaluate(fetched) == evaluate(shutil.copytree(trained, tmp_path / "measured"))
     own = shutil.copytree(trained, tmp_path / "own")
     for folder in (fetched, own):
@@ -110,17 +109,17 @@ def test_run_with_its_checkpoint_continues_as_the_same_run(trained, everything, 
     assert differences(fetched, own) == []
 
 
-def test_damaged_fetched_run_is_not_started_again_from_nothing(everything, tmp_path, offered):
-    fetched = fetch(offered(everything), folder=tmp_path / "fetched", quiet=True)
+def test_damaged_fetched_run_is_not_restarted(resumable, tmp_path, offered):
+    fetched = fetch(offered(resumable), folder=tmp_path / "fetched", quiet=True)
     (path,) = (fetched / "checkpoints").iterdir()
-    path.write_bytes(everything[:-1])
-    for use in (lambda: predict(fetched, PICTURE), lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS)):
+    path.write_bytes(resumable[:-1])
+    for call in (lambda: predict(fetched, PICTURE), lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS)):
         with pytest.raises(Error, match=r"truncated or altered.*Fetch the run again"):
-            use()
-    assert path.read_bytes() == everything[:-1]
+            call()
+    assert path.read_bytes() == resumable[:-1]
 
 
-def test_run_that_is_started_over_in_its_folder_is_ones_own(fetched, tmp_path):
+def test_fetched_run_that_is_started_over_is_an_own_run(fetched, tmp_path):
     run(EXPERIMENT, fetched, epochs=1, start_over=True, **OPTIONS)
     assert not (fetched / "shared.json").exists()
     assert (fetched / "moved-aside-1" / "shared.json").exists()
@@ -128,12 +127,12 @@ def test_run_that_is_started_over_in_its_folder_is_ones_own(fetched, tmp_path):
     assert "shared by somebody" not in row
 
 
-def test_callbacks_of_a_strangers_checkpoint_change_no_path_of_ones_own(everything, tmp_path, offered):
+def test_callback_states_of_a_shared_checkpoint_change_no_path(resumable, tmp_path, offered):
     victim = tmp_path / "thesis.weights.h5"
     victim.write_text("mine")
     values = {"filepath": str(victim), "best": None, "_batches_seen_since_last_saving": 0, "_last_batch_seen": 0}
     states = [{"class": "ModelCheckpoint", "values": values}]
-    content = altered(everything, lambda checkpoint: checkpoint.metadata.update(callbacks=states))
+    content = altered(resumable, lambda checkpoint: checkpoint.metadata.update(callbacks=states))
     fetched = fetch(offered(content), folder=tmp_path / "fetched", quiet=True)
     mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
     run(EXPERIMENT, fetched, epochs=3, callbacks=[mine], **OPTIONS)
@@ -151,28 +150,28 @@ HOSTILE_STATES = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_STATES)
-def test_state_that_does_not_fit_is_one_readable_error(everything, tmp_path, offered, kind):
-    fetched = fetch(offered(altered(everything, HOSTILE_STATES[kind])), folder=tmp_path / "fetched", quiet=True)
+def test_state_that_does_not_match_is_one_readable_error(resumable, tmp_path, offered, kind):
+    fetched = fetch(offered(altered(resumable, HOSTILE_STATES[kind])), folder=tmp_path / "fetched", quiet=True)
     mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
     with pytest.raises(Error, match="the checkpoint's"):
         run(EXPERIMENT, fetched, epochs=3, callbacks=[mine], **OPTIONS)
     assert status(fetched)["epoch"] == 2
 
 
-def test_execution_of_a_stranger_is_not_taken(everything, tmp_path, offered, capsys):
+def test_execution_of_a_shared_run_is_ignored(resumable, tmp_path, offered, capsys):
     def change(checkpoint):
         checkpoint.metadata["run"]["starts"][0]["execution"] = {"steps_per_call": 10**9, "xla": True}
 
-    fetched = fetch(offered(altered(everything, change)), folder=tmp_path / "fetched", quiet=True)
+    fetched = fetch(offered(altered(resumable, change)), folder=tmp_path / "fetched", quiet=True)
     result = run(EXPERIMENT, fetched, epochs=3, **{**OPTIONS, "quiet": False})
     assert result.complete
     assert "1000000000" not in capsys.readouterr().out
 
 
-# A run that TensorFlow trained goes to a machine that has JAX only: Colab's GPU runtime to its TPU runtime.
-# Where this environment has no TensorFlow, `TENSORFLOW_PYTHON` names the interpreter of one that has.
-HERE = importlib.util.find_spec("tensorflow") is not None
-TENSORFLOW_PYTHON = os.environ.get("TENSORFLOW_PYTHON", sys.executable if HERE else None)
+# A run of TensorFlow continues on a machine that has only JAX: from Colab's GPU runtime to its TPU runtime.
+# If this environment has no TensorFlow, `TENSORFLOW_PYTHON` names the interpreter of one that has it.
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+TENSORFLOW_PYTHON = os.environ.get("TENSORFLOW_PYTHON", sys.executable if HAS_TENSORFLOW else None)
 EXPERIMENT_AS_CODE = "replace(ABLATIONS['06_final'], name='small', kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)"
 PREDICT = """
 import sys
@@ -188,15 +187,15 @@ OPTIONS = {"data": "synthetic", "train_size": 100, "val_size": 40, "precision": 
 TRAIN = """
 run(EXPERIMENT, "trained/small/seed-0", epochs=2, **OPTIONS)
 export("trained/small/seed-0", "plain.safetensors", quiet=True)
-export("trained/small/seed-0", "everything.safetensors", checkpoint=True, quiet=True)
+export("trained/small/seed-0", "resumable.safetensors", checkpoint=True, quiet=True)
 save_predictions("trained/small/seed-0", "trained.npy")
 """
 FETCH = """
-plain, everything = (fetch(f"{sys.argv[1]}/{name}", folder="fetched", quiet=True) for name in ("plain", "everything"))
+plain, resumable = (fetch(f"{sys.argv[1]}/{name}", folder="fetched", quiet=True) for name in ("plain", "resumable"))
 save_predictions(plain, "plain.npy")
-save_predictions(everything, "everything.npy")
-result = run(EXPERIMENT, everything, epochs=3, **OPTIONS)
-print(len(result.history["epoch"]), result.complete, everything)
+save_predictions(resumable, "resumable.npy")
+result = run(EXPERIMENT, resumable, epochs=3, **OPTIONS)
+print(len(result.history["epoch"]), result.complete, resumable)
 """
 
 
@@ -206,24 +205,22 @@ def test_run_of_tensorflow_predicts_the_same_and_continues_under_jax(tmp_path):
     def python(interpreter, backend, body, *arguments):
         code = PREDICT.replace("BACKEND", repr(backend)) + body.replace("EXPERIMENT", EXPERIMENT_AS_CODE)
         environment = {**os.environ, "KERAS_BACKEND": backend}
-        done = subprocess.run(
+        completed = subprocess.run(
             [interpreter, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        assert completed.returncode == 0, completed.stderr[-3000:]
+        return completed.stdout
 
     python(TENSORFLOW_PYTHON, "tensorflow", TRAIN)
     server = FileServer(tmp_path)
     try:
-        server.files |= {
-            f"/{name}": (tmp_path / f"{name}.safetensors").read_bytes() for name in ("plain", "everything")
-        }
+        server.files |= {f"/{name}": (tmp_path / f"{name}.safetensors").read_bytes() for name in ("plain", "resumable")}
         epochs, complete, run_dir = python(sys.executable, "jax", FETCH, server.address).split()
         assert (epochs, complete) == ("3", "True")
     finally:
         server.close()
-    trained, plain, everything = (np.load(tmp_path / f"{name}.npy") for name in ("trained", "plain", "everything"))
+    trained, plain, resumable = (np.load(tmp_path / f"{name}.npy") for name in ("trained", "plain", "resumable"))
     np.testing.assert_allclose(plain, trained, atol=1e-5, rtol=0)
-    np.testing.assert_array_equal(plain, everything)
+    np.testing.assert_array_equal(plain, resumable)
     starts = json.loads((tmp_path / run_dir / "run.json").read_text())["starts"]
     assert ["tensorflow" in start["versions"] for start in starts] == [True, False]

@@ -1,4 +1,4 @@
-"""Whatever is done to a shared file, `fetch` gives the run as it was or says in one error why not."""
+"""However a shared file is altered, `fetch` returns the original run or raises one readable error."""
 
 import copy
 import hashlib
@@ -29,8 +29,8 @@ def quick(max_examples):
     )
 
 
-def fetched_or_refused(server, content):
-    """Fetch a file; return whether it was taken, having checked that only what may be there is there."""
+def check_fetched_or_refused(server, content):
+    """Fetch a file and check that only the expected files are left; return whether it was accepted."""
     server.files["/run"] = content
     with tempfile.TemporaryDirectory() as outside:
         folder = Path(outside) / "fetched"
@@ -52,8 +52,8 @@ def fetched_or_refused(server, content):
         return True
 
 
-def run_or_error(content):
-    """Read a file, and check that it is a run, or that one readable error says why not."""
+def check_run_or_error(content):
+    """Read a file and check that the result is a run or one readable error."""
     try:
         checkpoint, record = read_shared(content)
     except Error as error:
@@ -63,7 +63,7 @@ def run_or_error(content):
     assert isinstance(record, RunRecord)
 
 
-# At the beginning of the file, where its header is, and anywhere.
+# At the start of the file, in its header, and anywhere.
 places = st.one_of(st.integers(0, 200), st.integers(0, 4000), st.integers(-(1 << 30), 1 << 30))
 changes = st.lists(
     st.one_of(
@@ -109,13 +109,13 @@ def changed_by(content, changes):
 @given(changes=changes)
 def test_altered_bytes_are_refused(file_server, shared, changes):
     content = changed_by(shared, changes)
-    assert fetched_or_refused(file_server, content) == (content == shared)
+    assert check_fetched_or_refused(file_server, content) == (content == shared)
 
 
 @quick(1000)
 @given(changes=changes)
-def test_altered_bytes_with_a_right_digest_are_a_run_or_one_error(shared, changes):
-    run_or_error(with_digest(changed_by(shared, changes)))
+def test_altered_bytes_with_a_correct_digest_are_a_run_or_one_error(shared, changes):
+    check_run_or_error(with_digest(changed_by(shared, changes)))
 
 
 values = st.recursive(
@@ -133,13 +133,13 @@ values = st.recursive(
 
 
 def nodes(value):
-    """Return `(container, key)` of every value in JSON types, however deep."""
+    """Return `(container, key)` of every value in nested JSON types."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [pair for key, member in items for pair in [(value, key), *nodes(member)]]
 
 
 def with_values(content, chosen, value, remove):
-    """Replace or remove some of the values in the text of a file."""
+    """Replace or remove some values in the text of a file."""
 
     def change(text):
         text = json.loads(text)
@@ -164,11 +164,11 @@ replacements = {
 
 @quick(500)
 @given(**replacements)
-def test_any_value_in_the_text_is_a_run_or_one_error(shared, chosen, value, remove):
-    run_or_error(with_values(shared, chosen, value, remove))
+def test_altered_text_is_a_run_or_one_error(shared, chosen, value, remove):
+    check_run_or_error(with_values(shared, chosen, value, remove))
 
 
 @quick(60)
 @given(**replacements)
-def test_any_value_in_the_text_is_fetched_completely_or_not_at_all(file_server, shared, chosen, value, remove):
-    fetched_or_refused(file_server, with_values(shared, chosen, value, remove))
+def test_altered_text_is_fetched_completely_or_not_at_all(file_server, shared, chosen, value, remove):
+    check_fetched_or_refused(file_server, with_values(shared, chosen, value, remove))

@@ -1,4 +1,4 @@
-"""The exported page in a browser: seen, clicked, dragged and pointed at."""
+"""The exported page in a browser: a person looks, clicks, drags and points."""
 
 import time
 
@@ -6,7 +6,7 @@ GRAPH = "document.querySelector('.js-plotly-plot')"
 
 
 class Curves:
-    """The page as a person has it in front of them: seen, clicked, dragged and pointed at."""
+    """The page as a person sees and uses it."""
 
     def __init__(self, page):
         self.page = page
@@ -38,7 +38,7 @@ class Curves:
               .map(button => button.textContent)""")
 
     def at(self, epoch, value):
-        """Where a point of the curves is on the screen, in pixels."""
+        """Return the position on the screen of a point of the curves, in pixels."""
         return self.read(f"""(() => {{
             const box = graph.getBoundingClientRect(), {{xaxis, yaxis}} = graph._fullLayout;
             return [box.x + xaxis._offset + xaxis.c2p({epoch}), box.y + yaxis._offset + yaxis.c2p({value})];
@@ -47,7 +47,7 @@ class Curves:
     def press(self, label):
         button = self.page.locator(".updatemenu-button", has=self.page.get_by_text(label, exact=True))
         button.click()
-        # Else the pointer on the button would colour it.
+        # A pointer on the button would colour it.
         self.page.mouse.move(5, 5)
 
     def drag(self, start, end):

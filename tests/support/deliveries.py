@@ -1,4 +1,4 @@
-"""What tests of a delivery share: checkpoints of numbers, a clock, and waiting for what Drive's process answers."""
+"""Shared by the tests of a delivery: small checkpoints, a clock, and functions that wait for the delivery process."""
 
 import time
 
@@ -10,7 +10,7 @@ from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, write_check
 
 
 def save(folder, epoch):
-    """Write the checkpoint of an epoch, whose arrays tell it, and a history; return the checkpoint's name."""
+    """Write a checkpoint whose arrays hold its epoch, and a history; return the checkpoint's name."""
     folder.mkdir(exist_ok=True)
     arrays = {"model": [np.full((64, 64), epoch, np.float32)]}
     name = write_checkpoint(
@@ -20,8 +20,8 @@ def save(folder, epoch):
     return name
 
 
-def restored(folder):
-    """Return the epoch of the checkpoint that a run would go on from, whole and of one epoch; 0 for none."""
+def restored_epoch(folder):
+    """Return the epoch of the checkpoint that a run would resume, or 0; check that all its parts are of that epoch."""
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
     if checkpoint is None:
         return 0
@@ -38,15 +38,15 @@ class Clock:
         return self.now
 
 
-class Told(list):
-    """What the person was told."""
+class Messages(list):
+    """The messages that a person gets."""
 
     def __call__(self, message):
         self.append(message)
 
 
-def answered(delivery, seconds=30):
-    """Wait until nothing is on its way."""
+def wait_for_response(delivery, seconds=30):
+    """Wait until no request is pending."""
     deadline = time.monotonic() + seconds
     while delivery._busy():
         delivery._poll_response(0.05)
@@ -54,19 +54,19 @@ def answered(delivery, seconds=30):
 
 
 def fetch(local, drive, have=0):
-    """Fetch as a run does that has seen that it is the right one; return what was told."""
-    told = DriveFolder(local, drive).fetch(have)
-    Delivery(local, drive, minutes=0, info=print).take(told["fetched"])
-    return told
+    """Fetch as a run does after it has checked that Drive holds the same run; return the result."""
+    result = DriveFolder(local, drive).fetch(have)
+    Delivery(local, drive, minutes=0, info=print).take(result["fetched"])
+    return result
 
 
 def tick(delivery):
     delivery.tick()
-    answered(delivery)
+    wait_for_response(delivery)
 
 
 def deliver(delivery, epoch):
-    """Save the checkpoint of an epoch and wait for what comes of its delivery; return the checkpoint's name."""
+    """Save the checkpoint of an epoch and wait until its delivery ends; return the checkpoint's name."""
     name = save(delivery.local, epoch)
     tick(delivery)
     return name

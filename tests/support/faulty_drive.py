@@ -1,12 +1,12 @@
-"""A file system that behaves like Google Drive on a bad day: faulty_drive.py BACKING MOUNT CONTROL.
+"""A file system that behaves like Google Drive with faults: faulty_drive.py BACKING MOUNT CONTROL.
 
-Files lie in BACKING, what is deleted in its .trash. CONTROL is a JSON file that is read before each call; killing this
-process gives a true errno 107.
+Files are in BACKING, deleted ones in its .trash. CONTROL is a JSON file that is read before each call; killing this
+process gives a real errno 107.
     errors   {"open": [5, 2]}: the next 2 calls of that kind fail with errno 5; -1 for all of them
     hang     ["write", ...]: calls of these kinds return when they are no longer listed
-    quota    bytes: what files and trash may hold together, else EDQUOT
-    listing  "stale": directories are listed as they were at the first look since this was set
-    lose     "epoch-": what is written to files with that in their names is acknowledged and dropped
+    quota    bytes: the limit of files and trash together; a write beyond it fails with EDQUOT
+    listing  "stale": a directory keeps the listing of the first call after this was set
+    lose     "epoch-": writes to files with this text in their names succeed but are lost
     rename   "unlink first": the target is removed, then the call fails with errno 5
 Beside CONTROL, NAME.written has the number of bytes written to each file, a line when it was closed.
 """
@@ -25,7 +25,7 @@ TRASH = ".trash"
 
 
 class FaultyDrive(mfusepy.Operations):
-    """Pass every call on to the backing folder, unless the control file says otherwise."""
+    """Pass every call to the backing folder, except for the faults of the control file."""
 
     use_ns = True
 
@@ -42,8 +42,8 @@ class FaultyDrive(mfusepy.Operations):
     def under(self, path):
         return str(self.backing) + path
 
-    def trouble(self, kind):
-        """Do what the control file says of this kind of call, and return what it says."""
+    def apply_faults(self, kind):
+        """Act out the faults that the control file has for this kind of call; return all faults."""
         with self.mutex:
             text = self.control.read_text()
             if text != self.text:
@@ -57,7 +57,7 @@ class FaultyDrive(mfusepy.Operations):
         return self.faults
 
     def getattr(self, path, fh=None):
-        self.trouble("getattr")
+        self.apply_faults("getattr")
         stat = os.lstat(self.under(path))
         fields = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid")
         times = {f"st_{name}": getattr(stat, f"st_{name}_ns") for name in ("atime", "mtime", "ctime")}
@@ -65,12 +65,12 @@ class FaultyDrive(mfusepy.Operations):
 
     def readdir(self, path, fh):
         names = [name for name in os.listdir(self.under(path)) if name != TRASH]
-        if self.trouble("readdir").get("listing") == "stale":
+        if self.apply_faults("readdir").get("listing") == "stale":
             names = self.listings.setdefault(path, names)
         return [".", "..", *names]
 
     def mkdir(self, path, mode):
-        self.trouble("mkdir")
+        self.apply_faults("mkdir")
         os.mkdir(self.under(path), mode)
         return 0
 
@@ -79,19 +79,19 @@ class FaultyDrive(mfusepy.Operations):
         return 0
 
     def create(self, path, mode, fi=None):
-        self.trouble("create")
+        self.apply_faults("create")
         return os.open(self.under(path), os.O_RDWR | os.O_CREAT, mode)
 
     def open(self, path, flags):
-        self.trouble("open")
+        self.apply_faults("open")
         return os.open(self.under(path), flags & ~os.O_CREAT)
 
     def read(self, path, size, offset, fh):
-        self.trouble("read")
+        self.apply_faults("read")
         return os.pread(fh, size, offset)
 
     def write(self, path, data, offset, fh):
-        quota = self.trouble("write").get("quota")
+        quota = self.apply_faults("write").get("quota")
         if quota is not None and self.used() + len(data) > quota:
             raise mfusepy.FuseOSError(errno.EDQUOT)
         lost = self.faults.get("lose", "?") in os.path.basename(path)
@@ -103,7 +103,7 @@ class FaultyDrive(mfusepy.Operations):
         return sum(path.stat().st_size for path in self.backing.rglob("*") if path.is_file())
 
     def truncate(self, path, length, fh=None):
-        self.trouble("truncate")
+        self.apply_faults("truncate")
         os.truncate(self.under(path) if fh is None else fh, length)
         return 0
 
@@ -111,7 +111,7 @@ class FaultyDrive(mfusepy.Operations):
         return 0
 
     def fsync(self, path, datasync, fh):
-        self.trouble("fsync")
+        self.apply_faults("fsync")
         return 0
 
     def release(self, path, fh):
@@ -122,7 +122,7 @@ class FaultyDrive(mfusepy.Operations):
         return 0
 
     def rename(self, old, new):
-        if self.trouble("rename").get("rename") == "unlink first":
+        if self.apply_faults("rename").get("rename") == "unlink first":
             if os.path.exists(self.under(new)):
                 self.discard(new)
             raise mfusepy.FuseOSError(errno.EIO)
@@ -132,7 +132,7 @@ class FaultyDrive(mfusepy.Operations):
         return 0
 
     def unlink(self, path):
-        self.trouble("unlink")
+        self.apply_faults("unlink")
         self.discard(path)
         return 0
 

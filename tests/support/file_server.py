@@ -1,7 +1,7 @@
-"""A server on 127.0.0.1 that serves files, breaks off, never ends, or stands in for Google Drive's hosts.
+"""A server on 127.0.0.1 that serves files, truncates them, never ends, or acts as Google Drive's hosts.
 
-gdown has the names of Drive's hosts fixed. For them the server is an HTTPS proxy too: whoever asks it to connect gets
-itself, with a certificate from an authority of its own. `HTTPS_PROXY` and `REQUESTS_CA_BUNDLE` lead there.
+gdown's names of Drive's hosts are fixed. For them the server is an HTTPS proxy, too: it answers CONNECT itself, with a
+certificate of its own authority. `HTTPS_PROXY` and `REQUESTS_CA_BUNDLE` lead gdown there.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import trustme
 
 DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
-# Drive's pages, as far as they matter to who reads them; the form stands in one line, as Drive has it.
+# The parts of Drive's pages that gdown reads; the form is on one line, as on Drive.
 CONFIRMATION = (
     "<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body>"
     '<p class="uc-warning-caption">Google Drive can\'t scan this file for viruses.</p>'
@@ -30,9 +30,9 @@ SIGN_IN = "<!doctype html><html><head><title>Sign in - Google Accounts</title></
 
 
 class FileServer:
-    """Serve `files`: by path "/name", or by id on Drive; the way it is done is the value's.
+    """Serve `files`, by path "/name", or by id on Drive.
 
-    A value is the bytes; ("truncated", bytes) breaks off after half of them; ("page", text) is a web page;
+    A value is bytes; ("truncated", bytes) ends after half of them; ("page", text) is a web page;
     ("large", bytes) is a file on Drive behind its confirmation page; "endless" never ends.
     """
 
@@ -59,7 +59,7 @@ class FileServer:
         }
 
     def close(self):
-        """Serve no more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -75,7 +75,7 @@ def _handler_of(server):
             super().finish()
             self.connection.close()
 
-        def do_CONNECT(self):  # http.server's name for it.
+        def do_CONNECT(self):  # The name is http.server's.
             self.send_response(200)
             self.end_headers()
             self.connection = server.tls.wrap_socket(self.connection, server_side=True)
@@ -84,11 +84,11 @@ def _handler_of(server):
 
         def do_GET(self):
             server.requests.append(f"{self.headers['Host']}{self.path}")
-            with contextlib.suppress(OSError):  # Whoever asked has gone.
-                self.answer()
+            with contextlib.suppress(OSError):  # The client has closed the connection.
+                self.respond()
                 self.wfile.flush()
 
-        def answer(self):
+        def respond(self):
             url = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             on_drive = self.headers["Host"] in DRIVE_HOSTS

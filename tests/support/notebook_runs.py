@@ -1,4 +1,4 @@
-"""The notebooks, read as files and executed by Papermill as a person would run all of their cells."""
+"""The notebooks, read as files and executed by Papermill, all cells in order."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def sources(notebook):
 
 
 def make_project(project):
-    """Make a folder as a person has it, the notebooks beside the library, and return it."""
+    """Make a folder as a person has it, with the notebooks beside the library, and return it."""
     for name in ("colabcnn", "results", "pyproject.toml"):
         (project / name).symlink_to(ROOT / name)
     (project / "notebooks").mkdir()
@@ -43,7 +43,7 @@ def command(project, name, out, **parameters):
 
 def execute(project, name, tmp_path, **parameters):
     out = tmp_path / f"{name}.ipynb"
-    done = subprocess.run(command(project, name, out, **parameters), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    completed = subprocess.run(command(project, name, out, **parameters), capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr[-3000:]
     executed = json.loads(out.read_text())
     return {cell.get("id", "injected"): cell.get("outputs", []) for cell in executed["cells"]}

@@ -1,4 +1,4 @@
-"""A device that refuses to execute what it was given."""
+"""A device on which some calls of the step fail."""
 
 import keras
 
@@ -6,7 +6,7 @@ from colabcnn.network.training_model import TrainingModel
 
 
 def refuse_training(monkeypatch, refused):
-    """Let a step fail, where several are made in one call, if it gets so many positions as `refused` says."""
+    """Let a step of a call with several steps fail if `refused` is true for its number of positions."""
     step = TrainingModel.train_step
 
     def train_step(self, *args):

@@ -1,4 +1,4 @@
-"""What tests on runs share: the backends that are here, and how two runs differ."""
+"""Shared by tests on runs: the installed backends, and how two runs differ."""
 
 import importlib.util
 from dataclasses import replace
@@ -35,7 +35,7 @@ def history_of(*accuracies):
 
 
 def differences(run_dir, other_dir):
-    """Name what differs between two runs: weights, optimizer, best weights, callbacks, history but for the seconds."""
+    """Name what differs between two runs: weights, optimizer, best weights, callbacks, history without the seconds."""
     (one, _), (other, _) = (newest_checkpoint(folder / "checkpoints") for folder in (run_dir, other_dir))
     found = [] if one.epoch == other.epoch else ["epoch"]
     found += [

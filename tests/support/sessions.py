@@ -1,9 +1,9 @@
-"""Train small runs in processes that end where a test says, without importing Keras anew for each: sessions.py.
+"""Train small runs in processes that a test can kill, without importing Keras again for each: sessions.py.
 
-Reads one JSON object a line: `run` (options of `run`, and `recipe`, the name of what to train in a small network),
-`altered_epoch` (of whose plan one row is altered) and `kill`, which says when the session gets SIGKILL: {"io": n} at
+Reads one JSON object a line: `run` (options of `run`, and `recipe`, the experiment to train with a small network),
+`altered_epoch` (one row of this epoch's plan is altered) and `kill`, when the session gets SIGKILL: {"io": n} at
 its nth I/O call in a save, {"step": [epoch, step]}, {"validation": epoch}, {"restore": n} at the nth I/O call before
-training, {"seconds": s}. Answers with one line: the exit status, negative for a signal, and what the session printed.
+training, {"seconds": s}. Responds with one line: the exit status, negative for a signal, and what the session printed.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from colabcnn import ABLATIONS, RECIPES, Error, run
 from colabcnn.network import training_model as trainer
 from colabcnn.training.recorder import Recorder
 
-# Those that change something on the disk, and opening; between two of them it does not change.
+# The calls that change the disk, and `open`; between two of them the disk does not change.
 CALLS = ("open", "write", "fsync", "replace", "unlink", "truncate", "mkdir")
 
 
@@ -56,7 +56,7 @@ class KillAtCall:
 
 
 class Kill(keras.callbacks.Callback):
-    """Die where `kill` says."""
+    """Die at the moment that `kill` names."""
 
     def __init__(self, kill):
         super().__init__()
@@ -86,7 +86,7 @@ class Kill(keras.callbacks.Callback):
 
 
 def count_calls_of_saves(calls, save=Recorder._save):
-    """Wait for each save, so that the number of the call at which a session dies says where in the save that was."""
+    """Wait for each save, so that a call's number is its position in the save."""
 
     def save_and_wait(self, seconds):
         calls.on = True
@@ -125,8 +125,8 @@ def session(request):
 
 
 def main():
-    answers, sys.stdout = sys.stdout, sys.stderr
-    # Made here and not in each session: Matplotlib's first figure.
+    responses, sys.stdout = sys.stdout, sys.stderr
+    # Once here, not in each session: Matplotlib's first figure takes long.
     figure.Figure().savefig(io.BytesIO())
     for line in sys.stdin:
         request = json.loads(line)
@@ -145,7 +145,7 @@ def main():
         with open(reading, errors="replace") as output:
             printed = output.read()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps({"status": status, "output": printed}), file=answers, flush=True)
+        print(json.dumps({"status": status, "output": printed}), file=responses, flush=True)
 
 
 if __name__ == "__main__":
