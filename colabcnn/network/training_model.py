@@ -62,6 +62,14 @@ class TrainingModel(keras.Model):
             return call_fused(self.network, images, training)
         return self.network(images, training=training)
 
+    # Keras's callbacks save their `model`; a person wants the network, which plain Keras opens.
+
+    def save(self, *args: Any, **options: Any) -> None:
+        self.network.save(*args, **options)
+
+    def save_weights(self, *args: Any, **options: Any) -> None:
+        self.network.save_weights(*args, **options)
+
     def build_state(self) -> None:
         """Create the optimizer's, the metrics' and the loss's state, after `compile`.
 

@@ -47,3 +47,13 @@ def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarr
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a variable, an array or a number holds finite numbers only; what holds no numbers counts, too."""
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(value) if isinstance(value, keras.Variable) else value)
+        array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    except (TypeError, ValueError):
+        return True

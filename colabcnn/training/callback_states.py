@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from colabcnn.errors import Error
-from colabcnn.network.variables import as_arrays
+from colabcnn.store.encoding import Encoder, decode
 
 _STATES = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
@@ -15,24 +15,29 @@ _STATES = {
     keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
     keras.callbacks.History: ("epoch", "history"),
+    keras.callbacks.TensorBoard: ("_global_train_batch", "_global_test_batch"),
 }
 
 
-def save_states(callbacks: Iterable[keras.callbacks.Callback]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+def save_states(
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> tuple[list[dict[str, Any]], list[np.ndarray], dict[str, str]]:
     """Return the states of built-in callbacks, after an epoch.
 
     Args:
         callbacks: `keras.callbacks.Callback`s; those of other classes are skipped.
 
     Returns:
-        `(states, arrays)`: JSON types, one dict per built-in callback in order, and the arrays that they refer to.
+        `(states, arrays, left_out)`: JSON types, one dict per built-in callback in order; the arrays that they refer
+        to; and, by name, the type of each value that a checkpoint cannot hold.
     """
-    states, arrays = [], []
+    states, encoder = [], Encoder()
     for callback in callbacks:
         if kind := _builtin_class(callback):
-            values = {field: _encode(getattr(callback, field), arrays) for field in _STATES[kind]}
+            fields = {field: getattr(callback, field) for field in _STATES[kind] if hasattr(callback, field)}
+            values = {field: encoder.encode(value, f"{kind.__name__}.{field}") for field, value in fields.items()}
             states.append({"class": kind.__name__, "values": values})
-    return states, arrays
+    return states, encoder.arrays, encoder.left_out
 
 
 def restore_states(
@@ -57,7 +62,7 @@ def restore_states(
     """
     try:
         return _restore_states(callbacks, states, arrays, continues)
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
         raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
 
 
@@ -72,7 +77,8 @@ def _restore_states(callbacks, states, arrays, continues):
             unused.remove(state)
             # Only these fields: a checkpoint must not set ModelCheckpoint's path, for example.
             for field in _STATES[kind]:
-                setattr(callback, field, _decode(state["values"][field], arrays))
+                if field in state["values"]:
+                    setattr(callback, field, decode(state["values"][field], arrays))
             if continues and kind is keras.callbacks.EarlyStopping:
                 callback.stopped_epoch = 0  # It ended the shorter run, which is extended now.
     return without_state
@@ -83,32 +89,13 @@ def early_stopping_ended(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
     return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
 
 
+def forgotten_by(callbacks: Iterable[keras.callbacks.Callback]) -> list[str]:
+    """Return one sentence for each built-in callback whose own file loses what it had before a resume."""
+    starts_again = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
+    return [
+        f"CSVLogger empties {c.filename} at each start, also at a resume; append=True keeps it." for c in starts_again
+    ]
+
+
 def _builtin_class(callback):
     return next((kind for kind in _STATES if isinstance(callback, kind)), None)
-
-
-def _encode(value, arrays):
-    """Return JSON types; an array becomes its index in `arrays`, a float that is not finite becomes a string."""
-    if isinstance(value, dict):
-        return {"dict": {key: _encode(member, arrays) for key, member in value.items()}}
-    if isinstance(value, (list, tuple)):
-        return [_encode(member, arrays) for member in value]
-    if isinstance(value, np.generic) or (np.shape(value) == () and hasattr(value, "dtype")):
-        value = np.asarray(value).item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return {"float": str(value)}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    arrays.extend(as_arrays([value]))
-    return {"array": len(arrays) - 1}
-
-
-def _decode(value, arrays):
-    if isinstance(value, list):
-        return [_decode(member, arrays) for member in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "dict":
-        return {key: _decode(member, arrays) for key, member in content.items()}
-    return float(content) if kind == "float" else arrays[content]

@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
-import math
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import keras
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.network.devices import device_name, versions
+from colabcnn.network.fit_state import FitState, changed_values
 from colabcnn.network.keras_types import FitCallback, Logs
-from colabcnn.network.variables import assign_arrays, read_arrays
+from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
+from colabcnn.output import write
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
-from colabcnn.store.files import move_aside
+from colabcnn.store.files import expand, move_aside
 from colabcnn.store.lock import Lock
-from colabcnn.training.callback_states import early_stopping_ended, restore_states, save_states
+from colabcnn.training.callback_states import early_stopping_ended, forgotten_by, restore_states, save_states
+from colabcnn.training.progress import running_shell
 from colabcnn.training.resume import fetch_from_drive
 
 _training = {}  # By local folder: the callback that has locked it in this process.
@@ -77,13 +80,15 @@ class CheckpointToDrive(FitCallback):
         for name, value in {"checkpoint_minutes": checkpoint_minutes, "drive_minutes": drive_minutes}.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise Error(f"{name} is {value!r}; expected a number from 0.")
-        self.folder = Path(folder).expanduser().absolute()
-        self.local_folder = Path(local_folder or _default_local_folder(self.folder)).expanduser().absolute()
+        self.folder = expand(folder).absolute()
+        self.local_folder = expand(local_folder or _default_local_folder(self.folder)).absolute()
         if self.local_folder == self.folder:
             raise Error(f"local_folder is {self.folder}, which folder is too; expected a folder on the local disk.")
         self.drive_minutes = drive_minutes
         self._pause = checkpoint_minutes * 60
         self._other_callbacks = []
+        self._initial_epoch: int | None = None  # As this callback has set the model's.
+        self._reported: set[str] = set()
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -98,36 +103,37 @@ class CheckpointToDrive(FitCallback):
             calling.callbacks = [*self._other_callbacks, self]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        if not self.model.built:
-            raise Error("the model has no weights yet; build it with keras.Input(shape), or call it on one batch.")
-        if not self.model.optimizer.built:  # TensorFlow would build it in the first step, after the restore.
-            self.model.optimizer.build(self.model.trainable_variables)
         with self._disk_errors_readable():
             self._begin()
             try:
                 checkpoint = self._find_newest()
-                self._restore(checkpoint)
+                if checkpoint:
+                    self._restore(checkpoint)
             except BaseException:
                 self._end()
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
+        state = FitState.of(self.model)
+        self._plain_values = state.plain_values()
+        self._never_finite = {id(variable) for variable in self.model.variables if not is_finite(variable)}
+        for sentence in forgotten_by(self._other_callbacks):
+            self._info(sentence)
         self._delivery.begin(self._fingerprint())
 
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._reset_initial_epoch()  # `fit` has read it.
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._epoch = epoch + 1
+        self._epoch = int(epoch) + 1
         ended_early = self.model.stop_training and early_stopping_ended(self._other_callbacks)
-        complete = ended_early or self._epoch >= self.params["epochs"]
+        complete = bool(ended_early or self._epoch >= self.params["epochs"])
         last = complete or self.model.stop_training
         self._delivery.tick()
         if self._delivery.newer_session and not complete:
             self._info(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
-        elif not all(math.isfinite(value) for name, value in (logs or {}).items() if name in ("loss", "val_loss")):
-            if not self._diverged:
-                self._info(f"The loss is not finite in epoch {self._epoch}: no more checkpoints, the last one is kept.")
-            self._diverged = True
-        elif not self._diverged and (last or time.monotonic() - self._checkpoint_at >= self._pause):
+        elif (last or time.monotonic() - self._checkpoint_at >= self._pause) and self._is_finite(logs or {}):
             with self._disk_errors_readable():
                 self._writer.write(self._checkpoint(complete))
             self._checkpoint_at = time.monotonic()
@@ -150,13 +156,28 @@ class CheckpointToDrive(FitCallback):
         _training[self.local_folder] = self
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._diverged = False
+        self._late_layers = set(FitState.of(self.model).unbuilt())
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
         self._info(
             f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
         )
+        if threading.current_thread() is threading.main_thread() and (shell := running_shell()):
+            # A cell that was interrupted has ended, too: the folder is free again.
+            shell.events.register("post_run_cell", self._end_with_cell)
+
+    def _end_with_cell(self, *_):
+        if shell := running_shell():
+            shell.events.unregister("post_run_cell", self._end_with_cell)
+        if _training.get(self.local_folder) is self:
+            self._end()
+
+    def _reset_initial_epoch(self):
+        if self._initial_epoch is not None and self.model._initial_epoch == self._initial_epoch:
+            self.model._initial_epoch = None
+        self._initial_epoch = None
 
     def _end(self):
-        self.model._initial_epoch = None
+        self._reset_initial_epoch()
         self._delivery.close()
         self._lock.release()
         _training.pop(self.local_folder, None)
@@ -174,7 +195,9 @@ class CheckpointToDrive(FitCallback):
             ) from error
 
     def _fingerprint(self):
-        """Return a digest that identifies the model's runs."""
+        """Return a digest that identifies the model's runs, or None while some of its layers have no weights."""
+        if self._late_layers and FitState.of(self.model).unbuilt():
+            return None
         return hashlib.sha256(repr([tuple(variable.shape) for variable in self.model.variables]).encode()).hexdigest()
 
     def _find_newest(self):
@@ -191,36 +214,94 @@ class CheckpointToDrive(FitCallback):
             self._info(f"Unusable files are kept in {move_aside(self.local_folder, skipped)}.")
         return checkpoint
 
+    def _is_finite(self, logs):
+        """Return whether logs and weights are finite numbers; report the first epoch in which they are not."""
+        names = [name for name, value in logs.items() if not is_finite(value)]
+        variables = [v for v in self.model.variables if id(v) not in self._never_finite]
+        names += [] if names else [variable.path for variable in variables if not is_finite(variable)]
+        if names and not self._diverged:
+            self._info(
+                f"{', '.join(names[:3])} not finite in epoch {self._epoch}: no checkpoint is taken until that ends; "
+                "the last one is kept."
+            )
+        self._diverged = bool(names)
+        return not names
+
     def _checkpoint(self, complete):
-        states, arrays = save_states(self._other_callbacks)
+        state = FitState.of(self.model)
+        states, callback_arrays, left_out = save_states(self._other_callbacks)
+        paths, other_arrays, unreadable = state.read()
+        plan = state.build_plan(self._late_layers)
+        self._report_once({name: f"a checkpoint holds no {kind}" for name, kind in left_out.items()})
+        self._report_once(dict.fromkeys(unreadable, "it holds no numbers"))
+        self._report_once(
+            dict.fromkeys(state.unplanned(self._late_layers, plan), "the first step builds it; build it before `fit`")
+        )
+        self._report_once(
+            dict.fromkeys(
+                changed_values(self._plain_values, state.plain_values()),
+                "it changes and is no variable; make it one with model.add_weight",
+            )
+        )
         groups = {
             "model": read_arrays(self.model.variables),
-            "optimizer": read_arrays(self.model.optimizer.variables),
-            "callbacks": arrays,
+            "optimizer": read_arrays(self.model.optimizer.variables if self.model.optimizer else ()),
+            "callbacks": callback_arrays,
+            "others": other_arrays,
         }
-        metadata = {"epochs": self.params["epochs"], "complete": complete, "callbacks": states}
-        return Checkpoint(self._epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
+        metadata = {"epochs": int(self.params["epochs"]), "complete": complete, "callbacks": states}
+        metadata |= {"others": paths, "build": plan, "versions": versions(), "device": device_name()}
+        return Checkpoint(self._epoch, "fit", groups, metadata)
+
+    def _report_once(self, reasons):
+        """Name each thing that a resume will not bring back, with the reason."""
+        for name, reason in reasons.items():
+            if name not in self._reported:
+                self._info(f"{name} is not restored by a resume: {reason}.")
+        self._reported |= reasons.keys()
 
     def _restore(self, checkpoint):
-        self.model._initial_epoch = None
-        if checkpoint is None:
-            return
         if checkpoint.kind != "fit":
             raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; use another local_folder and folder.")
-        assign_arrays(self.model.variables, checkpoint.arrays["model"], "weights")
-        assign_arrays(self.model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
-        epochs = self.params["epochs"]
+        if (self.model._initial_epoch or 0) > checkpoint.epoch:
+            self._info(
+                f"Another callback has restored epoch {self.model._initial_epoch}; the checkpoint of epoch "
+                f"{checkpoint.epoch} is older and not used."
+            )
+            return
+        try:
+            self._restore_variables(checkpoint)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise Error(
+                f"the checkpoint of epoch {checkpoint.epoch} in {self.local_folder} does not fit this model ({error}); "
+                "use another folder for another model."
+            ) from error
+        epochs = int(self.params["epochs"])
         finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
         states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
         for name in restore_states(self._other_callbacks, states, arrays, continues=not finished):
             self._info(f"{name} was not among the callbacks before; it keeps its initial state.")
         # Keras's own BackupAndRestore does the same.
-        self.model._initial_epoch = epochs if finished else checkpoint.epoch
-        epochs_left = max(0, epochs - self.model._initial_epoch)
+        self._initial_epoch = self.model._initial_epoch = epochs if finished else checkpoint.epoch
+        epochs_left = max(0, epochs - self._initial_epoch)
         self._info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs_left or 'none'} left to train.")
 
+    def _restore_variables(self, checkpoint):
+        """Build what the first step would build, and restore all variables."""
+        plan = checkpoint.metadata["build"]
+        self._late_layers |= plan["layers"].keys()
+        state = FitState.of(self.model).build(plan)
+        optimizer, arrays = self.model.optimizer, checkpoint.arrays.get("optimizer", [])
+        if optimizer and not optimizer.built and len(arrays) > len(optimizer.variables):
+            optimizer.build(self.model.trainable_variables)  # Before the restore, and not in the first step.
+        assign_arrays(self.model.variables, checkpoint.arrays.get("model", []), "weights")
+        assign_arrays(optimizer.variables if optimizer else [], arrays, "optimizer variables")
+        missing = state.assign(checkpoint.metadata["others"], checkpoint.arrays.get("others", []))
+        if missing:
+            self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")
+
     def _info(self, message):
-        print(f"CheckpointToDrive: {message}", flush=True)
+        write(f"CheckpointToDrive: {message}")
 
 
 def _default_local_folder(folder):

@@ -5,6 +5,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
+
+from colabcnn.output import write
 
 REFRESH_SECONDS = 0.5
 LOG_SECONDS = 10
@@ -26,18 +29,18 @@ class ProgressLine:
         self._notebook = not quiet and in_notebook()
         self._outputs = {}
         self._open = False
-        self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
+        self._terminal = not quiet and not self._notebook and _is_terminal()
 
     def info(self, message: str) -> None:
         """Print a message on a line of its own."""
         self._open = False
         if not self._quiet:
-            self._print(f"\r\x1b[K{message}" if self._terminal else message)
+            write(f"\r\x1b[K{message}" if self._terminal else message)
 
     def end(self) -> None:
         """End the line, so that the next output is below it."""
         if self._open:
-            self._print()
+            write()
             self._open = False
 
     def update(self, text: Callable[[], str], *, milestone: bool = False, last: bool = False) -> None:
@@ -57,10 +60,10 @@ class ProgressLine:
             self._show("line", {"text/plain": text()})
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
-            self._print(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "")
+            write(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "")
             self._open = not last
         else:
-            self._print(text())
+            write(text())
 
     def picture(self, png: bytes) -> None:
         """Refresh the picture below the line, where a notebook shows one.
@@ -81,18 +84,23 @@ class ProgressLine:
         else:
             self._outputs[name] = display(data, raw=True, display_id=True)
 
-    def _print(self, *text, end="\n"):
-        try:
-            print(*text, end=end, flush=True)
-        except BrokenPipeError:
-            # The reader of our output has exited, as `| head` does; training matters more than its messages.
-            self._quiet = True
+
+def _is_terminal():
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):  # There is none, or it is closed.
+        return False
+
+
+def running_shell() -> Any:
+    """Return IPython's shell if one runs us, or None."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
 
 
 def in_notebook() -> bool:
-    """Return whether a Jupyter kernel runs this process."""
-    ipython = sys.modules.get("IPython")
-    return hasattr(ipython.get_ipython() if ipython else None, "kernel")
+    """Return whether a Jupyter kernel runs us."""
+    return hasattr(running_shell(), "kernel")
 
 
 def duration(seconds: float) -> str:

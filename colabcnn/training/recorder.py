@@ -14,7 +14,7 @@ from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.store.history import COLUMNS, best_epoch, write_history
-from colabcnn.training.callback_states import early_stopping_ended, restore_states, save_states
+from colabcnn.training.callback_states import early_stopping_ended, forgotten_by, restore_states, save_states
 from colabcnn.training.interruption import EPOCH_SECONDS
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Recorder(FitCallback):
         self._epochs_seconds = []
         self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
+        self._left_out = set()
 
     @property
     def is_last(self) -> bool:
@@ -75,6 +76,8 @@ class Recorder(FitCallback):
                 self._session.progress.info(
                     f"{name} was not among the run's callbacks before; it keeps its initial state."
                 )
+        for sentence in forgotten_by(self._callbacks):
+            self._session.progress.info(sentence)
         self._session.interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -143,7 +146,10 @@ class Recorder(FitCallback):
         return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
 
     def _checkpoint(self):
-        states, arrays = save_states(self._callbacks)
+        states, arrays, left_out = save_states(self._callbacks)
+        for name in left_out.keys() - self._left_out:
+            self._session.progress.info(f"{name} is not kept: a checkpoint holds no {left_out[name]}.")
+        self._left_out |= left_out.keys()
         groups = {
             "model": read_arrays(self.model.network.weights),
             "optimizer": read_arrays(self.model.optimizer.variables),

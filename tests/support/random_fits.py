@@ -1,0 +1,228 @@
+"""Fit models that a seed has drawn, stop each in the middle, and compare with fits that were never stopped.
+
+random_fits.py train FOLDER SEED... stops each fit before its fourth epoch, the last one by SIGKILL.
+random_fits.py resume FOLDER SEED... resumes each, and prints a line of JSON for each.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from colabcnn import CheckpointToDrive
+from colabcnn.network.fit_state import FitState
+
+L = keras.layers
+O = keras.optimizers  # noqa: E741
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+EPOCHS, STOPPED_AT, BATCH = 6, 3, 16
+
+
+class NoiseFromGenerator(L.Layer):
+    """Add noise of a generator that the layer keeps in a dict of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.tools = {"generators": [keras.random.SeedGenerator(5)]}
+
+    def call(self, x, training=False):
+        noise = keras.random.normal(keras.ops.shape(x), dtype=x.dtype, seed=self.tools["generators"][0])
+        return x + 0.1 * noise if training else x
+
+
+class RunningMean(L.Layer):
+    """Subtract a running mean, which is a weight of shape ()."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False, name="mean")
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.9 * self.mean + 0.1 * keras.ops.mean(x))
+        return x - self.mean
+
+
+class CountOfSteps(keras.metrics.Metric):
+    """Count the steps of all epochs: it is not reset."""
+
+    def __init__(self):
+        super().__init__(name="steps")
+        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.count.assign(self.count + 1)
+
+    def result(self):
+        return self.count
+
+    def reset_state(self):
+        pass
+
+
+def drawn_layers(draw):
+    """Return layers from `(12,)` to `(8,)`."""
+    kinds = {
+        "dense": lambda: [L.Dense(8, draw.choice(["relu", "tanh", "gelu"]))],
+        "dropout": lambda: [L.Dense(8), L.Dropout(0.3)],
+        "noise": lambda: [L.GaussianNoise(0.2), L.Dense(8)],
+        "batch norm": lambda: [L.Dense(8), L.BatchNormalization(momentum=0.9)],
+        "spectral norm": lambda: [L.SpectralNormalization(L.Dense(8))],
+        "layer norm": lambda: [L.LayerNormalization(), L.Dense(8)],
+        "running mean": lambda: [RunningMean(), L.Dense(8)],
+        "generator": lambda: [NoiseFromGenerator(), L.Dense(8)],
+        "convolution": lambda: [L.Reshape((4, 3)), L.Conv1D(4, 2), L.GlobalAveragePooling1D(), L.Dense(8)],
+        "recurrent": lambda: [L.Reshape((4, 3)), L.GRU(8, stateful=True)],
+        "recurrent dropout": lambda: [L.Reshape((4, 3)), L.LSTM(8, recurrent_dropout=0.2)],
+    }
+    names = draw.sample(sorted(kinds), 2)
+    back = [L.Dense(12)]
+    return names, [*kinds[names[0]](), *back, *kinds[names[1]]()]
+
+
+def drawn_optimizer(draw):
+    rate = draw.choice([0.01, 0.003, O.schedules.ExponentialDecay(0.01, 5, 0.8)])
+    options = draw.choice(
+        [{}, {"use_ema": True, "ema_overwrite_frequency": 3}, {"clipnorm": 0.5}, {"weight_decay": 0.01}]
+    )
+    options |= draw.choice([{}, {"gradient_accumulation_steps": 2}]) if "use_ema" not in options else {}
+    kind = draw.choice([O.Adam, O.SGD, O.RMSprop, O.Adagrad, O.Nadam, O.Lion, O.Adamax])
+    return kind.__name__, kind(rate, **options)
+
+
+def custom_model(draw, body, head):
+    """Return a model with a training step of its own: two optimizers, a counter that is no weight, a late layer."""
+    import tensorflow as tf
+
+    class Custom(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = body, head
+            self.late = L.Dense(1) if draw.random() < 0.5 else None
+            self.seen = tf.Variable(0.0, trainable=False)
+            self.built = True
+
+        def call(self, x, training=False):
+            return self.head(self.body(x, training=training))
+
+        def compile(self, first, second):
+            super().compile(optimizer=first)
+            self.parts = {"head": second}
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                features = self.body(x, training=True)
+                loss = tf.reduce_mean((self.head(features) - y) ** 2)
+                if self.late is not None:
+                    loss += 0.1 * tf.reduce_mean((self.late(features) - y) ** 2)
+            body, head = self.body.trainable_variables, self.head.trainable_variables
+            head = head + (self.late.trainable_variables if self.late is not None else [])
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, body), body, strict=True))
+            self.parts["head"].apply_gradients(zip(tape.gradient(loss, head), head, strict=True))
+            self.seen.assign_add(1.0)
+            return {"energy": loss, "seen": self.seen}
+
+    return Custom()
+
+
+def drawn_model(seed):
+    """Return `(what it is, model)`, compiled; the same seed gives the same one."""
+    keras.utils.set_random_seed(seed)
+    draw = random.Random(seed)
+    names, layers = drawn_layers(draw)
+    custom = ON_TENSORFLOW and draw.random() < 0.4
+    precision = draw.choice(["float32", "float32", "mixed_bfloat16", "mixed_float16"])
+    keras.config.set_dtype_policy("float32" if custom else precision)
+    try:
+        names, layers = drawn_layers(random.Random(seed + 1000))  # Made under the policy.
+        inputs = keras.Input((12,), batch_size=BATCH)
+        if custom:
+            body = keras.Sequential([inputs, *layers])
+            head = keras.Sequential([keras.Input((8,)), L.Dense(1)])
+            (first, one), (second, other) = drawn_optimizer(draw), drawn_optimizer(draw)
+            model = custom_model(draw, body, head)
+            model.compile(one, other)
+            return f"own train_step: {', '.join(names)}; {first} and {second}", model
+        model = keras.Sequential([inputs, *layers, L.Dense(1, dtype="float32")])
+        name, optimizer = drawn_optimizer(draw)
+        metric, metrics = draw.choice(
+            [("no metric", []), ("mae", ["mae"]), ("a metric of all epochs", [CountOfSteps()])]
+        )
+        model.compile(optimizer, "mse", metrics=metrics)
+        return f"{', '.join(names)}; {name}, {precision}, {metric}", model
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+class Stop(keras.callbacks.Callback):
+    """End before an epoch as nothing that `fit` could notice does."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == STOPPED_AT and self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if epoch == STOPPED_AT:
+            raise KeyboardInterrupt
+
+
+def fit(seed, callbacks):
+    """Fit a drawn model; return `(what it is, model, history)`."""
+    what, model = drawn_model(seed)
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(4 * BATCH, 12)).astype("float32")
+    y = (x @ draw.normal(size=(12, 1))).astype("float32")
+    own = []
+    scheduled = isinstance(getattr(model.optimizer, "_learning_rate", None), O.schedules.LearningRateSchedule)
+    if seed % 2 and not scheduled and not isinstance(model.optimizer, O.LossScaleOptimizer):
+        loss = "energy" if what.startswith("own") else "loss"
+        own = [keras.callbacks.ReduceLROnPlateau(loss, patience=1, min_delta=9, mode="min")]
+    keras.utils.set_random_seed(seed)
+    history = model.fit(x, y, epochs=EPOCHS, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[*own, *callbacks])
+    return what, model, history.history
+
+
+def state_of(model):
+    """Return each variable's bytes by a name, those of weights, optimizers and all else that the model holds."""
+    found = {f"weight {v.path}#{index}": v for index, v in enumerate(model.variables)}
+    found |= {f"optimizer {v.path}#{index}": v for index, v in enumerate(model.optimizer.variables)}
+    found |= FitState.of(model).variables()
+    return {name: np.asarray(keras.ops.convert_to_numpy(variable)).tobytes() for name, variable in found.items()}
+
+
+def drive(folder, seed):
+    return CheckpointToDrive(
+        folder / f"drive-{seed}", local_folder=folder / f"local-{seed}", checkpoint_minutes=0, drive_minutes=100
+    )
+
+
+def train(folder, seeds):
+    for seed in seeds:
+        try:
+            fit(seed, [drive(folder, seed), Stop(seed == seeds[-1])])
+        except KeyboardInterrupt:
+            keras.backend.clear_session()
+
+
+def resume(folder, seeds):
+    for seed in seeds:
+        what, resumed, history = fit(seed, [drive(folder, seed)])
+        _, uninterrupted, expected = fit(seed, [])
+        one, other = state_of(resumed), state_of(uninterrupted)
+        names = list(zip(one, other, strict=False))
+        differing = [name for name, theirs in names if one[name] != other[theirs]]
+        differing += ["number of variables"] if len(one) != len(other) else []
+        differing += ["history"] if repr(history) != repr(expected) else []
+        print(json.dumps({"seed": seed, "what": what, "differing": differing}), flush=True)
+        keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    {"train": train, "resume": resume}[sys.argv[1]](Path(sys.argv[2]), list(map(int, sys.argv[3:])))
