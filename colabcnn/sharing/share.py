@@ -117,7 +117,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     info(f"Downloading {source} ...")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder, doing="fetched into"):
+        with Lock(folder, activity="fetched into"):
             for left in folder.glob(f"{_UNFINISHED}*"):  # A kill's.
                 shutil.rmtree(left, ignore_errors=True)
             # A file without a name: not even a kill leaves it behind.

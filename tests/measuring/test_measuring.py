@@ -243,7 +243,7 @@ HOSTILE = {
     "epochs of no time": (lambda values: values["auto"].update(seconds=[0, 0, 0]), "seconds is"),
     "no epochs": (lambda values: values["auto"].update(loss=[]), "loss is"),
     "too many epochs": (lambda values: values["auto"].update(loss=[1] * 101), "loss is"),
-    "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not the same number of epochs"),
+    "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not have the same number of epochs"),
     "an accuracy above 1": (lambda values: values["plain"]["accuracy"].append(1.5), "accuracy is"),
     "a nested field of another type": (in_place("auto", None), "auto does not have the expected fields"),
     "steps that are none": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),
