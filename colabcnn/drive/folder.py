@@ -175,7 +175,7 @@ class DriveFolder:
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
 
     def _check_mount(self):
-        """Make the folder on a mounted Drive: without the mount, a local folder would prevent the next one, and be lost.
+        """Make the folder on a mounted Drive; a local one would prevent the next mount, and be lost.
 
         For a folder below `/content/drive`, that is the mount point. For others it is the mount point on which the run
         first used the folder; `drive.json` records it.
