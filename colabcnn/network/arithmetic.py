@@ -54,7 +54,7 @@ def matrix_gflops(precision: str) -> float:
     return products * 2 * size**3 / min(seconds) / 1e9
 
 
-def forget_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """Reset `peak_memory`, where the backend can: TensorFlow on a GPU."""
     if devices.backend() == "tensorflow" and not devices.is_cpu():
         import tensorflow as tf
