@@ -97,13 +97,13 @@ class DriveFolder:
 
         Args:
             identity: str, unique to this session.
-            run: what tells this run from others.
+            run: the run's fingerprint.
 
         Returns:
             A dict of `session`, the number.
 
         Raises:
-            OSError: what Drive said.
+            OSError: an error of Drive.
             AnotherRunError: the folder holds another run.
         """
         self._check_mount()

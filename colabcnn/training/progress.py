@@ -29,7 +29,7 @@ class ProgressLine:
         self._terminal = not quiet and not self._notebook and sys.stdout.isatty()
 
     def info(self, message: str) -> None:
-        """Print a message on a line of its own."""
+        """Print a message on its own line."""
         self._open = False
         if not self._quiet:
             self._print(f"\r\x1b[K{message}" if self._terminal else message)
