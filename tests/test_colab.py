@@ -68,7 +68,7 @@ def test_in_colab_without_drive_it_is_said_loudly_with_the_runtimes_age(capsys, 
 
 def test_files_that_bar_the_mount_are_named(capsys, in_colab):
     colab.DRIVE_MOUNT.mkdir()
-    assert "GOOGLE DRIVE IS NOT MOUNTED. What is trained" in told(capsys)
+    assert "GOOGLE DRIVE IS NOT MOUNTED. A run is lost" in told(capsys)
     (colab.DRIVE_MOUNT / "MyDrive").mkdir()
     assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in told(capsys)
 
