@@ -1,4 +1,4 @@
-"""The command line: what tests and people share with the notebooks' `run`; `verbs` has what each verb does."""
+"""The command line; `verbs` has the function of each verb."""
 
 import argparse
 import io
@@ -23,7 +23,7 @@ ADVICE = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        """Say what is wrong in one line; the usage is what --help is for."""
+        """Report the error in one line; --help shows the usage."""
         print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
-    # TensorFlow's notices about the processor, and on a machine without a GPU an error about CUDA, would stand before
-    # every answer; what goes wrong for the user comes as an exception.
+    # Otherwise every output starts with TensorFlow's notices about the processor and, without a GPU, an error about
+    # CUDA. The errors that matter are raised as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return options.verb(options)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except BrokenPipeError:
-        # Whoever read our output has gone, as `| head` does; keep Python from flushing into the void at exit.
+        # The reader of our output has exited, as `| head` does; Python must not flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
@@ -89,15 +89,13 @@ def _add_verbs_that_train(subparsers):
 
     _verb(subparsers, "list", verbs.list_experiments, "the experiments, and what the article reports for each")
 
-    train = _verb(
-        subparsers, "train", verbs.train, "train an experiment, or resume its run: the same command either way"
-    )
+    train = _verb(subparsers, "train", verbs.train, "train an experiment, or resume its run with the same command")
     train.add_argument("name", metavar="NAME", help="an experiment's name, as `list` shows them")
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
     _add_run_options(train)
 
     measure = _verb(
-        subparsers, "measure", verbs.measure, "measure what a run takes on this device, into a small file to send"
+        subparsers, "measure", verbs.measure, "measure the speed of a run on this device, into a small file to send"
     )
     measure.add_argument(
         "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
@@ -110,9 +108,9 @@ def _add_verbs_that_train(subparsers):
         "--val-size", type=int, default=10000, metavar="N", help="validation images at most (default: %(default)s)"
     )
     measure.add_argument(
-        "--minutes", type=float, default=10, metavar="M", help="that it should take at most (default: %(default)s)"
+        "--minutes", type=float, default=10, metavar="M", help="time limit of the measurement (default: %(default)s)"
     )
-    measure.add_argument("--sent-by", default="", metavar="NAME", help="a name to be credited by (default: none)")
+    measure.add_argument("--sent-by", default="", metavar="NAME", help="a name for the credits (default: none)")
 
 
 def _add_verbs_that_show(subparsers):
@@ -122,7 +120,7 @@ def _add_verbs_that_show(subparsers):
     status.add_argument(
         "--verify",
         action="store_true",
-        help="check every checkpoint against its digest, and say which one a resume continues from",
+        help="check every checkpoint against its digest, and report which one a resume continues from",
     )
 
     evaluate = _verb(subparsers, "evaluate", verbs.evaluate, "measure a run on the test set, once; writes test.json")
@@ -133,7 +131,7 @@ def _add_verbs_that_show(subparsers):
         help="the folder of CIFAR-10, if the run was trained on it (default: found as `train` finds it)",
     )
 
-    summary = _verb(subparsers, "summary", verbs.summary, "the article's table beside what was measured, as Markdown")
+    summary = _verb(subparsers, "summary", verbs.summary, "the article's table beside measured results, as Markdown")
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
@@ -152,11 +150,11 @@ def _add_verbs_that_share(subparsers):
     export.add_argument(
         "-o", "--output", required=True, metavar="FILE.safetensors", help="the file, or a folder for it"
     )
-    export.add_argument("--checkpoint", action="store_true", help="with what is needed to continue training")
+    export.add_argument("--checkpoint", action="store_true", help="include all that is needed to continue training")
 
-    fetch = _verb(subparsers, "fetch", verbs.fetch, "download a run that somebody exported, and check it")
+    fetch = _verb(subparsers, "fetch", verbs.fetch, "download a shared run, and check it")
     fetch.add_argument("source", metavar="URL_OR_ID", help="a URL, or a link to a file on Google Drive, or its id")
-    fetch.add_argument("--sha256", metavar="HEX", help="the file's, as its sender gave it")
+    fetch.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, from its sender")
     fetch.add_argument(
         "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
     )
@@ -165,10 +163,10 @@ def _add_verbs_that_share(subparsers):
 def _add_run_options(parser):
     """Add the options of `run`, with their types, defaults and help texts."""
     for option in fields(RunRequest):
-        if option.name not in HELP or option.name in ("allow_long", "callbacks"):  # Neither is for a command line.
+        if option.name not in HELP or option.name in ("allow_long", "callbacks"):  # These are not for a command line.
             continue
         kinds = [kind for kind in (int, float, str) if kind in (option.type, *get_args(option.type))]
-        # Of a choice between a number and nothing, or a text and a path, argparse needs the first.
+        # Of the types "number or None" and "text or path", argparse needs the first.
         value = {"type": kinds[0], "default": option.default} if kinds else {"action": "store_true"}
         parser.add_argument(f"--{option.name.replace('_', '-')}", help=HELP[option.name], **value)
 

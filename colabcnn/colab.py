@@ -1,4 +1,4 @@
-"""What only a Colab runtime has: Drive, a GPU that was given, and hours that run out."""
+"""The Colab runtime: its Drive and its age."""
 
 import os
 from pathlib import Path
@@ -12,16 +12,16 @@ def in_colab() -> bool:
 
 
 def mounted_drive() -> Path | None:
-    """Return the user's Drive folder, or None where Drive is not mounted.
+    """Return the user's Drive folder, or None if Drive is not mounted.
 
-    A plain folder at that place is not Drive: it is what a lost mount leaves behind.
+    A plain folder at its path is not Drive: a lost mount leaves one.
     """
     # Python 3.11's `Path.is_mount` and `Path.is_dir` raise at a mount that is dead.
     return DRIVE_MOUNT / "MyDrive" if os.path.ismount(DRIVE_MOUNT) else None
 
 
 def seconds_since_start() -> float:
-    """Return how long this Colab runtime has been there, by the age of its first process; 0 elsewhere."""
+    """Return the age of this Colab runtime, that of its first process; 0 elsewhere."""
     if not in_colab():
         return 0.0
     try:

@@ -1,18 +1,18 @@
-"""Errors that a person can cause or mend."""
+"""Errors that a user can cause or repair."""
 
 from typing import Any
 
 
 class Error(Exception):
-    """One message that says what was received, what was expected and what to do.
+    """One message: what was received, what was expected and what to do.
 
-    The command line prints it as one line and exits with code 2; a notebook shows it without a traceback. Each adds the
-    advice that fits there, by the kind.
+    The command line prints it as one line and exits with code 2; a notebook shows it without a traceback. Each adds its
+    own advice, by the kind.
 
     Args:
         message: the message.
-        kind: "no_data", "another_run", "shared_without_checkpoint", "too_long", or "" where there is no advice.
-        **facts: what the advice needs.
+        kind: "no_data", "another_run", "shared_without_checkpoint", "too_long", or "" if there is no advice.
+        **facts: values for the advice.
     """
 
     def __init__(self, message: str, kind: str = "", **facts: Any):
@@ -26,15 +26,15 @@ class Error(Exception):
 
 
 class AnotherRunError(Error):
-    """Say that a folder holds another run than the one that was asked for."""
+    """A folder holds another run than the requested one."""
 
 
 class UnknownFormatError(Error):
-    """Say that a file was written by a version that this one does not read."""
+    """A file has the format of another version."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Say in a notebook, in one line instead of a traceback, that Ctrl-C stopped a run."""
+    """Ctrl-C stopped a run; a notebook shows one line instead of a traceback."""
 
     def _render_traceback_(self):
         """Return what IPython shows instead of a traceback."""

@@ -1,4 +1,4 @@
-"""What a notebook's setup cell calls, in Colab and elsewhere."""
+"""The functions that a notebook's setup cell calls, in Colab and elsewhere."""
 
 import errno
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 from colabcnn import colab, output
 from colabcnn.errors import Error
 
-# Three checkpoints of the final network and one on its way, 47.6 MB each, and `model.keras`.
+# Three checkpoints of the final network and one that is being written, 47.6 MB each, and `model.keras`.
 RUN_GIGABYTES = 0.2
-# CIFAR-10's archive, kept there once.
+# CIFAR-10's archive, kept once for all runs.
 DATA_GIGABYTES = 0.17
 
 
-# By an error's kind, in the words of the notebooks: their form fields and calls.
+# By an error's kind, with the names of the notebooks' form fields and calls.
 ADVICE = {
     "no_data": "Or set DATA to that folder.",
     "another_run": "Or set another SEED or DRIVE_FOLDER.",
@@ -26,22 +26,20 @@ ADVICE = {
 
 
 def welcome(tag: str | None = None) -> None:
-    """Say what this runtime is: library, versions, device, hours, Drive and its room; the setup cell's last line.
+    """Print the runtime's versions, device, age and free room on Drive; the setup cell's last line.
 
     Args:
-        tag: the tag that the notebook was made for, such as "v0.1.0"; another version of the library is reported.
+        tag: the notebook's tag, such as "v0.1.0"; another version of the library is reported.
     """
     _register_errors()
-    # TensorFlow's notices about the processor and CUDA would be shown before everything else.
+    # Otherwise the output starts with TensorFlow's notices about the processor and CUDA.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from colabcnn.network import devices
 
     versions = devices.versions()
     output.write(", ".join(f"{name} {version}" for name, version in versions.items()))
     if tag and tag != f"v{versions['colabcnn']}":
-        output.write(
-            f"This notebook was made for colabcnn {tag}; its runs are resumed best with that version: install it."
-        )
+        output.write(f"This notebook was made for colabcnn {tag}: install that version to resume its runs.")
     output.write(f"Device: {devices.device_name()}")
     if devices.is_cpu():
         output.write("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
@@ -56,11 +54,11 @@ def welcome(tag: str | None = None) -> None:
 
 
 def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | None:
-    """Return where a run is delivered, or None, said loudly, where Drive is not there.
+    """Return the folder that a run is delivered to; without Drive print a warning and return None.
 
     Args:
-        folder: of all runs, such as "/content/drive/MyDrive/colabcnn"; one that is not on Drive is taken as it is.
-            None or "" delivers nothing.
+        folder: of all runs, such as "/content/drive/MyDrive/colabcnn"; it need not be on Drive. None or "" delivers
+            nothing.
         name: the experiment's.
         seed: the run's.
 
@@ -76,7 +74,7 @@ def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | N
 
 
 def _is_or_was_mounted():
-    """Return whether Drive is mounted, or was and its mount is dead: then a run says itself what to do."""
+    """Return whether Drive is mounted, or its mount is dead: for a dead mount a run raises an error with advice."""
     try:
         os.lstat(colab.DRIVE_MOUNT)
     except OSError as error:
@@ -92,10 +90,10 @@ def _drive_in_words():
     if not colab.in_colab():
         return "Google Drive is not mounted: runs stay in the folder runs, and in DRIVE_FOLDER if that is elsewhere."
     left = [path.name for path in colab.DRIVE_MOUNT.iterdir()] if os.path.isdir(colab.DRIVE_MOUNT) else []
-    why = f" {colab.DRIVE_MOUNT} holds {', '.join(left[:3])}, which bars the mount: move it away." if left else ""
+    reason = f" {colab.DRIVE_MOUNT} holds {', '.join(left[:3])}, which blocks the mount: move it away." if left else ""
     return (
-        f"GOOGLE DRIVE IS NOT MOUNTED.{why} What is trained now is lost when this session ends, and an earlier run on "
-        "Drive is not seen. Run the setup cell again and allow it; without it everything else works."
+        f"GOOGLE DRIVE IS NOT MOUNTED.{reason} A run is lost when this session ends, and an earlier run on Drive is "
+        "not found. Run the setup cell again and allow the access; everything else works without it."
     )
 
 

@@ -1,6 +1,6 @@
-"""TensorFlow's oneDNN operations: switched on before TensorFlow is imported, and kept by a run.
+"""TensorFlow's oneDNN operations: switched on before TensorFlow is imported; a run keeps its setting.
 
-TensorFlow leaves them off on x86 processors without AVX-512, where this network trains faster with them
+By default they are off on x86 processors without AVX-512, although this network trains faster with them there
 (`benchmarks/ordinary_cpu.py` measures it). They change the last bits of a run, so its start records them. TensorFlow
 reads the setting once, when it is imported:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/util.cc
@@ -13,13 +13,13 @@ VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def switch_on() -> None:
-    """Ask TensorFlow for oneDNN, unless somebody else has set it or TensorFlow is imported already."""
+    """Switch TensorFlow's oneDNN on, unless the user has set it or TensorFlow is imported already."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault(VARIABLE, "1")
 
 
 def keep(recorded: bool | None) -> None:
-    """Ask TensorFlow for what a run began with, where it is not imported yet.
+    """Give TensorFlow the setting that a run began with, unless it is imported already.
 
     Args:
         recorded: `onednn` of the run's last start; None changes nothing.
@@ -29,7 +29,7 @@ def keep(recorded: bool | None) -> None:
 
 
 def is_on() -> bool | None:
-    """Return whether TensorFlow, imported, uses oneDNN's operations; None where it does not say."""
+    """Return whether TensorFlow uses oneDNN's operations; None if it does not report it."""
     try:
         from tensorflow.python.util import _pywrap_util_port
 

@@ -1,6 +1,6 @@
 """The verbs of the command line: each takes the parsed options and returns the exit code.
 
-What is slow to import is imported by the verb that needs it.
+Each verb imports the slow modules that it needs.
 """
 
 import json
@@ -28,7 +28,7 @@ def demo(options: Namespace) -> int:
 
     from colabcnn.training.run import run
 
-    began = time.monotonic()
+    start = time.monotonic()
     experiment = replace(ABLATIONS["06_final"], name="demo", batch_size=DEMO_BATCH_SIZE)
     result = run(
         experiment,
@@ -39,13 +39,13 @@ def demo(options: Namespace) -> int:
         epochs=DEMO_EPOCHS,
     )
     _report(result)
-    output.write(f"This took {time.monotonic() - began:.0f} s. The same command again trains nothing.")
+    output.write(f"This took {time.monotonic() - start:.0f} s. The same command again trains nothing.")
     output.write("Next: python -m colabcnn list")
     return DONE
 
 
 def list_experiments(options: Namespace) -> int:
-    """Print the experiments and what the article reports for each."""
+    """Print the experiments and the article's results."""
     print(f"{'name':<24}{'kernels':<11}{'dropout':<9}{'augmentation':<15}the article reports")
     for name, experiment in ABLATIONS.items():
         kernels = ", ".join(str(size) for size in experiment.kernel_sizes)
@@ -66,7 +66,7 @@ def train(options: Namespace) -> int:
     _keep_onednn(options.run_dir)
     from colabcnn.training.run import run
 
-    # Whoever types a command sees its progress line, and can stop it.
+    # `allow_long`: a person at the command line sees the progress line, and can stop a long run.
     result = run(
         options.name,
         options.run_dir,
@@ -79,7 +79,7 @@ def train(options: Namespace) -> int:
 
 
 def _keep_onednn(run_dir):
-    """Let TensorFlow, which is not imported yet, compute as the run in a folder started."""
+    """Give TensorFlow, before its import, the oneDNN setting of the run in a folder."""
     from colabcnn.store.run_folder import run_folder
 
     record = run_folder(run_dir).read_record()
@@ -150,7 +150,7 @@ def evaluate(options: Namespace) -> int:
 
 
 def measure(options: Namespace) -> int:
-    """Measure what a run takes on this device, into a small file."""
+    """Measure the speed of a run on this device, into a small file."""
     from colabcnn.measuring.measurement import measure, offer_measurement
 
     sizes = {"train_size": options.train_size, "val_size": options.val_size}
@@ -168,7 +168,7 @@ def export(options: Namespace) -> int:
 
 
 def fetch(options: Namespace) -> int:
-    """Download a run that somebody exported."""
+    """Download a shared run."""
     from colabcnn.sharing.share import fetch
 
     run_dir = fetch(options.source, options.sha256, options.folder)
@@ -189,12 +189,12 @@ def plot(options: Namespace) -> int:
 
 
 def summary(options: Namespace) -> int:
-    """Print the article's table beside what was measured."""
+    """Print the article's table beside the measured results."""
     from colabcnn.viewing.figures import save_figures
     from colabcnn.viewing.table import summarize
 
     if not os.path.isdir(options.results):
-        raise Error(f"{options.results} is not there; expected a folder of <experiment>/seed-<n>/, each a run's.")
+        raise Error(f"{options.results} does not exist; expected a folder of <experiment>/seed-<n>/, each a run's.")
     table = summarize(options.results)
     print(table)
     if table.measured:

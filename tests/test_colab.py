@@ -63,14 +63,14 @@ def test_notebook_of_another_version_is_told(capsys):
 def test_in_colab_without_drive_it_is_said_loudly_with_the_runtimes_age(capsys, in_colab):
     output = told(capsys)
     assert f"This runtime is {colab.seconds_since_start() / 3600:.1f} hours old." in output
-    assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. What is trained now is lost")
+    assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. A run is lost")
 
 
 def test_files_that_bar_the_mount_are_named(capsys, in_colab):
     colab.DRIVE_MOUNT.mkdir()
-    assert "GOOGLE DRIVE IS NOT MOUNTED. What is trained" in told(capsys)
+    assert "GOOGLE DRIVE IS NOT MOUNTED. A run is lost" in told(capsys)
     (colab.DRIVE_MOUNT / "MyDrive").mkdir()
-    assert f"{colab.DRIVE_MOUNT} holds MyDrive, which bars the mount: move it away." in told(capsys)
+    assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in told(capsys)
 
 
 def test_mounted_drive_is_told_with_its_room(capsys, in_colab, drive):
@@ -103,7 +103,7 @@ def test_without_a_mount_nothing_is_delivered_to_drive_and_it_is_said_loudly(cap
     assert capsys.readouterr().out.startswith("GOOGLE DRIVE IS NOT MOUNTED.")
     (colab.DRIVE_MOUNT / "MyDrive").mkdir(parents=True)
     assert folder_on_drive(folder, "06_final", 0) is None
-    assert "bars the mount" in capsys.readouterr().out
+    assert "blocks the mount" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("state", ["mounted", "dead"])

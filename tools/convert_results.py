@@ -1,7 +1,7 @@
 """Convert the `run.json` of runs of version 0.1.0 to this version's format: python tools/convert_results.py FOLDER ...
 
-Each FOLDER is searched for run.json files. Only their form changes: no value does, and histories, test.json and
-pictures are not touched. A run in training must be finished by the version that started it first.
+Each FOLDER is searched for run.json files. Only their form changes: all values, histories, test.json and pictures stay
+the same. An unfinished run must first be finished by the version that started it.
 """
 
 import json
@@ -28,7 +28,7 @@ EXECUTION = ("steps_per_call", "xla", "fused_batch_norm", "xla_augmentation")
 
 
 def main() -> None:
-    """Convert all runs in the folders that are given."""
+    """Convert all runs in the given folders."""
     for folder in sys.argv[1:] or sys.exit(__doc__):
         for path in sorted(Path(folder).rglob("run.json")):
             old = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def _experiment_of(old, epochs):
     try:
         return Experiment(**old, optimizer=optimizer, schedule=RiseAndFall(rise) if linear else Constant())
     except TypeError as error:
-        raise Error(f"{old['name']} is no experiment of version 0.1.0: {error}.") from None
+        raise Error(f"{old['name']} is not an experiment of version 0.1.0: {error}.") from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from colabcnn.viewing.measured_runs import MeasuredRun
 from colabcnn.viewing.table import as_table
 from result_tables import NOT_MEASURED, Records
 
-# Of so many epochs the mean is taken: at a constant rate a single one is mostly chance.
+# The mean is over so many last epochs: at a constant learning rate a single epoch is mostly chance.
 LAST = 5
 
 
@@ -27,7 +27,7 @@ class Ordering:
     relation: str
 
     def in_words(self) -> str:
-        """Return it in a few words, such as "02 above 01"."""
+        """Return the ordering in a few words, such as "02 above 01"."""
         return f"{self.first[:2]} {self.relation} {self.second[:2]}"
 
 
@@ -42,12 +42,12 @@ ORDERINGS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the validation accuracy of one experiment differs from another's, first minus second.
+    """The difference of the validation accuracies of two experiments, first minus second.
 
     Args:
         last, best, mean: of the last epoch, of the best, and of the mean of the last five; each a mean over seeds.
-        noise: the standard deviation that the difference of a single epoch has: over the last five epochs of all seeds
-            of each experiment the variance, divided by the number of seeds, both added.
+        noise: the standard deviation of a single epoch's difference. Its variance is the sum of both experiments'
+            variances over the last five epochs of all seeds, each divided by the number of seeds.
     """
 
     last: float
@@ -57,17 +57,17 @@ class Difference:
 
 
 def compared_runs(records: Records, first: str, second: str) -> tuple[int, list[MeasuredRun], list[MeasuredRun]]:
-    """Return the longest number of epochs that both experiments have, and their runs of that length or longer.
+    """Return the largest number of epochs that both experiments have, and their runs of that length or longer.
 
-    The learning rate is constant, so the first epochs of a longer run are those of a shorter one.
+    The learning rate is constant, so a longer run begins with the same epochs as a shorter one.
     """
     length = min(max((run.length for run in records[name]), default=0) for name in (first, second))
-    of_first, of_second = ([run for run in records[name] if run.length >= length] for name in (first, second))
-    return length, of_first, of_second
+    first_runs, second_runs = ([run for run in records[name] if run.length >= length] for name in (first, second))
+    return length, first_runs, second_runs
 
 
 def difference(length: int, first: Sequence[MeasuredRun], second: Sequence[MeasuredRun]) -> Difference:
-    """Return by how much the first `length` epochs of one experiment's runs differ from those of another's."""
+    """Return the difference between the first `length` epochs of two experiments' runs."""
     last, best, mean, noise = zip(*(_statistics(length, runs) for runs in (first, second)), strict=True)
     return Difference(last[0] - last[1], best[0] - best[1], mean[0] - mean[1], sum(noise) ** 0.5)
 
@@ -75,8 +75,8 @@ def difference(length: int, first: Sequence[MeasuredRun], second: Sequence[Measu
 def verdict(relation: str, found: Difference) -> str:
     """Return whether a difference reproduces the article's finding.
 
-    Where last, best and mean do not all have the same sign there is no clear difference. Where they have, the sign
-    decides, and a mean within the noise is said to be so.
+    If last, best and mean do not all have the same sign, there is no clear difference. Otherwise the sign decides, and
+    a mean within the noise is marked.
     """
     sign = -1 if relation == "below" else 1
     values = [sign * value for value in (found.last, found.best, found.mean)]
@@ -87,7 +87,7 @@ def verdict(relation: str, found: Difference) -> str:
 
 
 def orderings_table(records: Records) -> str:
-    """Return the article's orderings beside the differences that were measured, a row for each."""
+    """Return the article's orderings beside the measured differences, a row for each."""
     rows, lengths = [], set()
     for ordering in ORDERINGS:
         length, first, second = compared_runs(records, ordering.first, ordering.second)
@@ -131,7 +131,7 @@ def _epochs_in_words(length, first, second):
 def _statistics(length, runs):
     """Return the last epoch, the best, the mean of the last five, and the variance of their mean over seeds."""
     values = [run.history["val_accuracy"][:length] for run in runs]
-    late = [value for of_run in values for value in of_run[-LAST:]]
+    late = [value for run_values in values for value in run_values[-LAST:]]
     variance = statistics.variance(late) / len(runs) if len(late) > 1 else 0.0
-    last, best = (statistics.mean(choose(of_run) for of_run in values) for choose in (lambda v: v[-1], max))
+    last, best = (statistics.mean(choose(run_values) for run_values in values) for choose in (lambda v: v[-1], max))
     return last, best, statistics.mean(late), variance

@@ -1,7 +1,7 @@
 """The tables and sentences about the runs in `results/`, as Markdown: every number in them is computed here.
 
-Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 count, and
-of an experiment the longest of them.
+Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 are used,
+and of each experiment only the longest.
 """
 
 import statistics
@@ -26,10 +26,10 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
 
     Args:
         folder: the folder.
-        experiments: what the runs of each name must have been; None takes any settings.
+        experiments: the experiment that the runs of each name must have; None takes any settings.
 
     Returns:
-        A dict from each of the names to its records, empty where there is no run.
+        A dict from each of the names to its records, empty if there is no run.
 
     Raises:
         Error: a run is not complete, or not of that experiment, or not on all of CIFAR-10.
@@ -49,7 +49,7 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
 
 
 def summary_table(records: Records) -> str:
-    """Return what the article reports and what was measured, a row for each experiment."""
+    """Return the article's results and the measured ones, a row for each experiment."""
     columns = ("experiment", "the article reports", "epochs", "seeds", "last epoch", "the same, flip averaged")
     rows = []
     for name, experiment in EXPERIMENTS.items():
@@ -64,7 +64,7 @@ def summary_table(records: Records) -> str:
 
 
 def recipes_table(records: Records) -> str:
-    """Return how the last epochs of the recipes' runs are distributed, a row for each recipe."""
+    """Return the distribution of the last epochs of the recipes' runs, a row for each recipe."""
     columns = ("recipe", "seeds", "at 0.90 or above", "mean", "standard deviation", "lowest", "highest")
     rows = []
     for name in RECIPES:
@@ -81,7 +81,7 @@ def recipes_table(records: Records) -> str:
 
 
 def recipe_sentences(records: Records) -> str:
-    """Return one sentence for each recipe: its seeds, their mean and how long a run takes on each device."""
+    """Return one sentence for each recipe: its seeds, their mean and the duration of a run on each device."""
     lines = []
     for name in RECIPES:
         runs = records[name]
@@ -108,16 +108,16 @@ def first_try_table(tried: Records, records: Records) -> str:
 
 
 def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]) -> str:
-    """Return what `08_in_minutes` loses without an ingredient, and what its own seeds differ by.
+    """Return the loss of `08_in_minutes` without each ingredient, and the difference between its own seeds.
 
     Args:
         records: the recipe's runs, and those without an ingredient, by name.
         recipe: the recipe's name.
-        in_words: from each of the other names, what is otherwise.
+        in_words: for each of the other names, what differs.
 
     Returns:
-        A sentence and a table. A difference is of the mean over the seeds that both have. With the standard deviation
-        s of the recipe's seeds, it is clear from 2 s sqrt(2 / n) on, for n such seeds.
+        A sentence and a table. A difference is the mean over the seeds that both have. For n such seeds it is clear
+        from 2 s sqrt(2 / n) on, with the standard deviation s of the recipe's seeds.
     """
     last = {run.record.seed: run.history["val_accuracy"][-1] for run in records[recipe]}
     deviation = statistics.stdev(last.values()) if len(last) > 1 else None
@@ -145,12 +145,12 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
 
 
 def final_table(records: Records) -> str:
-    """Return the runs of `06_final` that are as long as the article's, beside what the article reports of its own."""
+    """Return the runs of `06_final` that are as long as the article's, beside the article's own results."""
     experiment = ABLATIONS["06_final"]
     runs = [run for run in records[experiment.name] if run.length == experiment.epochs]
     if not runs:
         return f"A run of `{experiment.name}` of {experiment.epochs} epochs is {NOT_MEASURED}."
-    # What `reported` has no field for is the article's in words: 0.90 was reached once.
+    # Some numbers come from the article's text, since `reported` has no field for them: 0.90 was reached once.
     article = experiment.reported
     best = f"{article.best_val_accuracy:.4f} (epoch {article.best_epoch})"
     rows = [
@@ -167,7 +167,7 @@ def final_table(records: Records) -> str:
 
 
 def resumed_sentences(records: Records) -> str:
-    """Return one sentence for each run that was interrupted: where it was resumed."""
+    """Return one sentence for each interrupted run: the epochs in which it was resumed."""
     lines = []
     for name in EXPERIMENTS:
         for run in records[name]:
@@ -183,13 +183,13 @@ def last_epochs(runs: Sequence[MeasuredRun]) -> list[float]:
 
 
 def with_deviation(values: Sequence[float]) -> str:
-    """Return the mean, with the standard deviation where there are two values or more."""
+    """Return the mean, with the standard deviation if there are two values or more."""
     mean = f"{statistics.mean(values):.4f}"
     return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
-    """Return the mean of what `evaluate` measured of the last epochs, and of how many where it did not measure all."""
+    """Return the mean flip averaged accuracy of the last epochs, with the number of values if some are missing."""
     values = [value for run in runs if (value := run.flip_averaged()) is not None]
     if not values:
         return ""
@@ -197,13 +197,13 @@ def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
 
 
 def seconds_in_table(runs: Sequence[MeasuredRun]) -> str:
-    """Return the seconds of an epoch on each device and in each precision, from the quickest run to the slowest."""
+    """Return the seconds of an epoch on each device and in each precision, from the fastest run to the slowest."""
     seconds = _by_device((run, run.seconds_by_device()) for run in runs)
     return "; ".join(f"{_range(values)} on {device}" for device, values in seconds.items())
 
 
 def duration_in_words(seconds: Sequence[float]) -> str:
-    """Return the shortest and the longest of some durations, in seconds, minutes or hours by the longest."""
+    """Return the shortest and the longest duration; the longest decides the unit: seconds, minutes or hours."""
     unit, divisor = ("s", 1) if max(seconds) < 120 else ("min", 60) if max(seconds) < 7200 else ("h", 3600)
     return f"{_range([value / divisor for value in seconds])} {unit}"
 
@@ -217,7 +217,7 @@ def _by_device(runs):
 
 
 def _only(run):
-    """Return the device of a run that was trained on a single one, as a list, else an empty one."""
+    """Return the device of a run that was trained on only one, as a list, else an empty list."""
     return run.devices if len(run.devices) == 1 else []
 
 
@@ -227,7 +227,7 @@ def _range(values):
 
 
 def _at_goal(run):
-    """Return the epochs at the goal or above; rounded, since a history holds 0.9 as the nearest 32-bit number."""
+    """Return the epochs at the goal or above; values are rounded, since a history holds 0.9 as a 32-bit number."""
     history = run.history
     return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= GOAL]
 

@@ -1,7 +1,7 @@
 """Write a copy's address and version into its notebooks, badges and README: python tools/stamp_address.py [URL]
 
-URL is such as https://github.com/you/colabcnn; without it the address stays, as after a new version. The notebooks
-install the version's tag from there: push that tag.
+URL is an address such as https://github.com/you/colabcnn; without it the address stays, as for a new version. The
+notebooks install the version's tag from there: push that tag.
 """
 
 import json
@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 from colabcnn.errors import Error  # noqa: E402
 from colabcnn.store.files import write_atomically  # noqa: E402
 
-# What stands in an address that is nobody's yet; no account can be called so.
+# The account in an address that is not set yet; no real account can have this name.
 PLACEHOLDER = "YOUR_ACCOUNT"
 GITHUB = "https://github.com/"
 BADGE = re.compile(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*/(notebooks/[\w-]+\.ipynb)\)")
@@ -51,26 +51,26 @@ def stamp(url=None, root=ROOT):
     """Write a copy's address, and its version's tag, into `pyproject.toml`, the notebooks and the README.
 
     Args:
-        url: the copy's own address, such as "https://github.com/you/colabcnn"; None keeps the one that it has, as after
-            a new version.
+        url: the copy's own address, such as "https://github.com/you/colabcnn"; None keeps the current address, as for a
+            new version.
         root: the checkout.
 
     Returns:
-        `(home, tag, changed)`: the address, the tag that the notebooks install, and the files that were rewritten.
+        `(home, tag, changed)`: the address, the tag that the notebooks install, and the rewritten files.
 
     Raises:
-        Error: an address that is none, or no checkout.
+        Error: the address is not valid, or the folder is not a checkout.
     """
     root = Path(root)
     try:
-        told = project(root)
+        settings = project(root)
     except OSError:
-        raise Error(f"{root} holds no pyproject.toml; give a copy its home in a checkout of the project.") from None
-    home, tag = told["urls"]["Homepage"], f"v{told['version']}"
+        raise Error(f"{root} holds no pyproject.toml; run this in a checkout of the project.") from None
+    home, tag = settings["urls"]["Homepage"], f"v{settings['version']}"
     if url is not None:
         home = url.removesuffix("/").removesuffix(".git")
         if not re.fullmatch(r"(https://[\w.:-]+|file://)/[\w./~-]+", home):
-            raise Error(f"{url!r} is not a home; expected an address such as https://github.com/you/colabcnn.")
+            raise Error(f"{url!r} is not a home page; expected an address such as https://github.com/you/colabcnn.")
     files = {root / "pyproject.toml": lambda text: re.sub(r'(?m)^Homepage = ".*"$', f'Homepage = "{home}"', text)}
     files[root / "README.md"] = lambda text: stamped_badges(text, home, tag)
     files |= dict.fromkeys(sorted((root / "notebooks").glob("*.ipynb")), lambda text: _stamped(text, home, tag))
@@ -89,11 +89,11 @@ def setup_cell(home, tag):
 
 
 def badge(home, tag, path):
-    """Return the Markdown of a notebook's badge; Colab opens notebooks on GitHub, another home is only linked to.
+    """Return the Markdown of a notebook's badge; Colab opens only notebooks on GitHub, so others are plain links.
 
     Args:
-        home, tag: the copy's address and the tag in it.
-        path: the notebook's in the checkout.
+        home, tag: the copy's address and its tag.
+        path: the notebook's, in the checkout.
     """
     colab = home.replace(GITHUB, "https://colab.research.google.com/github/", 1)
     return f"[![Open In Colab]({BADGE_PICTURE})]({colab}/blob/{tag}/{path})"
@@ -114,7 +114,7 @@ def _stamped(text, home, tag):
 
 
 def main():
-    """Stamp the address that is given, and print what changed."""
+    """Stamp the given address, and print the changed files."""
     if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
         sys.exit(__doc__)
     try:

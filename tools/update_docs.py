@@ -1,7 +1,7 @@
-"""Write what the runs in `results/` say into the marked blocks of the pages: python tools/update_docs.py [--figures]
+"""Write the results of the runs in `results/` into the pages' marked blocks: python tools/update_docs.py [--figures]
 
-A block lies between `<!-- begin NAME -->` and `<!-- end NAME -->`; what is between them is generated, so edit the rest
-only. `--check` writes nothing and fails where a page is out of date. `--figures` draws results/figures again.
+A block is between `<!-- begin NAME -->` and `<!-- end NAME -->`; its text is generated, so edit only the rest of a
+page. `--check` writes nothing and fails if a page is out of date. `--figures` draws results/figures again.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def update(root: Path, check: bool = False) -> list[str]:
         The paths, from `root`, of the pages that were out of date.
 
     Raises:
-        Error: a run does not count, or a page's markers are not those of its blocks.
+        Error: a run is not valid, or a page's markers are not those of its blocks.
     """
     changed = []
     for path, blocks in generate(root / "results").items():
@@ -62,10 +62,10 @@ def update(root: Path, check: bool = False) -> list[str]:
 
 
 def generate(results: Path) -> dict[str, dict[str, str]]:
-    """Return for each page, by its path, the blocks by name.
+    """Return the blocks by name, for each page by its path.
 
     Raises:
-        Error: a run does not count, as `read_results` says.
+        Error: a run is not valid, as for `read_results`.
     """
     ingredients = importlib.import_module("ingredients")
     recipe = ingredients.RECIPE.name
@@ -97,11 +97,11 @@ def fill(page: str, blocks: Mapping[str, str], path: str) -> str:
 
     Args:
         page: the page's text.
-        blocks: what lies in each block, by name.
+        blocks: the text of each block, by name.
         path: the page's, for the message.
 
     Raises:
-        Error: a block's markers are missing or there twice.
+        Error: a block's markers are missing or repeated.
     """
     for name, text in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
@@ -111,14 +111,14 @@ def fill(page: str, blocks: Mapping[str, str], path: str) -> str:
             raise Error(
                 f"{path} has no block {name!r}, or two; put {begin.strip()} and {end.strip()} there, each on a line."
             )
-        # The empty lines let Markdown begin and end a table or a list there.
+        # Markdown needs the empty lines around a table or a list.
         page = f"{before}{begin}\n{text}\n\n{end}{after}"
     return page
 
 
 def _parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     parser.add_argument("--figures", action="store_true", help="draw results/figures again, too")
     return parser.parse_args()
 

@@ -18,7 +18,7 @@ CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 FOLDER_NAME = "cifar-10-batches-py"
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
-# Where CIFAR-10's author publishes it. The archive's SHA-256 is the one that Keras checks.
+# The download page of CIFAR-10's author; Keras checks the same SHA-256.
 ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9354329d7fe0b5c001ce"
 FILE_MD5 = {
@@ -39,8 +39,8 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
 
     Args:
         folder: the official `cifar-10-batches-py` folder or the one that holds it; None takes `$CIFAR10_DIR`, else
-            Keras's cache, else downloads the official archive (170 MB) into it. In Colab with Drive mounted the
-            archive is kept on Drive, and the next session takes it from there.
+            Keras's cache, else downloads the official archive (170 MB) into it. In Colab with Drive mounted, the
+            archive is kept on Drive, and the next session copies it from there.
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: images `(50000, 32, 32, 3) uint8` and
@@ -61,10 +61,10 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     def read(index, name):
         part = slice(index * 10000, (index + 1) * 10000)
         planes, labels[part] = _read_batch(folder / name)
-        for channel in range(3):  # Plane by plane: a third of the time of a transposed copy.
+        for channel in range(3):  # Copying each plane takes a third of the time of a transposed copy.
             images[part, ..., channel] = planes[:, channel]
 
-    with ThreadPoolExecutor() as threads:  # Reading, digesting and copying run side by side.
+    with ThreadPoolExecutor() as threads:  # Reading, digesting and copying run in parallel.
         list(threads.map(read, range(6), (*TRAIN_FILES, "test_batch")))
     return (images[:50000], labels[:50000]), (images[50000:], labels[50000:])
 
@@ -72,7 +72,7 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
 def _read_batch(path):
     """Return one official file's images, `(10000, 3, 32, 32) uint8`, and labels.
 
-    The files are pickles, so the MD5 comes before the opening.
+    The files are pickles, so the MD5 is checked before unpickling.
     """
     try:
         content = path.read_bytes()
@@ -99,7 +99,7 @@ def _cache():
 
 
 def _cached_folder():
-    """Return the folder in Keras's cache that has all files, at either place where Keras has put them, or None."""
+    """Return the folder in Keras's cache that has all files, new or old, or None."""
     for folder in (_cache() / f"{FOLDER_NAME}-target" / FOLDER_NAME, _cache() / FOLDER_NAME):
         if all((folder / name).is_file() for name in FILE_MD5):
             return folder
@@ -110,19 +110,19 @@ def _download():
     """Fetch the archive, from Drive if it is kept there, and unpack its checked files into Keras's cache."""
     archive = _cache() / ARCHIVE_NAME
     drive = colab.mounted_drive()
-    kept = drive / "colabcnn" / ARCHIVE_NAME if drive else None
+    drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        if kept:
-            with _drive_may_fail(kept):
-                copy_atomically(kept, archive)
+        if drive_copy:
+            with _drive_may_fail(drive_copy):
+                copy_atomically(drive_copy, archive)
         archive = _get_archive()
         folder = _unpack(archive)
-        if kept:
-            with _drive_may_fail(kept):
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                if not kept.is_file() or kept.stat().st_size != archive.stat().st_size:
-                    copy_atomically(archive, kept)
+        if drive_copy:
+            with _drive_may_fail(drive_copy):
+                drive_copy.parent.mkdir(parents=True, exist_ok=True)
+                if not drive_copy.is_file() or drive_copy.stat().st_size != archive.stat().st_size:
+                    copy_atomically(archive, drive_copy)
         archive.unlink()
     except OSError as error:
         raise Error(
@@ -133,21 +133,23 @@ def _download():
 
 
 @contextlib.contextmanager
-def _drive_may_fail(kept):
-    """Go on without Drive's copy, which only saves the next session a download, and say so."""
+def _drive_may_fail(drive_copy):
+    """Report an error of Drive and continue: its copy only saves the next session a download."""
     try:
         yield
     except FileNotFoundError:
         pass
     except OSError as error:
-        output.write(f"CIFAR-10 is not kept on Drive, the next session downloads it again: {kept}: {error.strerror}.")
+        output.write(
+            f"CIFAR-10 is not kept on Drive, the next session downloads it again: {drive_copy}: {error.strerror}."
+        )
 
 
 def _get_archive():
     from keras.utils import get_file
 
     try:
-        # Checks the SHA-256 of a file that is there and fetches it again when it differs.
+        # It checks an existing file's SHA-256 and downloads the file again if that differs.
         return Path(get_file(ARCHIVE_NAME, ARCHIVE_URL, file_hash=ARCHIVE_SHA256, cache_dir=_cache().parent))
     except Exception as error:  # Keras raises bare Exceptions and ValueErrors here.
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -161,7 +163,7 @@ def _get_archive():
 
 
 def _unpack(archive):
-    """Write the files that this library reads, each checked, and nothing else that the archive may hold."""
+    """Write only the files that this library reads, each checked."""
     folder = _cache() / f"{FOLDER_NAME}-target" / FOLDER_NAME
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -9,7 +9,7 @@ from colabcnn.experiments.experiment import IMAGE_SIZE, Augmentation
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """What an epoch does, image by image.
+    """The order and the transforms of an epoch's images.
 
     Args:
         rows: `(size,) int64`, a permutation: the i-th image trained on is row `rows[i]` of the training set.
@@ -23,8 +23,8 @@ class EpochPlan:
 def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation | None = None) -> EpochPlan:
     """Plan one epoch.
 
-    The raw 64-bit output of Philox is used alone, because NumPy keeps it the same in every version, which it does not
-    promise of `Generator.permutation` and its kin: so a run continues with the same plan after an upgrade.
+    All random numbers come from Philox's raw 64-bit output: NumPy keeps it the same in every version, but not
+    `Generator.permutation` and the like. So a run keeps its plan after an upgrade.
 
     Args:
         seed: int from 0 to 2**64 - 1, the run's.
@@ -35,8 +35,8 @@ def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation |
     Returns:
         An `EpochPlan`. Its transforms are uniform in the augmentation's ranges, as
         `ImageDataGenerator.get_random_transform` draws them: `rotation` in degrees, `row_shift` and `column_shift` in
-        pixels (whole ones, or a flip that alternates, where the augmentation says so), `channel_shift` on the 0-255
-        scale, all `float32`; `flip` is `bool`.
+        pixels, `channel_shift` on the 0-255 scale, all `float32`; `flip` is `bool`. The augmentation may ask for whole
+        pixels and for alternating flips.
     """
     bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
 
@@ -62,7 +62,7 @@ def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation |
         "channel_shift": uniform(augmentation.channel_shift_range),
     }
     if augmentation.alternating_flip:
-        # Drawn for the run, image by image, not for an epoch: these begin with 1.
+        # Each image's first flip is drawn once for the run: epochs begin with 1, so 0 is free as a key.
         first = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)).random_raw(size) >> np.uint64(63) == 1
         transforms["flip"] = first[rows] ^ (epoch % 2 == 0)
     return EpochPlan(rows, transforms)

@@ -1,4 +1,4 @@
-"""What a run trains on and validates on: a split of CIFAR-10 or of synthetic images."""
+"""The training and validation images of a run: a split of CIFAR-10 or of synthetic images."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from colabcnn.experiments.experiment import NUM_CLASSES
 
 
 class Split(NamedTuple):
-    """What a run trains on and validates on: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`."""
+    """The data of a run: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -28,11 +28,11 @@ class Split(NamedTuple):
 
 
 def load_data(data: str | Path, *, size: int | None = None, test_size: int | None = None) -> tuple[Labelled, Labelled]:
-    """Load what a run's `data` names.
+    """Load the data set that a run's `data` names.
 
     Args:
         data: "cifar10", "synthetic", or the path of a folder with CIFAR-10.
-        size: how many training images of the synthetic ones to draw; None draws as many as CIFAR-10 has.
+        size: number of synthetic training images; None generates as many as CIFAR-10 has.
         test_size: likewise for the test images.
 
     Returns:
@@ -40,7 +40,7 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
     """
     if data == "synthetic":
         if size and size > 1_000_000:
-            raise Error(f"{size} synthetic images are asked for; expected a million at most.")
+            raise Error(f"{size} synthetic images are requested; expected a million at most.")
         from colabcnn.data.synthetic import load_synthetic
 
         return load_synthetic(size or 50000, test_size or 10000)
@@ -50,9 +50,9 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
 def load_split(
     data: str | Path, *, train_size: int | None = None, val_size: int | None = None, holdout: int = 0
 ) -> Split:
-    """Load what a run's `data` names and split it; of the synthetic images no more are drawn than that takes.
+    """Load the data set that a run's `data` names and split it; generate only as many synthetic images as needed.
 
-    Args, Returns and Raises as `load_data` and `split_data` have them.
+    Args, Returns and Raises are those of `load_data` and `split_data`.
     """
     needed = train_size + holdout if train_size else None
     train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
@@ -60,28 +60,28 @@ def load_split(
 
 
 def data_name(data: str | Path) -> str:
-    """Return how a run records its data: "synthetic" or "cifar10", wherever that lay."""
+    """Return a data set's name for the run's record: "synthetic", or "cifar10" for any of its folders."""
     return "synthetic" if data == "synthetic" else "cifar10"
 
 
 def split_data(
     train: Labelled, test: Labelled, *, train_size: int | None = None, val_size: int | None = None, holdout: int = 0
 ) -> Split:
-    """Choose what to train on and what to validate on.
+    """Choose the images to train on and to validate on.
 
     Args:
         train: `(images, labels)` of the training set.
         test: `(images, labels)` of the test set.
-        train_size: take the first so many training images; None takes all.
-        val_size: take the first so many validation images; None takes all.
-        holdout: 0 validates on the test set, as the article does; N validates on N training images, as many of each
-            class, the same ones whatever the run's seed, and leaves the test set alone.
+        train_size: number of training images, the first ones; None takes all.
+        val_size: number of validation images, the first ones; None takes all.
+        holdout: 0 validates on the test set, as the article does; N validates on N training images, equally many of
+            each class and the same ones for every seed, and does not use the test set.
 
     Returns:
         A `Split`.
 
     Raises:
-        Error: a size that the data cannot give.
+        Error: a size is larger than the data set allows.
     """
     val = test
     if holdout:
@@ -94,7 +94,7 @@ def split_data(
         train = train[0][~held_out], train[1][~held_out]
     for name, size, labels in (("train_size", train_size, train[1]), ("val_size", val_size, val[1])):
         if size is not None and not 1 <= size <= len(labels):
-            raise Error(f"{name} is {size}; expected 1 to {len(labels)}, the images that there are.")
+            raise Error(f"{name} is {size}; expected 1 to {len(labels)}, the number of images.")
     return Split(train[0][:train_size], train[1][:train_size], val[0][:val_size], val[1][:val_size])
 
 
@@ -105,6 +105,6 @@ def _stratified(labels, per_class):
     for label in range(NUM_CLASSES):
         of_class = order[labels[order] == label]
         if len(of_class) < per_class:
-            raise Error(f"holdout wants {per_class} images of class {label}; the training set has {len(of_class)}.")
+            raise Error(f"holdout needs {per_class} images of class {label}; the training set has {len(of_class)}.")
         mask[of_class[:per_class]] = True
     return mask

@@ -1,4 +1,4 @@
-"""Synthetic images of CIFAR-10's shape and types, for use without a network and without the data set."""
+"""Synthetic images of CIFAR-10's shape and types; they need no download."""
 
 import numpy as np
 
@@ -13,15 +13,15 @@ SHAPES = ("disc", "ring", "square", "frame", "triangle", "wedge", "plus", "cross
 
 
 def load_synthetic(train_size: int = 50000, test_size: int = 10000) -> tuple[Labelled, Labelled]:
-    """Draw the stand-in for CIFAR-10: ten shapes of any place and size, turned by up to 20 degrees, in noise.
+    """Generate synthetic images: ten shapes of random place and size, rotated by up to 20 degrees, in noise.
 
-    Each shape is of about its own colour, as ships lean towards blue, on a background of any colour: so a few hundred
-    steps teach something, and augmentation still helps much on few images.
-    An image depends on its number alone, so that fewer images are the first ones of more.
+    Each class has a typical colour, as ships are often blue, on a background of random colour. So a network learns in a
+    few hundred steps, and augmentation still helps much on few images. An image depends only on its index: a smaller
+    set is the beginning of a larger one.
 
     Args:
         train_size: number of training images.
-        test_size: number of test images, none of which is a training image.
+        test_size: number of test images; they differ from the training images.
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`
@@ -49,7 +49,7 @@ def _draw(size, key, chunk=1000):
 
 
 def _ink(unit):
-    """Return how far each pixel is covered by its image's shape, `(count, 32, 32)` in [0, 1]."""
+    """Return the share of each pixel that its image's shape covers, `(count, 32, 32)` in [0, 1]."""
     centre_row, centre_column = (10 + 12 * unit[:, k, None, None] for k in (0, 1))
     radius = 7 + 4 * unit[:, 2, None, None]
     angle = np.deg2rad(20) * (2 * unit[:, 3, None, None] - 1)

@@ -1,1 +1,1 @@
-"""A run's folder on Google Drive, reached by a process of its own."""
+"""A run's folder on Google Drive, reached by a separate process."""

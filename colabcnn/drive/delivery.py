@@ -1,4 +1,4 @@
-"""When a run's files are copied to Drive, and the messages about it; another process does the copying."""
+"""Deliver a run's files to Drive, and report it; another process copies them."""
 
 import errno
 import os
@@ -13,25 +13,25 @@ from colabcnn.drive.process import DriveProcess
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, checkpoint_files, epoch_of
 
-# A Drive that answers at all answers sooner: 48 MB are read in seconds, and a failed read is tried four times.
+# A working Drive responds sooner: 48 MB are read in seconds, and a failed read is tried four times.
 FETCH_SECONDS = 180
-# A request that takes longer is given up with its process, and a new one tries again.
+# A request that takes longer is given up with its process, and a new process tries again.
 HANG_SECONDS = 600
-# At the end of a run Drive is waited for so long at most.
+# The longest wait for Drive at the end of a run.
 FINISH_SECONDS = 300
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
-_DIED = {"errno": None, "error": "the process that goes to Drive has died"}
+_DIED = {"errno": None, "error": "the process that copies to Drive has died"}
 
 
 class Delivery:
-    """Deliver a run's newest checkpoint to Drive every so many minutes, without ever making training wait.
+    """Deliver a run's newest checkpoint to Drive at regular intervals; training never waits.
 
-    At most one request is on its way and nothing is queued: a delivery takes what is newest when it begins.
+    At most one request is pending, and none is queued: a delivery takes the checkpoint that is newest when it begins.
 
     Args:
         local: the run's folder on this machine.
         drive: its folder on Drive.
-        minutes: between two deliveries; 0 delivers at every call of `tick` that finds the last one done.
+        minutes: between two deliveries; 0 delivers at every call of `tick` if the last delivery is done.
         info: callable that shows a message.
         clock: callable that returns seconds.
     """
@@ -62,20 +62,20 @@ class Delivery:
         self._last_error = None
         self._finishing = False
 
-    def fetch(self, have: int, run: str | None = None) -> dict[str, Any]:
-        """Fetch the newest checkpoint that verifies from Drive, if it is newer than epoch `have`; see `DriveFolder`.
+    def fetch(self, local_epoch: int, run: str | None = None) -> dict[str, Any]:
+        """Fetch the newest checkpoint that verifies from Drive, if it is newer than `local_epoch`; see `DriveFolder`.
 
         Raises:
             AnotherRunError: Drive holds another run.
             Error: Drive cannot be read, and what to do.
         """
-        answer = self._wait("fetch", have=have, run=run)
-        if answer["fetched"]:
-            self.delivered = answer["fetched"]
-        return answer
+        response = self._call("fetch", local_epoch=local_epoch, run=run)
+        if response["fetched"]:
+            self.delivered = response["fetched"]
+        return response
 
     def take(self, name: str | None) -> None:
-        """Put a checkpoint that was fetched among the run's, or with None remove what was fetched."""
+        """Add a fetched checkpoint to the run's, or with None remove it."""
         folder = self.local / "checkpoints"
         if name:
             os.replace(folder / f"{name}{FETCHED_SUFFIX}", folder / name)
@@ -83,20 +83,20 @@ class Delivery:
             fetched.unlink(missing_ok=True)
 
     def move_aside(self, names: list[str] | None = None) -> str | None:
-        """Set checkpoints on Drive aside, or with None the whole run; return the new folder or None.
+        """Move checkpoints on Drive aside, or with None the complete run; return the new folder or None.
 
         Raises:
-            Error: Drive did not do it, and what to do.
+            Error: Drive failed, and what to do.
         """
-        answer = self._wait("move_aside", names=names)
+        response = self._call("move_aside", names=names)
         self.delivered = None
-        return answer["move_aside"]
+        return response["move_aside"]
 
     def begin(self, run: str) -> None:
         """Take the run over from older sessions on other machines; does not wait.
 
         Args:
-            run: what tells this run from others.
+            run: the run's fingerprint.
         """
         self.begun = True
         self._session["run"] = run
@@ -104,22 +104,22 @@ class Delivery:
         self._request()
 
     def tick(self) -> None:
-        """Take note of what was delivered, and begin a delivery when one is due; never waits."""
+        """Poll the response to the last request, and begin a delivery when one is due; never waits."""
         self._poll_response(0)
         if self._busy() and self._clock() - self._requested_at > HANG_SECONDS:
             self.close()
-            self._failed({"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {HANG_SECONDS} s"})
+            self._handle_failure(
+                {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {HANG_SECONDS} s"}
+            )
         elif not self._busy() and self._clock() >= self._due_at:
             self._request()
 
     def finish(self, seconds: float, run: str | None = None) -> None:
-        """Deliver what is newest, say what came of it, and end, in so many seconds at most.
-
-        A Drive that hangs is left behind.
+        """Deliver the newest checkpoint, report the result, and end the process.
 
         Args:
-            seconds: for all of it.
-            run: what tells this run from others, where `begin` was not called.
+            seconds: the most that this may take; a process that hangs on Drive is abandoned.
+            run: the run's fingerprint, if `begin` was not called.
         """
         self._session["run"] = run or self._session["run"]
         self._finishing, self._last_error = True, None
@@ -138,15 +138,15 @@ class Delivery:
                 f"Epoch {epoch_of(self.delivered)} is in {self.drive}, read back and verified.{self._uploaded()}"
             )
         elif newest:
-            reason = self._last_error or "it did not answer in time"
+            reason = self._last_error or "it did not respond in time"
             self._info(
                 f"Epoch {epoch_of(newest)} is not in {self.drive} yet ({reason}). It is in {self.local}; the same "
-                "call delivers it when Drive is back."
+                "call delivers it when Drive works again."
             )
         self.close()
 
     def close(self) -> None:
-        """End the process that goes to Drive."""
+        """End the process that copies to Drive."""
         if self._process:
             self._process.close()
             self._process = None
@@ -159,7 +159,7 @@ class Delivery:
             self._poll_response(left)
 
     def _request(self):
-        """Begin a delivery; before the first one, and where that failed, take the run over."""
+        """Begin a delivery; before the first one, and again if that failed, take the run over."""
         if self._busy() or self.newer_session:
             return
         if self.begun and self._session["session"] is None:
@@ -176,79 +176,81 @@ class Delivery:
             self._process.request(verb, **arguments)
         except OSError:
             self.close()
-            self._failed(_DIED)
+            self._handle_failure(_DIED)
 
-    def _wait(self, verb, **arguments):
-        """Ask and return the answer; Error where it tells of one, or where there is none in time."""
+    def _call(self, verb, **arguments):
+        """Send a request and return its response; raise Error if it reports one, or does not come in time."""
         self._send(verb, **arguments)
         try:
-            answer = self._process.answer(FETCH_SECONDS) if self._process else _DIED
+            response = self._process.poll_response(FETCH_SECONDS) if self._process else _DIED
         except EOFError:
-            answer = _DIED
-        if answer is None:
-            answer = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not answered for {FETCH_SECONDS} s"}
-        if "error" in answer:
+            response = _DIED
+        if response is None:
+            response = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {FETCH_SECONDS} s"}
+        if "error" in response:
             self.close()
-            raise (AnotherRunError if answer.get("another_run") else Error)(self._advice(answer))
-        return answer
+            raise (AnotherRunError if response.get("another_run") else Error)(self._error_text(response))
+        return response
 
     def _poll_response(self, seconds):
-        """Take in the answer to the request on its way, if it comes within so many seconds."""
+        """Handle the response to the pending request, if it comes within `seconds`."""
         if self._process is None or not self._process.busy:
             return
         try:
-            answer = self._process.answer(seconds)
+            response = self._process.poll_response(seconds)
         except EOFError:
             self.close()
-            answer = _DIED
-        if answer is None:
+            response = _DIED
+        if response is None:
             return
-        if "delivered" in answer:
-            self.delivered, self.seconds = answer["delivered"], answer["seconds"]
+        if "delivered" in response:
+            self.delivered, self.seconds = response["delivered"], response["seconds"]
             self._due_at = self._requested_at + self._pause
-        if "error" in answer:
-            self._failed(answer)
+        if "error" in response:
+            self._handle_failure(response)
             return
         if self._reported is not None:
-            self._info(f"{self.drive} answers again.")
+            self._info(f"{self.drive} responds again.")
         self._failures, self._reported, self._last_error = 0, None, None
-        if "newer_session" in answer:
-            self.newer_session = answer["newer_session"]
-        elif "session" in answer:
-            self._session["session"] = answer["session"]
+        if "newer_session" in response:
+            self.newer_session = response["newer_session"]
+        elif "session" in response:
+            self._session["session"] = response["session"]
 
-    def _failed(self, answer):
-        """Try again later and later, and say it once until Drive answers again or something else is wrong."""
+    def _handle_failure(self, response):
+        """Retry after growing pauses; report the failure once, until Drive responds again or another error comes."""
         self._failures += 1
-        self._last_error = answer["error"]
+        self._last_error = response["error"]
         self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
-        if self._reported != (answer["errno"],) and not self._finishing:
-            self._reported = (answer["errno"],)
-            kept = "" if answer.get("another_run") else " and delivered when Drive answers"
-            self._info(f"{self._advice(answer)} Training continues; its checkpoints are kept in {self.local}{kept}.")
+        if self._reported != (response["errno"],) and not self._finishing:
+            self._reported = (response["errno"],)
+            promise = "" if response.get("another_run") else " and delivered when Drive responds"
+            self._info(
+                f"{self._error_text(response)} Training continues; its checkpoints are kept in {self.local}{promise}."
+            )
 
-    def _advice(self, answer):
-        """Return a sentence on what is wrong, and one on what to do."""
-        todo = ""
-        if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
-            todo = " Make room there."
-            if not answer.get("local"):
-                todo = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
-        elif answer["errno"] == errno.ENOENT:
-            todo = " Make the folder again, or give another one."
-        elif answer["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
-            todo = " Mount it again, then give the same call again."
+    def _error_text(self, response):
+        """Return a sentence on the error, and one on what to do."""
+        advice = ""
+        if response["errno"] in (errno.ENOSPC, errno.EDQUOT):
+            advice = " Make room there."
+            if not response.get("local"):
+                advice = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
+        elif response["errno"] == errno.ENOENT:
+            advice = " Make the folder again, or give another one."
+        elif response["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
+            advice = " Mount it again, then give the same call again."
             if DRIVE_MOUNT in self.drive.parents:
-                todo = (
+                advice = (
                     " Mount Drive again (from google.colab import drive; drive.mount('/content/drive', "
                     "force_remount=True)), then give the same call again."
                 )
-        return f"{answer['error']}.{todo}"
+        return f"{response['error']}.{advice}"
 
     def _uploaded(self):
         if DRIVE_MOUNT not in self.drive.parents:
             return ""
         return (
-            " Google uploads it after that, which cannot be seen from here: leave the runtime connected for a minute, "
-            "or call drive.flush_and_unmount(), which waits."
+            " Google then uploads it, which the runtime cannot see: leave the runtime connected for a minute, or call "
+            "drive.flush_and_unmount(), which waits."
         )

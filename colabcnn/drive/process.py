@@ -1,7 +1,7 @@
-"""The process that goes to Drive, so that whatever Drive does cannot stop training.
+"""The process that reads and writes Drive, so that Drive cannot stop training.
 
-A call to a mount that has hung cannot be taken back by the thread that made it, nor by its process: the process stays
-until the call returns. So the calls are made by a process that training can do without, and leave behind.
+A call to a hung mount cannot be cancelled, not even by ending its process: the process stays until the call returns. So
+a separate process makes the calls; training can abandon it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _LIBRARY = str(Path(__file__).resolve().parents[2])
 
 
 class DriveProcess:
-    """A `DriveFolder` in a process of its own; one request at a time, none of which waits.
+    """A `DriveFolder` in a separate process; it takes one request at a time, and `request` does not wait.
 
     Args:
         local: as for `DriveFolder`.
@@ -32,30 +32,30 @@ class DriveProcess:
     """
 
     def __init__(self, local: str | Path, drive: str | Path):
-        self._connection, theirs = Pipe()
-        with theirs:
+        self._connection, other_end = Pipe()
+        with other_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, _LIBRARY, str(local), str(drive), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                # Left behind, it would keep open what it inherits, and `train ... | tee log` from ending.
+                [sys.executable, "-I", "-c", _START, _LIBRARY, str(local), str(drive), str(other_end.fileno())],
+                pass_fds=[other_end.fileno()],
+                # An abandoned process would keep inherited streams open, and `train ... | tee log` would not end.
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for training, which ends it in order.
+                start_new_session=True,  # Ctrl-C must reach training only, which then ends this process.
             )
         self.busy = False
 
     def request(self, verb: str, **arguments: Any) -> None:
-        """Begin a request; its answer comes through `answer`."""
+        """Send a request; `poll_response` returns its response."""
         self.busy = True
         self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())
 
-    def answer(self, seconds: float = 0.0) -> dict[str, Any] | None:
-        """Return the answer to the request, or None while there is none after so many seconds.
+    def poll_response(self, seconds: float = 0.0) -> dict[str, Any] | None:
+        """Return the response to the request, or None if none comes within `seconds`.
 
-        An answer is the dict that the method returned, or one of `errno` (None where it is not the disk's), `error` (a
-        sentence) and, where they are true, `local` (it is this machine's disk that failed) and `another_run`; either
-        with the `seconds` that it took.
+        A response is the dict that the method returned, or a dict of `errno` (None if it is no error of a disk),
+        `error` (a sentence) and, if true, `local` (this machine's disk failed) and `another_run`; either also has the
+        `seconds` that the request took.
 
         Raises:
             EOFError: the process has died.
@@ -63,14 +63,14 @@ class DriveProcess:
         try:
             if not self._connection.poll(seconds):
                 return None
-            answer = json.loads(self._connection.recv_bytes())
+            response = json.loads(self._connection.recv_bytes())
         except ConnectionError:
             raise EOFError from None
         self.busy = False
-        return answer
+        return response
 
     def close(self) -> None:
-        """End the process; one that hangs in a call is left behind, and ends with the call."""
+        """End the process; one that hangs in a call is abandoned, and ends with the call."""
         self._connection.close()
         if self.busy:
             self._process.kill()
@@ -79,7 +79,7 @@ class DriveProcess:
 
 
 def main() -> None:
-    """Answer requests until training closes the connection or dies."""
+    """Respond to requests until training closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     local, drive, descriptor = sys.argv[1:]
     folder = DriveFolder(local, drive)
@@ -89,17 +89,17 @@ def main() -> None:
             request = json.loads(connection.recv_bytes())
         except (EOFError, ConnectionError):
             return
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            answer = getattr(folder, request["verb"])(**request["arguments"])
+            response = getattr(folder, request["verb"])(**request["arguments"])
         except OSError as error:
-            answer = failure(error, local)
+            response = failure(error, local)
         except AnotherRunError as error:
-            answer = {"errno": None, "error": str(error), "another_run": True}
-        except Exception as error:  # Whatever it is, it is no reason for training to stop.
-            answer = {"errno": None, "error": str(error) or type(error).__name__}
-        answer["seconds"] = time.monotonic() - began
+            response = {"errno": None, "error": str(error), "another_run": True}
+        except Exception as error:  # No error here may stop training.
+            response = {"errno": None, "error": str(error) or type(error).__name__}
+        response["seconds"] = time.monotonic() - start
         try:
-            connection.send_bytes(json.dumps(answer).encode())
+            connection.send_bytes(json.dumps(response).encode())
         except ConnectionError:
             return

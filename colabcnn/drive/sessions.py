@@ -1,7 +1,7 @@
-"""Which session trains a run. No lock crosses Drive: each session that trains writes a numbered file, the newest wins.
+"""The session that trains a run. Drive has no locks: each session writes a numbered file, and the newest one wins.
 
-A session is a dict of `session` (its number, from 1), `identity` (text that no other has), `run` (what tells the run
-from others) and `newest` (the name of the newest checkpoint that was delivered, or None).
+A session is a dict of `session` (its number, from 1), `identity` (a unique text), `run` (the run's fingerprint) and
+`newest` (the name of the newest delivered checkpoint, or None).
 """
 
 import json
@@ -17,10 +17,10 @@ _NAME = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second 
 
 
 def newest_session(drive: Path) -> dict[str, Any]:
-    """Return the newest session that a run's folder on Drive tells of, `NO_SESSION` for none.
+    """Return the newest session in a run's folder on Drive, `NO_SESSION` for none.
 
-    Numbers that the listing does not show yet are looked for by name. Of two files with one number the greater identity
-    counts, so that both their writers decide alike.
+    Numbers that the listing does not show yet are looked for by name. If two files have the same number, the greater
+    identity counts, so that both writers decide alike.
 
     Raises:
         OSError: the folder cannot be read.
@@ -41,13 +41,13 @@ def write_session(drive: Path, session: dict[str, Any]) -> None:
     """Write a session's file.
 
     Raises:
-        OSError: Drive's own.
+        OSError: an error of Drive.
     """
     write_atomically(drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
 
 
 def _read(path):
-    """Return a session file's dict, an empty one where it is broken or unreadable, None where there is none."""
+    """Return a session file's dict, an empty one if it is broken or unreadable, None if it is missing."""
     try:
         session = json.loads(retried(path.read_text, encoding="utf-8"))
         texts = (session["identity"], session["run"] or "", session["newest"] or "")

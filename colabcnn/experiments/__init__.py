@@ -1,1 +1,1 @@
-"""What is trained: everything that decides what a run computes."""
+"""The experiments: all settings that determine a run's results."""

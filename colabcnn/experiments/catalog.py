@@ -1,4 +1,4 @@
-"""The article's six experiments, each made from an earlier one by what the article changed, and the recipes.
+"""The article's six experiments, each an earlier one with the article's change, and the recipes.
 
 A recipe trains the network of the article's last experiment in another way.
 """
@@ -88,14 +88,14 @@ RECIPES = MappingProxyType(
         )
     }
 )
-"""The network of `06_final`, layer by layer, trained otherwise; read-only."""
+"""Other ways to train the network of `06_final`; read-only."""
 
 EXPERIMENTS = MappingProxyType({**ABLATIONS, **RECIPES})
-"""The article's experiments, then the recipes: whatever has a name; read-only."""
+"""All named experiments: the article's, then the recipes; read-only."""
 
 
 def find_experiment(experiment: Experiment | str) -> Experiment:
-    """Return the `Experiment` that a name stands for, or the one given.
+    """Return the `Experiment` of a name, or the one given.
 
     Raises:
         Error: an unknown name, another type, or a variant that still carries the name of a different experiment.
@@ -107,7 +107,7 @@ def find_experiment(experiment: Experiment | str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise Error(f"experiment is {experiment!r}; expected a name or a colabcnn.Experiment.")
     known = EXPERIMENTS.get(experiment.name)
-    # Of another length it is the same experiment, if another run.
+    # Another number of epochs makes another run of the same experiment.
     if known is not None and replace(known, epochs=experiment.epochs) != experiment:
         raise Error(
             f"this variant still carries the name {experiment.name!r}; give it one of its own: "

@@ -1,4 +1,4 @@
-"""What an experiment is: everything that decides what a run computes, and what the article reports of it."""
+"""An experiment: all settings that determine a run's results, and the article's report about it."""
 
 import math
 import re
@@ -13,12 +13,12 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "dirac")
 FILL_MODES = ("nearest", "reflect")
 MAX_CONVOLUTIONS = 100
-# A folder's name everywhere, and one that a table, a shell and a terminal leave alone.
+# A valid folder name on every system, without a special meaning in a table, a shell or a terminal.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Refuse a value that is none of the choices, by the name that it was given by."""
+    """Raise an Error with the argument's name if its value is not among the choices."""
     if value not in choices:
         raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
@@ -47,11 +47,11 @@ class Augmentation:
         height_shift_range: fraction of the height; the vertical shift is uniform in +-height_shift_range.
         horizontal_flip: whether half of the images are mirrored.
         channel_shift_range: 0 to 255; one value for all three channels, uniform in +-channel_shift_range.
-        whole_pixels: whether the shifts are whole pixels, each as likely as the others; the ranges are then rounded.
-        alternating_flip: whether an image that is mirrored in one epoch is not in the next, and so on: which ones begin
-            is drawn once for the run. Each image is so seen from both sides equally often (airbench, arXiv:2404.00498).
-        fill_mode: what lies outside of the image: "nearest", its border repeated, or "reflect", the image mirrored at
-            its edge.
+        whole_pixels: whether the shifts are whole pixels, all equally likely; the ranges are then rounded.
+        alternating_flip: whether each image is mirrored in every second epoch; its first epoch is drawn once for the
+            run. So both sides of an image are equally frequent (airbench, arXiv:2404.00498).
+        fill_mode: the values outside of the image: "nearest" repeats its border, "reflect" mirrors the image at its
+            edge.
     """
 
     rotation_range: float = 20.0
@@ -78,13 +78,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Reported:
-    """What the article reports of an experiment; None where it gives no number.
+    """The article's results of an experiment; None where it gives no number.
 
     Args:
-        val_accuracy: about where the validation accuracy settled, fraction.
+        val_accuracy: the approximate final validation accuracy, fraction.
         best_val_accuracy: the best epoch's validation accuracy, fraction.
-        best_epoch: which epoch that was, from 1.
-        epoch_seconds: what an epoch took, seconds.
+        best_epoch: the best epoch, from 1.
+        epoch_seconds: duration of an epoch, seconds.
         finding: the article's observation in a few words of our own.
     """
 
@@ -95,7 +95,7 @@ class Reported:
     finding: str = ""
 
     def in_words(self) -> str:
-        """Return it in one line, without the seconds."""
+        """Return the results in one line, without the seconds."""
         parts = []
         if self.val_accuracy is not None:
             parts.append(f"validation about {self.val_accuracy:g}")
@@ -110,7 +110,7 @@ class Adam:
     """Keras's Adam for all weights.
 
     Args:
-        learning_rate: with a schedule, the highest.
+        learning_rate: the highest one, if there is a schedule.
     """
 
     learning_rate: float = 0.001
@@ -123,14 +123,14 @@ class Adam:
 class Muon:
     """Muon for the kernels of convolutions over more than three channels, Adam for the rest (`optimizers.KernelMuon`).
 
-    Each of these kernels is kept at a norm of its own.
+    Each of these kernels keeps a fixed norm.
 
     Args:
-        learning_rate: of Muon: at most about the rotation of a kernel in a step, relative to its norm. With a schedule,
-            the highest.
-        adam_learning_rate: of Adam, with a schedule the highest.
+        learning_rate: of Muon: at most about the rotation of a kernel in a step, relative to its norm. The highest one,
+            if there is a schedule.
+        adam_learning_rate: of Adam; the highest one, if there is a schedule.
         momentum: Muon's, with Nesterov's look-ahead; fraction in [0, 0.999].
-        newton_schulz_steps: 1 to 20, with which Muon makes an update nearly orthogonal.
+        newton_schulz_steps: number of steps with which Muon makes an update nearly orthogonal, 1 to 20.
     """
 
     learning_rate: float
@@ -148,17 +148,17 @@ class Muon:
 
 @dataclass(frozen=True)
 class Constant:
-    """A learning rate that stays the same: such a run can be extended."""
+    """A constant learning rate; such a run can be extended."""
 
 
 @dataclass(frozen=True)
 class RiseAndFall:
     """A learning rate that rises linearly from 0, then falls linearly to 0 at the end of the run.
 
-    How long a run is then decides what it computes, so a run of another number of epochs is another run.
+    The results then depend on the number of epochs, so another number of epochs makes another run.
 
     Args:
-        rise: how much of the run the rate rises for; fraction in [0, 0.9].
+        rise: the part of the run in which the rate rises; fraction in [0, 0.9].
     """
 
     rise: float = 0.0
@@ -169,34 +169,35 @@ class RiseAndFall:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides what a run computes, apart from its seed and its data.
+    """All settings that determine a run's results, except its seed and its data.
 
     The article does not record optimizer, learning rate, channel shift or initializer: `optimizer`,
-    `Augmentation.channel_shift_range` and `initializer` hold this project's choice, Keras's defaults where it has them.
-    A variant of your own is `dataclasses.replace(ABLATIONS["06_final"], name="my_variant", dropout=0.3)`.
+    `Augmentation.channel_shift_range` and `initializer` are this project's choice, Keras's defaults if there are any.
+    To make your own variant: `dataclasses.replace(ABLATIONS["06_final"], name="my_variant", dropout=0.3)`.
 
     Args:
-        name: what the run is called, and its folder: letters, digits and " _.,+=-", 100 at most and no such sign first;
-            a variant needs a name of its own.
-        kernel_sizes: the kernel of each convolution in a set, in order; no padding, so each takes `kernel - 1` pixels.
+        name: of the run and its folder: letters, digits and " _.,+=-", 100 at most, with a letter, a digit or "_"
+            first; a variant needs its own name.
+        kernel_sizes: the kernel of each convolution in a set, in order; without padding each removes `kernel - 1`
+            pixels.
         filters: the number of filters in each set.
         dropout: rate at the end of each set, fraction in [0, 1); 0 leaves the layer out.
         augmentation: the transforms' ranges, or None.
-        batch_size: images a step.
-        epochs: how long a run is.
+        batch_size: images per step.
+        epochs: the length of a run.
         optimizer: `Adam` or `Muon`.
         schedule: of the learning rate: `Constant` or `RiseAndFall`.
-        label_smoothing: how much of a label is spread over all classes, in the loss of training and of validation;
+        label_smoothing: the part of a label that is spread over all classes, in the loss of training and of validation;
             fraction in [0, 0.9].
-        initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", the same with the
-            first filters copying one channel each, as far as there are channels (arXiv:2404.00498).
-        batch_norm_momentum: how much of its moving statistics BatchNorm keeps in a step; fraction in [0, 0.9999].
+        initializer: of the convolutions' kernels: "glorot_uniform", Keras's default; or "dirac", where each of the
+            first filters copies one channel, as far as there are channels (arXiv:2404.00498).
+        batch_norm_momentum: the part of its moving statistics that BatchNorm keeps in a step; fraction in [0, 0.9999].
         precise_batch_norm: whether BatchNorm's moving statistics are averaged again before each validation, over 5,000
-            training images without augmentation and dropout (`batch_norm.renew_statistics`); training is the same.
-        reported: what the article reports; it does not take part in comparisons.
+            training images without augmentation and dropout (`batch_norm.renew_statistics`); training does not change.
+        reported: the article's results; comparisons ignore them.
 
     Raises:
-        Error: a field of the wrong type or range, or kernels that leave nothing of the image.
+        Error: a field of the wrong type or range, or kernels too large for the image.
     """
 
     name: str
@@ -263,7 +264,7 @@ class Experiment:
                 layers.append((kernel_size, channels, filters, size))
                 channels = filters
             if number == 0 and len(self.filters) > 1:
-                size //= 2  # The max pooling behind the first set.
+                size //= 2  # The max pooling after the first set.
         return layers
 
     def weight_shapes(self) -> list[tuple[int, ...]]:
@@ -275,32 +276,32 @@ class Experiment:
         return [*shapes, (filters * size**2, NUM_CLASSES), (NUM_CLASSES,)]
 
     def parameter_count(self) -> int:
-        """Return the number of the network's parameters, BatchNorm's moving statistics included, as Keras counts."""
+        """Return the network's number of parameters, including BatchNorm's moving statistics, as Keras counts them."""
         return sum(math.prod(shape) for shape in self.weight_shapes())
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "Experiment":
-        """Return the experiment that `settings` describes (the inverse of `settings`).
+        """Return the experiment of settings (the inverse of `settings`).
 
-        A field that is missing has its default: it came later than the settings.
+        A missing field gets its default: a later version has added it.
 
         Raises:
-            Error: settings that describe no experiment, or a field or a kind that this version does not know.
+            Error: the settings are not an experiment's, or have a field or a kind that this version does not know.
         """
         if not isinstance(settings, dict):
             raise Error(f"the experiment is {settings!r:.200}; expected its settings by name.")
         nested = {}
         for name, kinds in _KINDS.items():
             if settings.get(name) is not None:
-                nested[name] = _nested_from(name, settings[name], kinds)
-        return _made_from(cls, settings | nested, "the experiment")
+                nested[name] = _make_nested(name, settings[name], kinds)
+        return _make(cls, settings | nested, "the experiment")
 
 
 _KINDS = {"augmentation": (Augmentation, type(None)), "optimizer": (Adam, Muon), "schedule": (Constant, RiseAndFall)}
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings with the nested ones under names such as "optimizer.momentum"."""
+    """Return settings with nested ones as names such as "optimizer.momentum"."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -311,7 +312,7 @@ def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, An
 
 
 def changed_settings(experiment: Experiment) -> dict[str, Any]:
-    """Return the settings that are not at their defaults: the same ones when fields with defaults are added later."""
+    """Return the settings that differ from their defaults, so that new fields with defaults change nothing."""
     defaults = {f.name: _as_json(f.default) for f in fields(Experiment) if f.default is not MISSING}
     changed = {}
     for name, value in experiment.settings().items():
@@ -334,18 +335,18 @@ def _without_defaults(value):
     return {"kind": type(value).__name__, **changed}
 
 
-def _nested_from(name, settings, kinds):
+def _make_nested(name, settings, kinds):
     by_name = {kind.__name__: kind for kind in kinds}
     kind = settings.get("kind") if isinstance(settings, dict) else None
     if kind not in by_name:
         raise Error(f"the experiment's {name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
-    return _made_from(by_name[kind], {key: value for key, value in settings.items() if key != "kind"}, f"its {name}")
+    return _make(by_name[kind], {key: value for key, value in settings.items() if key != "kind"}, f"its {name}")
 
 
-def _made_from(cls, settings, what):
+def _make(cls, settings, name):
     known = {f.name for f in fields(cls)} - {"reported"}
     if unknown := set(settings) - known:
-        raise Error(f"{what} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
+        raise Error(f"{name} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
     if missing := {f.name for f in fields(cls) if f.default is MISSING and f.name not in settings}:
-        raise Error(f"{what} lacks {sorted(missing)}; expected all settings of {cls.__name__}.")
+        raise Error(f"{name} lacks {sorted(missing)}; expected all settings of {cls.__name__}.")
     return cls(**settings)

@@ -1,1 +1,1 @@
-"""What trained weights say."""
+"""Trained weights: their evaluation, their predictions and the model file."""

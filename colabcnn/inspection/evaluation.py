@@ -1,4 +1,4 @@
-"""The one measurement of a run on the test set."""
+"""Measure a run on the test set."""
 
 import json
 from pathlib import Path
@@ -18,18 +18,18 @@ from colabcnn.store.run_folder import FLIP_AVERAGED, open_checkpoint
 
 
 def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: bool = False) -> dict[str, Any]:
-    """Measure a run on the whole test set, once, and keep the result in its `test.json`.
+    """Measure a run on the complete test set, once, and keep the result in its `test.json`.
 
     Args:
         run_dir: the run's folder.
-        data: None takes what the run names; a folder says where the CIFAR-10 of a run on CIFAR-10 is.
+        data: None takes the run's own; for a run on CIFAR-10 it may be the folder of CIFAR-10.
         progress: show Keras's progress bar.
 
     Returns:
         A dict of `epoch` and `weights_sha256` (of the newest checkpoint), `test_size`, and under `last_epoch` and
         `best_epoch` the `epoch`, `loss` (cross-entropy, never smoothed) and `accuracy` (fraction) of those weights, and
-        the `flip_averaged_accuracy`, of the mean of each image's probabilities and its mirror image's. Called again for
-        the same checkpoint it returns what was measured.
+        the `flip_averaged_accuracy`, of the mean of each image's and its mirror image's probabilities. Called again for
+        the same checkpoint, it returns the kept result.
 
     Raises:
         Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
@@ -38,7 +38,7 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
     check_data_name(folder, record, data)
     if checkpoint.kind == "shared":
         raise Error(
-            f"{folder.path} was shared without its checkpoint; ask its sender for one with it.",
+            f"{folder.path} was shared without its checkpoint; ask its sender for a file with the checkpoint.",
             "shared_without_checkpoint",
         )
     digest = checkpoint.weights_sha256()
@@ -63,7 +63,7 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
 
 
 def _measure(network, images, labels, progress):
-    """Return loss and accuracies of a network on images, `(count, 32, 32, 3) uint8`, with their labels."""
+    """Return a network's loss and accuracies on images, `(count, 32, 32, 3) uint8`, with their labels."""
 
     def predict(images):
         batches = in_batches(images.astype(np.float32) / 255, batch_size=250)

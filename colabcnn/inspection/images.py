@@ -1,4 +1,4 @@
-"""Images of the data as pictures: what is in it, and what the augmentation makes of it."""
+"""Pictures of a data set's images, original and augmented."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ ROWS, COLUMNS = 4, NUM_CLASSES
 
 
 def plot_images(images: np.ndarray, labels: np.ndarray | Sequence[int]) -> Picture:
-    """Draw the first images of each class, a column a class.
+    """Draw the first images of each class, one column per class.
 
     Args:
         images: `(n, 32, 32, 3) uint8`.
@@ -32,7 +32,7 @@ def plot_images(images: np.ndarray, labels: np.ndarray | Sequence[int]) -> Pictu
 
 
 def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed: int = 0) -> Picture:
-    """Draw images as three epochs may see them: the originals in the first row, an epoch in each other one.
+    """Draw images as three epochs may see them: the originals in the first row, one epoch in each other row.
 
     Args:
         experiment: an `Experiment`, or the name of one in `ABLATIONS` or `RECIPES`.

@@ -1,4 +1,4 @@
-"""What a run's best weights say: of the images that it validates on, and of a picture of one's own."""
+"""Predictions of a run's best weights, on its validation images and on your own picture."""
 
 import contextlib
 import io
@@ -24,20 +24,20 @@ from colabcnn.viewing.curves import COLOURS, Picture, png_of
 
 BATCH_SIZE = 250
 COLUMNS, ROWS = 5, 5
-# From this share on, white reads better on the colour map "Blues" than black; either's contrast is 4.5 at the least.
+# From this share on, white text has more contrast on the colour map "Blues" than black; the contrast is at least 4.5.
 WHITE_FROM = 0.715
-# So many pixels on its longer side a picture keeps at least for display; a photo's 12 million take long to draw.
+# A displayed picture keeps at least so many pixels on its longer side; a photo's 12 million take long to draw.
 SHOWN_SIZE = 512
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run's network says of a picture; a notebook shows its figure.
+    """A network's prediction for a picture; a notebook shows its figure.
 
     Args:
         class_name: the most probable class.
         probabilities: dict from class name to float in [0, 1], the most probable first; they sum to 1.
-        figure: `matplotlib.figure.Figure`: the picture, what the network sees of it, and the probabilities.
+        figure: `matplotlib.figure.Figure`: the picture, the part that the network sees, and the probabilities.
     """
 
     class_name: str
@@ -49,15 +49,15 @@ class Prediction:
 
 
 def plot_confusion(run_dir: str | Path, data: str | Path | None = None) -> Picture:
-    """Draw which classes the run's best weights take for which, on the images that the run validates on.
+    """Draw the confusion matrix of a run's best weights on its validation images.
 
     Args:
-        run_dir: the run's folder; the run may still be going.
-        data: None takes what the run names; a folder says where the CIFAR-10 of a run on CIFAR-10 is.
+        run_dir: the run's folder; the run may still be training.
+        data: None takes the run's own; for a run on CIFAR-10 it may be the folder of CIFAR-10.
 
     Returns:
-        A `matplotlib.figure.Figure`: rows are true classes, columns predicted ones; a cell holds the number of images,
-        its colour their share of the true class.
+        A `matplotlib.figure.Figure`: rows are true classes, columns predicted ones; a cell shows the number of images,
+        its colour shows their share of the true class.
 
     Raises:
         Error: there is no run in that folder, no checkpoint of it, no data, or other data than the run's.
@@ -65,7 +65,7 @@ def plot_confusion(run_dir: str | Path, data: str | Path | None = None) -> Pictu
     heading, _, labels, probabilities = _validated(run_dir, data)
     counts = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
     np.add.at(counts, (labels, probabilities.argmax(1)), 1)
-    # A few validation images may have none of a class.
+    # Among few validation images, a class may be missing.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Picture(figsize=(7.6, 6.6), layout="constrained")
     axes = figure.subplots()
@@ -85,15 +85,15 @@ def plot_confusion(run_dir: str | Path, data: str | Path | None = None) -> Pictu
 
 
 def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Picture:
-    """Draw the mistakes that the run's best weights make most confidently, on the images that the run validates on.
+    """Draw the most confident mistakes of a run's best weights on its validation images.
 
     Args:
-        run_dir: the run's folder; the run may still be going.
+        run_dir: the run's folder; the run may still be training.
         data: as in `plot_confusion`.
 
     Returns:
-        A `matplotlib.figure.Figure` of 25 pictures at most, the most confident mistake first, each with its true class,
-        the predicted one and that one's probability.
+        A `matplotlib.figure.Figure` of 25 images at most, the most confident mistake first, each with its true class,
+        the predicted class and its probability.
 
     Raises:
         Error: as `plot_confusion`.
@@ -108,7 +108,7 @@ def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Pictur
     figure.suptitle(f"{heading}\nwrong on {len(mistakes):,} of {len(labels):,} images{part}", fontsize=10)
     if not len(shown):
         figure.text(
-            0.5, 0.4, "There is no mistake to show: every image is classified rightly.", ha="center", fontsize=12
+            0.5, 0.4, "There is no mistake to show: every image is classified correctly.", ha="center", fontsize=12
         )
         return figure
     grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
@@ -122,21 +122,21 @@ def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Pictur
 
 
 def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Image | np.ndarray) -> Prediction:
-    """Tell what the run's best weights see in a picture.
+    """Classify a picture with a run's best weights.
 
     Args:
-        run_dir: the run's folder; the run may still be going.
+        run_dir: the run's folder; the run may still be training.
         picture: the path or the bytes of an image file, a PIL image, or an array `(h, w)`, `(h, w, 3)` or
-            `(h, w, 4) uint8`, of any size. A photo is turned upright, what is transparent becomes white, and the
-            square in the middle is reduced to `(32, 32, 3)`.
+            `(h, w, 4) uint8`, of any size. A photo is turned upright, transparent parts become white, and the square in
+            the middle is resized to `(32, 32, 3)`.
 
     Returns:
         A `Prediction`.
 
     Raises:
-        Error: the picture cannot be had from what was given; there is no run in that folder, or no checkpoint of it.
+        Error: the picture cannot be read; there is no run in that folder, or no checkpoint of it.
     """
-    image = _opened(picture)
+    image = _open_picture(picture)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     seen = image.crop((left, top, left + side, top + side)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
@@ -155,7 +155,7 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
 
 
 def _validated(run_dir, data):
-    """Return `(heading, images, labels, probabilities)` of what the run validates on, by its best weights."""
+    """Return `(heading, images, labels, probabilities)` of the run's validation images, by its best weights."""
     heading, (folder, record), network = _best(run_dir)
     check_data_name(folder, record, data)
     split = load_split(
@@ -177,31 +177,31 @@ def _best(run_dir):
 
 def _probabilities(network, images):
     """Return `(n, 10) float32` for images `(n, 32, 32, 3) uint8`."""
-    # Each picture has a network of its own, and TensorFlow warns of a function that is compiled again and again.
+    # Each call of `predict` builds a new network; TensorFlow would warn about compiling it again and again.
     compute = network.predict_on_batch if keras.backend.backend() == "jax" else network
     batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
     return np.concatenate([ops.convert_to_numpy(compute(batch.astype(np.float32) / 255)) for batch in batches])
 
 
-def _opened(picture):
-    """Return the picture as an upright RGB `PIL.Image.Image`, whatever it was given as."""
+def _open_picture(picture):
+    """Return the picture, of any accepted type, as an upright RGB `PIL.Image.Image`."""
     name, source = _source(picture)
-    with warnings.catch_warnings(action="ignore"):  # Broken EXIF data, for one, leaves a picture all the same.
+    with warnings.catch_warnings(action="ignore"):  # A picture with broken EXIF data, for example, can still be used.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
                 return _in_rgb(ImageOps.exif_transpose(image))
         except UnidentifiedImageError:
-            reason = "is no image file that Pillow knows"
+            reason = "is not an image file that Pillow can read"
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             reason = f"has too many pixels, {Image.MAX_IMAGE_PIXELS:,} at most are read"
-        except Exception as error:  # Of a broken file Pillow's many readers raise nearly anything.
+        except Exception as error:  # For a broken file, Pillow's readers raise nearly any exception.
             reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise Error(f"{name} {reason}; expected a picture such as PNG or JPEG: give another, or save it as one of these.")
 
 
 def _source(picture):
-    """Return what to call the picture, and a path, a file or a `PIL.Image.Image`."""
+    """Return the picture's name for a message, and a path, a file or a `PIL.Image.Image`."""
     if isinstance(picture, (str, os.PathLike)):
         return str(picture), os.path.expanduser(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
@@ -226,7 +226,7 @@ def _in_rgb(image):
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of an unknown range")
     if image.mode.startswith("I"):
-        # Pillow would cut 16 bits off at 255 and make nearly everything white.
+        # Pillow would clip 16 bits at 255, and nearly all pixels would be white.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

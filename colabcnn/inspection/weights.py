@@ -1,4 +1,4 @@
-"""A run's weights as a plain model of stock Keras layers."""
+"""A run's weights as a plain Keras model."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def load_model(run_dir: str | Path) -> keras.Model:
         run_dir: the run's folder.
 
     Returns:
-        A `keras.Model` of stock layers in float32, from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10)`
+        A `keras.Model` of Keras's own layers in float32, from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10)`
         probabilities; `model.save("mine.keras")` writes a file that plain Keras opens.
 
     Raises:
@@ -38,7 +38,7 @@ def load_model(run_dir: str | Path) -> keras.Model:
 def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Model]:
     """Return `(RunFolder, RunRecord, epoch, network)` of a run's best epoch.
 
-    The weights are always the newest checkpoint's; `model.keras` is for plain Keras, and nothing here reads it.
+    The weights are always the newest checkpoint's; `model.keras` is for plain Keras, and this library never reads it.
 
     Raises:
         Error: there is no run in that folder, or no checkpoint of it.
@@ -51,7 +51,8 @@ def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Mod
 def model_bytes(record: RunRecord, weights: list[np.ndarray]) -> bytes:
     """Return the `.keras` file of a run's network with these weights; the same weights give the same bytes.
 
-    Keras dates the file and numbers shared objects by their place in memory; neither is needed to open it.
+    Keras adds a date and the memory addresses of shared objects to the file. Neither is needed to open it, so both are
+    removed.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
@@ -76,7 +77,7 @@ def _without_chance(value):
 
 
 def write_model(folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Write `model.keras`, the best epoch's weights, for plain Keras, unless its content is right already."""
+    """Write `model.keras`, the best epoch's weights for plain Keras, unless it has this content already."""
     content = model_bytes(record_of(checkpoint, folder.path), checkpoint.arrays["best"])
     try:
         if folder.model_keras.read_bytes() == content:
@@ -94,7 +95,7 @@ def network_with_weights(record: RunRecord, weights: list[np.ndarray], precision
 
 
 def check_data_name(folder: RunFolder, record: RunRecord, data: str | Path | None) -> None:
-    """Refuse data of another name than the run's; None is the run's own.
+    """Check that the data set is the run's; None is the run's own.
 
     Raises:
         Error: it is another one.

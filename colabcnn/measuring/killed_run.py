@@ -1,4 +1,4 @@
-"""A run that is ended in the middle, so that resuming it can be checked on the device at hand."""
+"""A run that is ended in the middle of an epoch, to check on this device that it resumes."""
 
 import json
 import os
@@ -23,15 +23,15 @@ _START = "from colabcnn.measuring.killed_run import main; main()"
 
 
 class _EndedError(Exception):
-    """The run was ended, as asked for."""
+    """The run was ended on purpose."""
 
 
-class _InTheMiddle(FitCallback):
+class _EndInEpoch2(FitCallback):
     """End a run in the middle of its second epoch, once the first one's checkpoint is on the disk.
 
     Args:
         run_dir: the run's folder.
-        end: function that ends it.
+        end: function that ends the run.
     """
 
     def __init__(self, run_dir, end):
@@ -48,7 +48,7 @@ class _InTheMiddle(FitCallback):
             self._end_now()
 
     def on_test_begin(self, logs=None):
-        if self._second:  # The whole epoch was one call.
+        if self._second:  # One call made the complete epoch.
             self._end_now()
 
     def _end_now(self):
@@ -59,19 +59,19 @@ class _InTheMiddle(FitCallback):
 
 
 def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dict[str, Any], *, seconds: float) -> str:
-    """Train in a process of its own that kills itself by SIGKILL in the middle of epoch 2.
+    """Train in a separate process that kills itself by SIGKILL in the middle of epoch 2.
 
     Args:
         experiment: `Experiment`.
         run_dir: the run's folder.
-        options: of `run`, of types that JSON has.
-        seconds: after so many the process is given up.
+        options: of `run`, as JSON types.
+        seconds: timeout of the process.
 
     Returns:
-        "", or why there is no run that was killed so, as a sentence's part.
+        "", or the reason why this failed, as part of a sentence.
     """
     if _one_process_only():
-        return "a TPU belongs to one process"
+        return "only one process can use a TPU"
     request = json.dumps({"experiment": experiment.settings(), "run_dir": str(run_dir), "options": options})
     try:
         done = subprocess.run(
@@ -84,26 +84,26 @@ def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dic
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        return f"the process did not come to epoch 2 in {seconds:.0f} s"
+        return f"the process did not reach epoch 2 in {seconds:.0f} s"
     except OSError as error:
         return f"no process could be started: {error.strerror}"
     if not checkpoint_files(run_folder(run_dir).checkpoints):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return f"the process ended with {done.returncode} and no checkpoint: {last[:200]}"
     return "" if done.returncode == -signal.SIGKILL else f"the process ended with {done.returncode}, not by SIGKILL"
 
 
 def train_until_exception(experiment: Experiment, run_dir: str | Path, options: dict[str, Any]) -> None:
-    """Train in this process until an exception in the middle of epoch 2 ends the run; arguments as above."""
+    """Train in this process until an exception ends the run in the middle of epoch 2; arguments as above."""
 
     def end():
         raise _EndedError
 
     try:
-        run(experiment, run_dir, callbacks=[_InTheMiddle(run_dir, end)], **options)
+        run(experiment, run_dir, callbacks=[_EndInEpoch2(run_dir, end)], **options)
     except _EndedError:
         return
-    raise Error(f"the run in {run_dir} was to be ended in epoch 2, and was not.")
+    raise Error(f"the run in {run_dir} was not interrupted; expected an exception in epoch 2.")
 
 
 def _one_process_only():
@@ -115,12 +115,12 @@ def _one_process_only():
 
 
 def _environment():
-    """Return the environment of a process that uses the device beside this one."""
+    """Return the environment of a second process on the same device."""
     environment = {
         **os.environ,
         "KERAS_BACKEND": devices.backend(),
         "PYTHONPATH": os.pathsep.join(import_path()),
-        # This process may hold most of a GPU's memory; what is left is enough if it is not taken in advance.
+        # This process may hold most of a GPU's memory; the rest is enough without preallocation.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
@@ -130,8 +130,8 @@ def _environment():
 
 
 def main() -> None:
-    """Train as the request says, until this process kills itself."""
+    """Train with the options of the request, until this process kills itself."""
     request = json.loads(sys.argv[1])
     run_dir = request["run_dir"]
-    killing = _InTheMiddle(run_dir, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    run(Experiment.from_settings(request["experiment"]), run_dir, callbacks=[killing], **request["options"])
+    callback = _EndInEpoch2(run_dir, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    run(Experiment.from_settings(request["experiment"]), run_dir, callbacks=[callback], **request["options"])

@@ -1,4 +1,4 @@
-"""`measure`: what a run of 06 takes on this device, whether it computes what plain steps do, and whether it resumes."""
+"""`measure`: the speed of 06_final on this device, a comparison with plain steps, and a check that a run resumes."""
 
 import contextlib
 import datetime
@@ -23,7 +23,7 @@ from colabcnn.measuring.trials import (
     train_plain,
 )
 from colabcnn.network import devices
-from colabcnn.network.arithmetic import forget_peak_memory, gflop_an_image, matrix_gflops, peak_memory
+from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
 from colabcnn.network.model import build_model
 from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
@@ -32,13 +32,13 @@ from colabcnn.viewing.measurement_table import in_words
 
 EXPERIMENT = ABLATIONS["06_final"]
 EPOCHS, LEAST_EPOCHS = 3, 2
-# A trial of so many steps tells how quick the device is; fewer than `LEAST_STEPS` are not measured.
+# A trial of `TRIAL_STEPS` measures the device's speed; an epoch has at least `LEAST_STEPS`.
 TRIAL_STEPS, LEAST_STEPS = 4, 8
-# What is trained, in epochs as `auto`: itself, plain steps at half its speed, up to the interruption, and from there.
+# All training, in epochs of `auto`: `auto`, plain steps at half its speed, a run to its interruption, and its resume.
 EPOCHS_IN_ALL = EPOCHS + 2 * EPOCHS + 1.5 + (EPOCHS - 1)
-# Starts that compile: each of them under TensorFlow, under JAX those whose program is new.
+# The starts that compile: under TensorFlow all of them, under JAX those with a new program.
 STARTS = {"tensorflow": 4, "jax": 2}
-# Of the time, for what is not foreseen.
+# Training is planned for this share of the time; the rest is a reserve.
 SHARE_OF_TIME = 0.8
 
 
@@ -54,35 +54,35 @@ def measure(
 ) -> Path:
     """Measure training on this device and write a small file for the project's `results/measured/`.
 
-    It trains three epochs of `06_final` by `run` as it chooses itself, and three of the same in plain steps; ends a run
-    in the middle and resumes it; and measures a large matrix product. On a slow device it takes fewer images, and on a
-    very slow one two epochs.
+    It trains three epochs of `06_final` with the execution that `run` chooses, and three in plain steps; it interrupts
+    a run and resumes it; and it measures a large matrix product. On a slow device it takes fewer images, and on a very
+    slow one two epochs.
 
     Args:
-        folder: where the file is written; made if missing.
+        folder: for the file; made if missing.
         data: as for `run`.
-        train_size: at most so many training images.
-        val_size: validation images for so many training images; for fewer, fewer in proportion.
-        minutes: the whole should take no longer. On a very slow device it does: eight steps an epoch are the least.
-        sent_by: a name to be credited by, or "".
+        train_size: largest number of training images.
+        val_size: number of validation images; with fewer training images it is reduced in proportion.
+        minutes: time limit. A very slow device exceeds it, since an epoch has at least eight steps.
+        sent_by: a name for the credits, or "".
         quiet: print nothing.
 
     Returns:
-        The file's path; `offer_measurement` says what to do with it.
+        The file's path, for `offer_measurement`.
 
     Raises:
-        Error: bad arguments; a folder that cannot be written; data that cannot be had.
+        Error: bad arguments; a folder that cannot be written; data that cannot be loaded.
     """
     _check(train_size, val_size, minutes, sent_by)
-    began, progress = time.monotonic(), ProgressLine(quiet)
+    start, progress = time.monotonic(), ProgressLine(quiet)
     run_folder(folder).create()
-    # Where nothing was computed on a GPU yet, it is left to a second process, too, which is killed below.
+    # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _compilations_of_its_own(work):
+    with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _separate_compilations(work):
         setting = Setting(EXPERIMENT, str(data), train_size, val_size, EPOCHS, Path(work), progress)
-        setting = _fitted(setting, began + minutes * 60)
-        forget_peak_memory()
-        progress.info(f"1 of 4: {setting.experiment.name} as this device suits it. It compiles first.")
+        setting = _fit_to_time(setting, start + minutes * 60)
+        reset_peak_memory()
+        progress.info(f"1 of 4: {setting.experiment.name}, executed as suits this device. It compiles first.")
         auto = train(setting, "auto")
         memory, memory_of = peak_memory()
         progress.info("2 of 4: the same in plain steps. They should compute the same.")
@@ -108,7 +108,7 @@ def measure(
             memory_of=memory_of,
             gflop_an_image=gflop_an_image(build_model(setting.experiment)),
             matrix_gflops=round(matrix_gflops(precision), 3),
-            minutes=round((time.monotonic() - began) / 60, 2),
+            minutes=round((time.monotonic() - start) / 60, 2),
             auto=auto,
             plain=plain,
             plain_failed=plain_failed,
@@ -117,7 +117,7 @@ def measure(
         )
         progress.end()
     path = write_measurement(Path(folder).expanduser(), measurement)
-    read_measurement(path)  # What cannot be read again is found here and not by whoever it is sent to.
+    read_measurement(path)  # An unreadable file must fail here, not at its receiver.
     return path
 
 
@@ -151,30 +151,30 @@ def _check(train_size, val_size, minutes, sent_by):
 
 
 @contextlib.contextmanager
-def _compilations_of_its_own(folder):
-    """Let JAX compile again, unless a folder for compilations is set: kept ones would hide what they take."""
+def _separate_compilations(folder):
+    """Let JAX compile again, unless a cache folder is set: cached compilations would hide their time."""
     if devices.backend() != "jax" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         yield
         return
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    before = devices.compilations_folder()
+    previous = devices.compilations_folder()
     try:
         jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "jax"))
         compilation_cache.reset_cache()
         yield
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_compilation_cache_dir", previous)
         compilation_cache.reset_cache()
 
 
-def _fitted(setting, deadline):
-    """Return the setting with as many images and epochs as are done by the deadline, after a trial of a few steps."""
+def _fit_to_time(setting, deadline):
+    """Return the setting with the images and epochs that fit before the deadline, after a trial of a few steps."""
     batch_size = setting.experiment.batch_size
     if setting.train_size <= LEAST_STEPS * batch_size:
         return setting
-    setting.progress.info(f"A trial of {TRIAL_STEPS} steps tells how quick this device is.")
+    setting.progress.info(f"A trial of {TRIAL_STEPS} steps measures this device's speed.")
     trial_setting = _with_images(setting, TRIAL_STEPS * batch_size)
     trial = train(replace(trial_setting, epochs=2), "trial")
     image_seconds = trial.epoch_seconds() / trial_setting.train_size
@@ -183,8 +183,8 @@ def _fitted(setting, deadline):
     train_size = min(setting.train_size, max(LEAST_STEPS, fitting) * batch_size)
     if train_size < setting.train_size:
         setting.progress.info(
-            f"The trial took {1000 * image_seconds:.1f} ms an image, so that {train_size:,} training images in place "
-            f"of {setting.train_size:,} fit into the time."
+            f"The trial took {1000 * image_seconds:.1f} ms an image: {train_size:,} training images, not "
+            f"{setting.train_size:,}, fit into the time."
         )
     return replace(_with_images(setting, train_size), epochs=EPOCHS if fitting >= LEAST_STEPS else LEAST_EPOCHS)
 

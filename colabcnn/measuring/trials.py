@@ -1,4 +1,4 @@
-"""The trainings of a measurement: by `run`, in plain steps, and one that is interrupted and resumed."""
+"""The trainings of a measurement: with `run`'s execution, in plain steps, and interrupted and resumed."""
 
 import time
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from colabcnn.store.run_record import RunRecord
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.run import run
 
-# What a process needs beside its training, and how many times as long as expected it may take.
+# The seconds that a process needs beside its training, and its timeout as a multiple of the expected time.
 PROCESS_SECONDS, PATIENCE = 20, 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all trainings of a measurement share.
+    """The settings that all trainings of a measurement share.
 
     Args:
         experiment: `Experiment`.
         data: as `run` takes it.
-        train_size, val_size: how many images.
-        epochs: how many, from 2: the first one may hold the compilation.
-        folder: where the runs' folders are made.
+        train_size, val_size: numbers of images.
+        epochs: their number, from 2: the first one may hold the compilation.
+        folder: for the runs' folders.
         progress: `ProgressLine`.
     """
 
@@ -42,18 +42,18 @@ class Setting:
     progress: ProgressLine
 
     def options(self) -> dict[str, Any]:
-        """Return what `run` is given, of types that JSON has."""
+        """Return the options for `run`, as JSON types."""
         sizes = {"train_size": self.train_size, "val_size": self.val_size, "epochs": self.epochs}
         return {"data": self.data, **sizes, "allow_long": True, "quiet": True}
 
 
 class _Watch(FitCallback):
-    """Show in one line what is trained, and note when the first epoch ended."""
+    """Show the training in one line, and record the end of its first epoch."""
 
-    def __init__(self, progress, doing):
+    def __init__(self, progress, name):
         super().__init__()
-        self.first_epoch_ended = None
-        self._progress, self._doing, self._epoch = progress, doing, 0
+        self.first_epoch_end = None
+        self._progress, self._name, self._epoch = progress, name, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -66,36 +66,36 @@ class _Watch(FitCallback):
         self._progress.update(lambda: f"{self._in_words()}, validating")
 
     def on_epoch_end(self, epoch, logs=None):
-        self.first_epoch_ended = self.first_epoch_ended or time.monotonic()
+        self.first_epoch_end = self.first_epoch_end or time.monotonic()
         self._progress.update(lambda: f"{self._in_words()} done", milestone=True, last=True)
 
     def _in_words(self):
-        return f"{self._doing}: epoch {self._epoch} of {self.params['epochs']}"
+        return f"{self._name}: epoch {self._epoch} of {self.params['epochs']}"
 
 
 def train(setting: Setting, name: str) -> Training:
-    """Train by `run` and return a `Training`.
+    """Train with `run` and return a `Training`.
 
     Args:
         setting: `Setting`.
-        name: of the run's folder, and what the line shows.
+        name: for the run's folder and the progress line.
     """
-    watch, began = _Watch(setting.progress, name), time.monotonic()
+    watch, start_time = _Watch(setting.progress, name), time.monotonic()
     result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
     start = last_record(setting, name).starts[-1]
-    if watch.first_epoch_ended is None:
+    if watch.first_epoch_end is None:
         raise Error(f"the run in {setting.folder / name} trained no epoch.")
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
         steps=Steps(**(start.execution or {})),
         refused=as_line(start.refused or "", 400),
-        start_seconds=round(watch.first_epoch_ended - began, 3),
+        start_seconds=round(watch.first_epoch_end - start_time, 3),
         **{column: list(result.history[column]) for column in columns},
     )
 
 
 def train_plain(setting: Setting) -> tuple[Training | None, str]:
-    """Return `(training, failed)`: the same in plain steps, or None and why that failed."""
+    """Return `(training, failed)`: the training in plain steps, or None and the reason for its failure."""
     try:
         with devices.execution_given(devices.plain_execution()):
             return train(setting, "plain"), ""
@@ -104,15 +104,15 @@ def train_plain(setting: Setting) -> tuple[Training | None, str]:
 
 
 def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None, Interruption]:
-    """Return `(training, Interruption)` of a run that is ended in epoch 2 and resumed; the training None if it failed.
+    """Interrupt a run in epoch 2 and resume it; return `(training, Interruption)`, the training None if it failed.
 
     Args:
         setting: `Setting`.
-        auto: the `Training` that was not interrupted, which this one should equal.
+        auto: the uninterrupted `Training`, which this one should equal.
     """
     options, why_not = {**setting.options(), "checkpoint_minutes": 0}, ""
     expected = PROCESS_SECONDS + auto.start_seconds + auto.epoch_seconds()
-    setting.progress.info(f"Another process trains until it is killed. Here nothing moves for about {expected:.0f} s.")
+    setting.progress.info(f"Another process trains until it is killed. This takes about {expected:.0f} s.")
     try:
         name = "resumed"
         why_not = train_until_killed(setting.experiment, setting.folder / name, options, seconds=PATIENCE * expected)
@@ -123,14 +123,14 @@ def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None
         resumed, failed = train(setting, name), ""
         first_epoch = last_record(setting, name).starts[-1].first_epoch
         same = _bit_for_bit(setting.folder / "auto", setting.folder / name)
-    except Exception as error:  # What a device cannot do is what this is to find out.
+    except Exception as error:  # The measurement reports every failure of the device.
         resumed, failed, first_epoch, same = None, _reason(error), 0, False
     by = "exception" if why_not else "SIGKILL"
     return resumed, Interruption(by, as_line(why_not, 400), first_epoch=first_epoch, bit_for_bit=same, failed=failed)
 
 
 def _bit_for_bit(run_dir, other_dir):
-    """Return whether two runs have the same weights, optimizer and history but for seconds."""
+    """Return whether two runs have the same weights, optimizer and history, except the seconds."""
     one, other = (open_checkpoint(path)[2] for path in (run_dir, other_dir))
     histories = [{**checkpoint.metadata["history"], "seconds": None} for checkpoint in (one, other)]
     return histories[0] == histories[1] and all(
@@ -150,5 +150,5 @@ def _reason(error):
 
 
 def as_line(text: str, most: int) -> str:
-    """Return a text as one printable line of at most so many characters."""
+    """Return a text as one printable line of at most `most` characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]

@@ -1,1 +1,1 @@
-"""How the network computes and is trained."""
+"""The network, its training steps and its devices."""

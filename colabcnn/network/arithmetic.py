@@ -1,4 +1,4 @@
-"""What a device computes at most, what training takes of it, and the memory that it took."""
+"""A device's peak speed, the operations of training, and the memory in use."""
 
 import contextlib
 import math
@@ -12,13 +12,13 @@ import numpy as np
 from colabcnn.network import devices
 from colabcnn.network.keras_types import ops
 
-# Of one image, forward and backward.
+# For one image: one forward pass; the backward pass costs two.
 TRAINING_PASSES = 3
 MATRIX_SIZE_CPU, MATRIX_SIZE = 2048, 8192
 
 
 def gflop_an_image(network: keras.Model) -> float:
-    """Return the floating-point operations of training on one image, in 1e9: two a multiply-add, three passes."""
+    """Return the floating-point operations of training on one image, in 1e9: two per multiply-add, three passes."""
     multiply_adds = 0
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -30,14 +30,14 @@ def gflop_an_image(network: keras.Model) -> float:
 
 
 def matrix_gflops(precision: str) -> float:
-    """Return the GFLOP/s that the device reaches in one large matrix product, the quickest of ten.
+    """Return the GFLOP/s that the device reaches in one large matrix product, the fastest of ten.
 
     Args:
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
     """
-    # A GPU's product takes no longer than its launch and the copy of a result to the host.
+    # On a GPU one product takes no longer than its launch and the copy of a result to the host.
     size, products = (MATRIX_SIZE_CPU, 1) if devices.is_cpu() else (MATRIX_SIZE, 20)
-    # Scaled, so that a product of many is as large as one: with infinite numbers a GPU is faster, and so no measure.
+    # The scale keeps repeated products finite: a GPU multiplies infinite numbers faster than others.
     matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32) / math.sqrt(size)
     matrix = ops.cast(matrix, precision.removeprefix("mixed_"))
 
@@ -48,14 +48,14 @@ def matrix_gflops(precision: str) -> float:
 
     compiled, seconds = _compiled(multiply), []
     for _ in range(10):
-        began = time.perf_counter()
+        start = time.perf_counter()
         ops.convert_to_numpy(ops.cast(compiled(matrix, matrix)[0, 0], "float32"))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return products * 2 * size**3 / min(seconds) / 1e9
 
 
-def forget_peak_memory() -> None:
-    """Begin to count `peak_memory` from now on, where the backend can: TensorFlow on a GPU."""
+def reset_peak_memory() -> None:
+    """Reset `peak_memory`, where the backend can: TensorFlow on a GPU."""
     if devices.backend() == "tensorflow" and not devices.is_cpu():
         import tensorflow as tf
 
@@ -76,7 +76,7 @@ def peak_memory() -> tuple[int | None, str]:
         import tensorflow as tf
 
         return tf.config.experimental.get_memory_info("GPU:0")["peak"], "device"
-    except Exception:  # Not every allocator counts, and each says so in its own way.
+    except Exception:  # Some allocators do not count; each raises its own error.
         return None, "device"
 
 

@@ -1,4 +1,4 @@
-"""Rotate, shift, mirror and channel-shift a batch of images on the device, without any randomness of its own."""
+"""Rotate, shift, mirror and channel-shift a batch of images on the device; the caller draws the random numbers."""
 
 import math
 from typing import Any
@@ -22,16 +22,16 @@ def augment(
 ) -> Any:
     """Transform each image as Keras 3's `ImageDataGenerator.apply_transform` does.
 
-    Rotation and shift act as one map about the image's centre, bilinear, with what `fill_mode` says outside; then the
-    channel shift, clipped to the warped image's own minimum and maximum; then the mirroring. The names say what is
-    seen: `row_shift` moves along rows. In Keras 3 that is the parameter `ty`, and `column_shift` is `tx`.
-    Works eagerly, in `tf.function` (with XLA or without) and in `jax.jit`.
+    Rotation and shift are one bilinear map about the image's centre, with `fill_mode` outside of the image; then comes
+    the channel shift, clipped to the warped image's own minimum and maximum; then the mirroring. `row_shift` moves the
+    image along its rows: Keras 3's parameter `ty`; `column_shift` is `tx`. It works eagerly, in `tf.function` (with XLA
+    or without) and in `jax.jit`.
 
     Args:
         images: `(batch, height, width, channels)`, uint8 or float, on the 0-255 scale; the CIFAR shape is (32, 32, 3).
         rotation: `(batch,)` degrees.
-        row_shift: `(batch,)` pixels; positive moves the picture up.
-        column_shift: `(batch,)` pixels; positive moves the picture to the left.
+        row_shift: `(batch,)` pixels; positive moves the image up.
+        column_shift: `(batch,)` pixels; positive moves the image to the left.
         flip: `(batch,)` bool; True mirrors left and right.
         channel_shift: `(batch,)` added to every channel, on the 0-255 scale.
         fill_mode: "nearest" repeats the border outside, "reflect" mirrors the image there.
@@ -40,14 +40,14 @@ def augment(
         `(batch, height, width, channels) float32` on the 0-255 scale.
 
     Raises:
-        Error: another `fill_mode`.
+        Error: an unknown `fill_mode`.
     """
     check_choice("fill_mode", fill_mode, FILL_MODES)
     images = ops.convert_to_tensor(images)
     height, width = images.shape[1:3]
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
-    inside = _reflect if fill_mode == "reflect" else _repeat
-    rows, columns = inside(rows, height), inside(columns, width)
+    fill = _reflect if fill_mode == "reflect" else _repeat
+    rows, columns = fill(rows, height), fill(columns, width)
     warped = _sample(images, rows, columns)
     darkest = ops.min(warped, axis=(1, 2, 3), keepdims=True)
     brightest = ops.max(warped, axis=(1, 2, 3), keepdims=True)
@@ -55,9 +55,9 @@ def augment(
 
 
 def _source_positions(height, width, rotation, row_shift, column_shift, flip):
-    """Return the row and the column, `(batch, height, width) float32`, that each output pixel is read from.
+    """Return the input row and column of each output pixel, `(batch, height, width) float32`.
 
-    Mirroring the output is reading its columns from right to left, so the flip costs nothing here.
+    A mirrored image's columns are read from right to left, so the flip costs no time.
     """
     angle = _per_image(rotation, 3) * (math.pi / 180)
     cosine, sine = ops.cos(angle), ops.sin(angle)
@@ -71,23 +71,23 @@ def _source_positions(height, width, rotation, row_shift, column_shift, flip):
 
 
 def _repeat(positions, size):
-    """Return positions moved to the nearest one inside of 0 to size - 1."""
+    """Return positions clipped to 0 to size - 1."""
     return ops.clip(positions, 0, size - 1)
 
 
 def _reflect(positions, size):
-    """Return positions mirrored at the image's edges, which lie half a pixel outside of the first and the last one."""
+    """Return positions mirrored at the image's edges, half a pixel outside of the first and the last pixel."""
     position = ops.mod(positions + 0.5, 2 * size)
-    # Within that half pixel there is the border pixel on both sides.
+    # In that half pixel, both neighbours are the border pixel.
     return _repeat(ops.minimum(position, 2 * size - position) - 0.5, size)
 
 
 def _sample(images, rows, columns):
     """Return the images at fractional positions, bilinear, `float32`.
 
-    Four gathers of whole pixels: gathering ready-made 2x2 neighbourhoods once was a quarter slower on two CPU cores.
-    Under JAX each channel is gathered by itself: XLA then fuses gathers, weights and sums into one loop, which took two
-    cores from 28,000 to 74,000 images a second (JAX 0.10). Under TensorFlow that is slower.
+    It makes four gathers of pixels: one gather of 2x2 neighbourhoods was a quarter slower on two CPU cores. Under JAX
+    it gathers each channel separately: XLA then fuses gathers, weights and sums into one loop, which raised the speed
+    on two cores from 28,000 to 74,000 images a second (JAX 0.10). Under TensorFlow that is slower.
     """
     _, height, width, channels = images.shape
     first_pixel = ops.reshape(ops.arange(ops.shape(images)[0], dtype="int32") * (height * width), (-1, 1, 1))
@@ -112,19 +112,19 @@ def _sample(images, rows, columns):
 
 
 def _neighbours(positions, size):
-    """Return the even and the odd whole position next to each fractional one, `int32`, each with its weight.
+    """Return the even and the odd integer next to each fractional position, `int32`, each with its weight.
 
-    Not the lower and the upper one: XLA computes `positions` once for the index and once for the weight, rounded
-    differently, and where the two fall on either side of a whole number the pixel beside the right one is taken with
-    full weight. Here each index changes only where its weight is zero.
+    The lower and the upper integer would be wrong: XLA computes `positions` twice, for the index and for the weight,
+    with different rounding. If an integer lies between the two results, the wrong neighbour gets the full weight. An
+    even or odd index changes only where its weight is zero.
     """
     even = 2 * ops.floor((positions + 1) / 2)
     below = 2 * ops.floor(positions / 2)
     odd_weight = 1 - ops.abs(positions - below - 1)
-    index = [ops.cast(ops.minimum(whole, size - 1), "int32") for whole in (even, below + 1)]
+    index = [ops.cast(ops.minimum(position, size - 1), "int32") for position in (even, below + 1)]
     return (index[0], 1 - odd_weight), (index[1], odd_weight)
 
 
 def _per_image(values, rank):
-    """Return one float an image, shaped to broadcast over `rank` dimensions."""
+    """Return one float per image, shaped to broadcast over `rank` dimensions."""
     return ops.reshape(ops.cast(values, "float32"), (-1,) + (1,) * (rank - 1))

@@ -1,4 +1,4 @@
-"""BatchNorm: as one operation of TensorFlow on a CPU, and its moving statistics averaged over training images."""
+"""BatchNorm as one TensorFlow operation on a CPU, and the average of its statistics over training images."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from colabcnn.network.keras_types import FitCallback, Logs, ops
 
 
 def call_fused(network: keras.Model, images: Any, training: bool) -> Any:
-    """Return what `network(images, training=training)` returns, each BatchNorm being one operation.
+    """Return `network(images, training=training)`, with each BatchNorm as one operation.
 
-    Keras computes BatchNorm from some ten operations in float32, whatever the layer's precision, and each of them
-    passes once over all activations. One that keeps to the layer's precision makes an epoch on a CPU with bfloat16
+    Keras computes BatchNorm with some ten operations in float32, whatever the layer's precision, and each of them
+    passes once over all activations. One operation in the layer's precision makes an epoch on a CPU with bfloat16
     instructions about a quarter shorter. XLA fuses the ten by itself, so this is for TensorFlow without XLA. The
-    layers stay Keras's own: their variables are read and moved here, and are saved as ever.
+    layers stay Keras's own: only their variables are used here.
 
     Args:
-        network: as `build_model` makes it: one layer after the other.
+        network: as `build_model` makes it: a sequence of layers.
         images: `(batch, 32, 32, 3) float32`.
         training: bool.
     """
@@ -34,17 +34,17 @@ def call_fused(network: keras.Model, images: Any, training: bool) -> Any:
 def _batch_norm(layer, inputs, training):
     import tensorflow as tf
 
-    # The one in tf.nn is the slow one, made of single operations.
+    # tf.nn's batch norm is the slow one, made of single operations.
     fused = tf.compat.v1.nn.fused_batch_norm
     scale, offset = layer.gamma.value, layer.beta.value
     if not training:
         moving = layer.moving_mean.value, layer.moving_variance.value
         return fused(inputs, scale, offset, *moving, epsilon=layer.epsilon, is_training=False)[0]
     outputs, mean, variance = fused(inputs, scale, offset, epsilon=layer.epsilon, is_training=True)
-    # TensorFlow gives the sample's unbiased variance; Keras keeps that of the batch itself.
+    # TensorFlow returns the unbiased variance; Keras uses the biased one.
     count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), variance.dtype)
-    for moving, here in ((layer.moving_mean, mean), (layer.moving_variance, variance * ((count - 1) / count))):
-        moving.assign(moving * layer.momentum + here * (1 - layer.momentum))
+    for moving, current in ((layer.moving_mean, mean), (layer.moving_variance, variance * ((count - 1) / count))):
+        moving.assign(moving * layer.momentum + current * (1 - layer.momentum))
     return outputs
 
 
@@ -54,7 +54,7 @@ IMAGES, BATCH_SIZE = 5000, 250
 class RenewStatistics(FitCallback):
     """Renew the statistics of a `TrainingModel`'s network before each validation.
 
-    What training itself computes is not touched: a training step takes the statistics of its own batch.
+    Training itself does not change: a training step uses the statistics of its own batch.
     """
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
@@ -65,20 +65,19 @@ class RenewStatistics(FitCallback):
 def renew_statistics(network: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> None:
     """Replace BatchNorm's moving statistics by their average over these images.
 
-    The moving statistics that training leaves are those of dropped-out activations of augmented images; at inference
-    there is neither dropout nor augmentation, so means and variances are others (arXiv:1801.05134 on dropout,
-    arXiv:2105.07576 on averaging again).
+    Training computes its moving statistics with dropout and augmentation; inference has neither, so its means and
+    variances differ (arXiv:1801.05134 on dropout, arXiv:2105.07576 on averaging again).
 
     Args:
-        network: as `build_model` makes it: one layer after the other; changed in place, but for frozen layers.
+        network: as `build_model` makes it: a sequence of layers; changed in place, except frozen layers.
         images: `(count, 32, 32, 3)`, uint8, on the device or not.
-        batch_size: images a batch; a smaller last one counts as much as the others.
+        batch_size: images per batch; a smaller last batch counts as much as the others.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
     normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    # Keras moves no frozen one.
+    # Keras does not update frozen layers.
     renewed: dict[Any, float] = {layer: layer.momentum for layer in normalizations if layer.trainable}
-    for layer in renewed:  # What has overflowed stays so in any average.
+    for layer in renewed:  # An infinite statistic would stay infinite in the average.
         layer.moving_mean.assign(ops.zeros(layer.moving_mean.shape))
         layer.moving_variance.assign(ops.zeros(layer.moving_variance.shape))
     try:

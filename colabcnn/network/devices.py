@@ -1,4 +1,4 @@
-"""The device that Keras computes on, and with which versions."""
+"""The device that Keras computes on, how it executes training steps, and the versions in use."""
 
 import contextlib
 import contextvars
@@ -26,9 +26,9 @@ class Execution:
 
     Args:
         steps_per_call: steps that one call of a compiled function makes.
-        xla: whether XLA compiles it. JAX knows nothing else.
-        fused_batch_norm: whether each BatchNorm is one operation of TensorFlow's.
-        xla_augmentation: whether XLA compiles the augmentation inside a step that it does not compile.
+        xla: whether XLA compiles it; always under JAX.
+        fused_batch_norm: whether each BatchNorm is one TensorFlow operation.
+        xla_augmentation: whether XLA compiles only the augmentation in a step.
     """
 
     steps_per_call: int
@@ -42,7 +42,7 @@ class Execution:
 
 
 PLAIN = Execution(steps_per_call=1, xla=False)
-"""What works wherever Keras does."""
+"""An execution that works wherever Keras does."""
 
 _given_execution: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("given_execution", default=None)
 
@@ -73,13 +73,13 @@ def device_name() -> str:
         gpus = tf.config.list_physical_devices("GPU")
         if gpus:
             return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    # Only Linux knows how many of the cores this process may use.
+    # Only Linux reports how many of the cores this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor_name()}, {cores} cores"
 
 
 def is_cpu() -> bool:
-    """Return whether Keras computes on a CPU, for want of a GPU or TPU."""
+    """Return whether Keras computes on a CPU, because there is no GPU or TPU."""
     if backend() == "jax":
         import jax
 
@@ -108,12 +108,12 @@ def auto_precision() -> str:
 def auto_execution() -> Execution:
     """Return the `Execution` that suits the device.
 
-    On a CPU a call costs nothing beside a step, XLA takes TensorFlow three times as long, and Ctrl-C is looked for
-    between two calls: one step a call, and without XLA BatchNorm fused and the augmentation compiled by itself
-    (`results/benchmarks` has what each gives). On others several steps a call, as a call may take longer than a step:
-    64 under JAX; under TensorFlow 16 on a GPU of compute capability 8.0 (Ampere) and newer, and 1 on an older one, such
-    as the T4, where a step takes longer than its launch. These are from a calculation, not yet from a measurement.
-    Inside `execution_given` it is the given one.
+    On a CPU it is one step a call: a call costs little beside a step, and Ctrl-C is checked between two calls. Under
+    TensorFlow it is without XLA, which takes three times as long, with BatchNorm fused and the augmentation compiled
+    separately (`results/benchmarks` has the gain of each). On a GPU or TPU a call may take longer than a step, so it
+    makes several: 64 under JAX; under TensorFlow 16 on a GPU of compute capability 8.0 (Ampere) and newer, and 1 on an
+    older one, such as the T4, where a step takes longer than its launch. These numbers are calculated, not yet
+    measured. Inside `execution_given` it is the given one.
     """
     if given := _given_execution.get():
         return given
@@ -131,7 +131,7 @@ def plain_execution() -> Execution:
 
 @contextlib.contextmanager
 def execution_given(execution: Execution) -> Iterator[None]:
-    """Let runs that begin inside the `with` take this `Execution`, so that two can be compared."""
+    """Give runs that begin inside the `with` this `Execution`, so that two can be compared."""
     token = _given_execution.set(execution)
     try:
         yield
@@ -140,17 +140,17 @@ def execution_given(execution: Execution) -> Iterator[None]:
 
 
 def compilations_folder() -> str | None:
-    """Return the folder in which JAX keeps what it compiles, or None where it keeps nothing."""
+    """Return the folder of JAX's compilation cache, or None if there is none."""
     import jax
 
     return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]  # Added at run time.
 
 
 def keep_compilations() -> None:
-    """Under JAX, keep what XLA compiles in the user's cache folder, for the next start, unless JAX has a folder for it.
+    """Keep JAX's compilations in the user's cache folder, for the next start, unless JAX has a folder for them.
 
-    Compiling takes a minute on a CPU or a GPU, and the same program comes at every start. The small ones are kept, too:
-    a hundred of them take as long as the large one, and JAX by itself keeps what took a second.
+    Compiling takes a minute on a CPU or a GPU, and every start compiles the same programs. By default JAX keeps only
+    those that took a second; the small ones are kept, too, since a hundred of them take as long as the large one.
     """
     if backend() != "jax":
         return
@@ -161,7 +161,7 @@ def keep_compilations() -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        compilation_cache.reset_cache()  # With the first thing that it compiled, JAX decided that it has none.
+        compilation_cache.reset_cache()  # JAX has decided at its first compilation that there is no cache.
 
 
 def versions() -> dict[str, str]:
@@ -171,7 +171,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that this library runs from, "-dirty" behind it if changed, or None."""
+    """Return the commit of this library's checkout, with "-dirty" behind it if changed, or None."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -190,7 +190,7 @@ def _tensorflow_capability():
 
 
 def cpu_has_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16, as far as Linux tells."""
+    """Return whether the CPU has instructions for bfloat16; False if this is not Linux, which lists them."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:
@@ -200,7 +200,7 @@ def cpu_has_bfloat16() -> bool:
 
 def _version(package):
     if package == "tensorflow":
-        import tensorflow  # The CPU build carries the same module under another name.
+        import tensorflow  # The CPU build is a package of another name, so its metadata would be missing.
 
         return tensorflow.__version__
     if package == "colabcnn":

@@ -1,4 +1,4 @@
-"""What Keras leaves to be inferred, and is inferred wrongly: said once, for all that compute with it."""
+"""Types of Keras that type checkers infer wrongly, declared once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from colabcnn.network.training_model import TrainingModel
 
 Logs = dict[str, Any]
-"""What Keras tells a callback: numbers by name."""
+"""What Keras passes to a callback: numbers by name."""
 
 ops: Any = keras.ops
-"""Keras's operations. Each is inferred to return None, too, for backends that lack it."""
+"""Keras's operations. Type checkers infer None as a possible result, for backends that lack an operation."""
 
 
 class FitCallback(keras.callbacks.Callback):
-    """A callback of a `TrainingModel`: Keras sets both of these before it calls anything else."""
+    """A callback of a `TrainingModel`; Keras sets both attributes before it calls a method."""
 
     model: TrainingModel
     params: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The network, of stock Keras layers."""
+"""The network, made of Keras's own layers."""
 
 import itertools
 from typing import Any
@@ -14,14 +14,14 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
     """Build an experiment's network.
 
     Sets of convolutions without padding, each followed by BatchNorm and ReLU; dropout at the end of each set; one 2x2
-    max pooling after the first set; then a dense softmax. Every other setting is Keras's default, unless the experiment
-    has it.
+    max pooling after the first set; then a dense softmax. Settings that the experiment does not have are Keras's
+    defaults.
 
     Args:
         experiment: `Experiment`.
         seed: int; the initial weights are a function of it and of the layer.
         precision: "float32", "mixed_bfloat16" or "mixed_float16": the layers' dtype policy. Variables, the softmax and
-            BatchNorm's statistics stay float32. Keras's global policy is not touched.
+            BatchNorm's statistics stay float32. Keras's global policy is not changed.
 
     Returns:
         A `keras.Model` from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10) float32` probabilities.
@@ -50,7 +50,7 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
             )(x)
             x = keras.layers.Activation("relu", dtype=policy, name=f"relu_{place}")(x)
         if experiment.dropout > 0:
-            # `reseed_dropout` sets the state; a seed given here keeps Keras from drawing one from a global generator.
+            # `reseed_dropout` sets the state; this seed only stops Keras from using its global generator.
             x = keras.layers.Dropout(experiment.dropout, seed=set_number, dtype=policy, name=f"dropout_{set_number}")(x)
         if set_number == 1 and len(experiment.filters) > 1:
             x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling", **last)(x)
@@ -58,10 +58,10 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
     probabilities = keras.layers.Dense(
         NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
     )(x)
-    # Not the experiment's name: a model's name may not begin with a digit under TensorFlow.
+    # The name is not the experiment's: under TensorFlow a model's name may not begin with a digit.
     model = keras.Model(images, probabilities, name="cnn")
     if experiment.initializer == "dirac":
-        # Assigned, and no initializer of our own: plain Keras is to open the model's file without this library.
+        # A custom initializer would stop plain Keras from opening the model's file without this library.
         convolutions: list[Any] = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
         for layer in convolutions:
             layer.kernel.assign(_with_dirac_filters(keras.ops.convert_to_numpy(layer.kernel)))
@@ -90,7 +90,7 @@ def _with_dirac_filters(kernel):
 
 
 def reseed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
-    """Set each dropout layer's random state from `(seed, epoch, layer)`, so that a resumed run has nothing to restore.
+    """Set each dropout layer's random state from `(seed, epoch, layer)`, so that a resume need not restore it.
 
     Args:
         model: as `build_model` made it; changed in place.

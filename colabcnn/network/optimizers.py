@@ -1,4 +1,4 @@
-"""What an experiment is trained by: its loss, and its optimizer with the schedule of its rate."""
+"""An experiment's loss, its optimizer and the schedule of its learning rate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,16 @@ from colabcnn.network.keras_types import ops
 
 
 class KernelMuon(keras.optimizers.Muon):
-    """Keras's Muon for the 4-D kernels that it leaves to Adam by itself, if they take more than three channels.
+    """Keras's Muon for 4-D kernels over more than three channels; by itself it leaves 4-D kernels to Adam.
 
-    A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and
-    before each step it is scaled to a norm of sqrt(filters), as in airbench (github.com/KellerJordan/cifar10-airbench).
-    BatchNorm follows each convolution, so that changes nothing of what a training step computes, but for its
-    epsilon; and as an orthogonal update has at most that norm, too, the learning rate is at most about the turn of a
-    kernel in a step.
+    It treats a kernel `(height, width, channels, filters)` as the matrix `(height * width * channels, filters)`. Before
+    each step it scales the kernel to a norm of sqrt(filters), as airbench does
+    (github.com/KellerJordan/cifar10-airbench). BatchNorm follows each convolution, so the scale changes no result of a
+    training step, except through BatchNorm's epsilon. An orthogonal update has at most that norm, too, so the learning
+    rate is at most about the rotation of a kernel in a step.
 
     Args:
-        newton_schulz_dtype: in which the Newton-Schulz steps are computed.
+        newton_schulz_dtype: dtype of the Newton-Schulz steps.
         **options: of `keras.optimizers.Muon`.
     """
 
@@ -31,7 +31,7 @@ class KernelMuon(keras.optimizers.Muon):
         return {**super().get_config(), "newton_schulz_dtype": self.newton_schulz_dtype}
 
     def _should_use_adamw(self, variable):
-        # Three channels are not worth a matrix.
+        # A kernel over three channels gains nothing from Muon.
         return len(variable.shape) != 4 or variable.shape[2] <= 3
 
     def _muon_update_step(self, gradient, variable, lr, m):
@@ -49,11 +49,11 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
 
     Args:
         experiment: `Experiment`.
-        steps_an_epoch: how many steps an epoch has; of a schedule it is the measure.
-        precision: "float32", "mixed_bfloat16" or "mixed_float16". Under the second Muon computes its Newton-Schulz
-            steps in bfloat16, as its author does; float16 has not been tried for them. The last gets loss scaling,
-            which Keras gives by itself under a global policy only; a step that overflows is then not counted, so a
-            schedule ends so many steps before 0.
+        steps_an_epoch: steps per epoch, for the schedule.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16". With mixed_bfloat16, Muon computes its Newton-Schulz
+            steps in bfloat16, as its author does; float16 has not been tried for them. With mixed_float16 the optimizer
+            has loss scaling, which Keras adds only under a global policy. A step that overflows is then not counted,
+            so a schedule ends as many steps before 0.
 
     Returns:
         A `keras.optimizers.Optimizer`.
@@ -79,16 +79,16 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
 
 
 class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises linearly from 0, then falls linearly to 0.
+    """A learning rate that rises linearly from 0, then falls linearly to 0.
 
     Args:
         highest: the rate at the end of the rise.
-        rise: how many steps it rises for; 0 begins with the highest.
-        steps: how many there are in all; from there on the rate is 0.
+        rise: number of steps of the rise; 0 begins with the highest rate.
+        steps: number of all steps; after them the rate is 0.
     """
 
     def __init__(self, highest: float, rise: float, steps: float):
-        # JAX takes no whole number of more than 32 bits.
+        # JAX accepts no whole number of more than 32 bits.
         self.highest, self.rise, self.steps = highest, float(rise), float(steps)
 
     def __call__(self, step):
@@ -102,7 +102,7 @@ class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_loss(experiment: Experiment) -> str | Callable[[Any, Any], Any]:
-    """Return the loss of an experiment for `compile`: cross-entropy of whole-number labels, smoothed if it says so."""
+    """Return an experiment's loss for `compile`: cross-entropy of whole-number labels, with its label smoothing."""
     if not experiment.label_smoothing:
         return "sparse_categorical_crossentropy"
 

@@ -1,4 +1,4 @@
-"""Stock `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
+"""Keras's own `fit` over images that stay on the device: a step receives positions, gathers, augments and trains."""
 
 from functools import partial
 from typing import Any
@@ -19,22 +19,22 @@ VALIDATION_BATCH_SIZE = 250
 
 
 class TrainingModel(keras.Model):
-    """A network together with the images that it is trained on and validated on, and the epoch's plan.
+    """A network with its training images, its validation images and the epoch's plan.
 
-    The network is its one child; images and plan are no variables of it, so counting, saving and digesting `network`
-    sees the network alone. Its `fit` takes the positions in the epoch's plan, 0 to `train_size - 1` in order;
-    `PlanEpoch` loads that before each epoch. Its `evaluate` and `validation_data` take the positions of the
-    validation images. Positions and not batches of the plan, because `fit` feeds them without running Python for
-    each step: TensorFlow 2.21 sets `M_TRIM_THRESHOLD` for the whole process when data comes from a Python generator,
-    and the page faults that follow took a third of a CPU's time.
+    The network is its only child; images and plan are not among its variables, so that counting, saving and digesting
+    `network` concern the network alone. Its `fit` takes positions in the epoch's plan, 0 to `train_size - 1` in order;
+    `PlanEpoch` loads the plan before each epoch. Its `evaluate` and `validation_data` take the positions of the
+    validation images. `fit` feeds positions without running Python for each step. Batches would come from a Python
+    generator: TensorFlow 2.21 then sets `M_TRIM_THRESHOLD` for the process, and the page faults that follow took a
+    third of a CPU's time.
 
     Args:
         network: as `build_model` makes it.
-        split: `Split`; the images go to the device here, as uint8.
-        batch_size: images a step.
-        execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`; under JAX that
-            is a loop in Python, so there `fit` is given the positions of so many batches as one batch, and they are
-            separated here.
+        split: `Split`; its images are copied to the device here, as uint8.
+        batch_size: images per step.
+        execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`. Under JAX that
+            would be a loop in Python, so `fit` receives the positions of several batches as one batch, and the model
+            separates them.
         fill_mode: `augment`'s.
     """
 
@@ -47,7 +47,7 @@ class TrainingModel(keras.Model):
         execution: Execution = PLAIN,
         fill_mode: str = "nearest",
     ):
-        super().__init__(name="training", dtype="float32")  # Else the images would have a global policy's precision.
+        super().__init__(name="training", dtype="float32")  # Otherwise the images get a global policy's precision.
         self.network = network
         self.batch_size = batch_size
         self.execution = execution
@@ -73,8 +73,8 @@ class TrainingModel(keras.Model):
     def build_state(self) -> None:
         """Create the optimizer's, the metrics' and the loss's state, after `compile`.
 
-        A checkpoint is restored into it, and Keras under JAX would otherwise try to build it from the first batch,
-        which holds no images.
+        A checkpoint needs it to be restored. Under JAX, Keras would otherwise build it from the first batch, which
+        holds no images.
         """
         images, labels = ops.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3)), ops.zeros((1,), dtype="int32")
         predictions = self(images)
@@ -83,8 +83,8 @@ class TrainingModel(keras.Model):
         self.reset_metrics()
         self.optimizer.build(self.trainable_variables)
 
-    # Under JAX a step receives `(state, data)` and everything on the device as part of `data`: what a jitted function
-    # closes over is compiled into it, 150 MB of constants. TensorFlow captures it, and a step receives `(data,)`.
+    # Under JAX a step receives `(state, data)`, and `data` includes the arrays on the device: a closure over them would
+    # be compiled as 150 MB of constants. TensorFlow captures them, and a step receives `(data,)`.
 
     def train_step(self, *args: Any) -> Any:
         return self._steps(self._train_step, args, self.batch_size)
@@ -93,7 +93,7 @@ class TrainingModel(keras.Model):
         return self._steps(self._test_step, args, VALIDATION_BATCH_SIZE)
 
     def _steps(self, step, args, batch_size):
-        """Make one step, or where several are a batch one for each, in a loop on the device."""
+        """Make one step, or for a batch of several steps each of them, in a loop on the device."""
         if self.steps_a_batch == 1:
             return step(*args)
         import jax
@@ -108,7 +108,7 @@ class TrainingModel(keras.Model):
 
         logs = None
         if full:
-            # What a step logs is carried along: callbacks read it.
+            # The loop carries a step's logs: callbacks read them.
             shapes = jax.eval_shape(step_at, 0, state)[0]
             logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), shapes)
             logs, state = jax.lax.fori_loop(0, full, lambda index, carried: step_at(index, carried[1]), (logs, state))
@@ -158,7 +158,7 @@ def _compiled_by_xla(function):
 
 
 class _Resident:
-    """What lies on the device, in an object that Keras does not track."""
+    """The arrays on the device, in an object that Keras does not track."""
 
     def __init__(self, split):
         self._train = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
@@ -171,9 +171,9 @@ class _Resident:
     def validation(self):
         return self._validation
 
-    def lay_out(self, plan):
-        """Replace the plan, in place: a compiled TensorFlow step holds on to the variables that it was traced with."""
-        # A GPU has no kernels for variables of bool, nor for TensorFlow's of int32; JAX makes int64 into int32.
+    def load_plan(self, plan):
+        """Load a plan in place: a compiled TensorFlow step keeps the variables that it was traced with."""
+        # A GPU has no kernels for bool variables, nor for TensorFlow's int32 variables; JAX converts int64 to int32.
         transforms = {name: values.astype(np.float32) for name, values in plan.transforms.items()}
         for name, values in {"rows": plan.rows, **transforms}.items():
             values = ops.convert_to_tensor(values)
@@ -185,7 +185,7 @@ class _Resident:
 
 
 class PlanEpoch(FitCallback):
-    """Lay out each epoch of a `TrainingModel` before it begins: the plan, and dropout's random states."""
+    """Load each epoch's plan into a `TrainingModel` before the epoch begins, and set dropout's random states."""
 
     def __init__(self, experiment: Experiment, seed: int, size: int):
         super().__init__()
@@ -195,20 +195,20 @@ class PlanEpoch(FitCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
-        self.model.resident.lay_out(plan)
+        self.model.resident.load_plan(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
 
 
 def in_batches(*arrays: np.ndarray, batch_size: int) -> dict[str, Any]:
-    """Return the keyword arguments with which `fit` and `evaluate` take arrays in order, in batches.
+    """Return the keyword arguments with which `fit` and `evaluate` read arrays in order, in batches.
 
-    Under TensorFlow that is a `tf.data.Dataset` without autotuning. Of plain arrays Keras makes one with it, and
-    TensorFlow (2.20, 2.21) then ends a `fit` by waiting for a thread that sleeps: up to as long as training has taken,
-    a minute at most.
+    Under TensorFlow they are a `tf.data.Dataset` without autotuning. With autotuning, as Keras makes one from plain
+    arrays, the end of a `fit` waits for a sleeping thread (TensorFlow 2.20, 2.21): as long as training has taken, a
+    minute at most.
 
     Args:
         arrays: of one length: inputs, then labels if there are any.
-        batch_size: items a batch.
+        batch_size: items per batch.
     """
     if keras.backend.backend() != "tensorflow":
         return {**dict(zip("xy", arrays, strict=False)), "batch_size": batch_size}

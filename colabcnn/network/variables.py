@@ -1,4 +1,4 @@
-"""Keras variables to NumPy arrays and back."""
+"""Convert Keras variables to NumPy arrays and back."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,34 +15,34 @@ def read_arrays(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
 
 
 def as_arrays(values: Iterable[Any]) -> list[np.ndarray]:
-    """Return values as arrays of their own, of the same dtype; bfloat16 as float32.
+    """Return values as new arrays of the same dtype; bfloat16 as float32.
 
     Raises:
-        Error: a value that is no array of numbers, and so could not be read from a file again.
+        Error: a value is not an array of numbers, and so could not be read from a file again.
     """
-    # Copies: under JAX the array may be a view of a buffer that the next step is given to overwrite.
+    # Copies, because under JAX an array may be a view of a buffer that the next step overwrites.
     arrays = [np.array(value) for value in values]
     for array in arrays:
         if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
-            raise Error(f"a checkpoint is to hold a value of type {array.dtype}; expected numbers.")
-    # NumPy by itself knows no bfloat16, so a file of it could not be read again; float32 holds each of its values.
+            raise Error(f"a checkpoint cannot hold a value of type {array.dtype}; expected numbers.")
+    # NumPy has no bfloat16, so a file of it could not be read again; float32 holds each of its values exactly.
     return [array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in arrays]
 
 
-def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], what: str) -> None:
-    """Give Keras variables the values that `read_arrays` returned.
+def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:
+    """Assign the arrays that `read_arrays` returned to Keras variables.
 
     Args:
         variables: Keras variables.
-        arrays: as many arrays, of their shapes.
-        what: what they are, for the message.
+        arrays: as many arrays, of the same shapes.
+        name: of the variables as a group, for the message.
 
     Raises:
         Error: they do not fit; no variable was changed.
     """
     if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
         raise Error(
-            f"the checkpoint's {what} ({len(arrays)} arrays) do not fit this model and this Keras ({len(variables)} "
+            f"the checkpoint's {name} ({len(arrays)} arrays) do not fit this model and this Keras ({len(variables)} "
             "variables); use another folder for another model, or resume with the versions that the run started with."
         )
     for variable, array in zip(variables, arrays, strict=True):

@@ -1,4 +1,4 @@
-"""What a file that somebody shared must be like, before anything of it is used."""
+"""Check a shared file before it is used."""
 
 import hashlib
 import re
@@ -10,25 +10,25 @@ from colabcnn.store.checkpoint import Checkpoint, checkpoint_bytes, parse_checkp
 from colabcnn.store.history import COLUMNS
 from colabcnn.store.run_record import RunRecord
 
-# The final network with everything that is needed to continue makes 48 MB.
+# A file of the final network with its checkpoint has 48 MB.
 MAX_BYTES = 1 << 30
-# Its text after 700 epochs makes 0.1 MB; what is read of JSON takes twenty times its size in memory.
+# The file's text after 700 epochs has 0.1 MB; parsed JSON takes twenty times its size in memory.
 _MAX_HEADER_BYTES = 2 << 20
-# CIFAR-10 has 60,000 images; of synthetic ones a million can be asked for.
+# CIFAR-10 has 60,000 images; a run can have a million synthetic ones.
 _MAX_TRAIN_SIZE, _MAX_VAL_SIZE = 1_000_000, 60_000
 _MAX_FLOAT32 = 3.4028235e38
-# Devices and times are shown in tables and on terminals: nothing that Markdown or a terminal would act upon.
+# Tables and terminals show devices and times, so these must not contain Markdown or control characters.
 _PLAIN = re.compile(r"[\w .,;:()/@+-]{1,200}", re.ASCII)
-# The digest in the header, where JSON is text inside JSON.
+# The digest in the header, which holds JSON as a text inside JSON.
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
 _BLANK = "0" * 64
-_ZIP = b"PK\x03\x04"  # As a header's size it would be 67 MB.
+_ZIP = b"PK\x03\x04"  # Read as a header's size, it would be 67 MB.
 
 
 def shared_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return the bytes of a checkpoint's file with their own SHA-256 inside; it is taken with zeros in its place.
+    """Return the bytes of a checkpoint's file with their SHA-256 inside, computed with zeros in its place.
 
-    safetensors has no checksum, and a file that is shared can be renamed.
+    safetensors has no checksum, and a shared file may be renamed.
     """
     others = {name: value for name, value in checkpoint.metadata.items() if name != "sha256"}
     content = checkpoint_bytes(replace(checkpoint, metadata={"sha256": _BLANK, **others}))
@@ -43,7 +43,7 @@ def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
         `(Checkpoint, RunRecord)`.
 
     Raises:
-        Error: says what is wrong with it.
+        Error: the file is not such a file, and why.
     """
     _check_digest(content)
     checkpoint = parse_checkpoint(content, "the file")
@@ -83,7 +83,7 @@ def _check_digest(content):
 
 
 def _kind(content):
-    """Return what a file is that `export` has not written."""
+    """Describe a file that `export` has not written."""
     if not content:
         return "empty"
     if content.lstrip()[:1] == b"<":
@@ -103,14 +103,14 @@ def _check_record(record):
         ) from None
     sizes = (record.train_size, _MAX_TRAIN_SIZE), (record.val_size, _MAX_VAL_SIZE)
     if not all(1 <= size <= most for size, most in sizes) or record.holdout > _MAX_VAL_SIZE:
-        raise Error("the file's run has more images than there are, or none; ask its sender to export it again.")
+        raise Error("the file's run has too many images, or none; ask its sender to export it again.")
     for start in record.starts:
         if not _PLAIN.fullmatch(start.device) or not _PLAIN.fullmatch(start.time):
             raise Error(
                 f"the file's run was on {start.device[:80]!r} at {start.time[:80]!r}; expected letters, digits and "
                 "' .,;:()/@+-_'."
             )
-        # `ended` and `refused` may be an error's text, of several lines; nothing shows them.
+        # `ended` and `refused` may be an error's text of several lines, but are never shown.
         if not all(map(_is_line, (start.commit or "", *start.versions, *start.versions.values()))):
             raise ValueError
 
@@ -123,7 +123,7 @@ def _check_history(history, epoch, most):
     if not counted or {len(column) for column in history.values()} != {epoch} or epoch < 1:
         raise Error(f"the file's history is not that of {epoch} epochs; expected a row for each, counted from 1.")
     if epoch > most:
-        raise Error(f"the file's history has {epoch} epochs; expected {most} at most, as its record says.")
+        raise Error(f"the file's history has {epoch} epochs; expected {most} at most, as in its record.")
     numbers = [value for column in history.values() for value in column]
     if not all(map(_is_number, numbers)) or not all(0 <= value <= 1 for value in accuracies):
         raise Error("the file's history is not that of a run; expected finite numbers, and accuracies from 0 to 1.")
@@ -143,7 +143,7 @@ def _check_arrays(checkpoint, record):
         if [(array.shape, array.dtype.name) for array in arrays[group]] != expected:
             raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
     if not all(array.dtype.kind in "iuf" for array in arrays.get("optimizer", [])):
-        raise Error("the file's optimizer has something else than numbers; ask its sender to export it again.")
+        raise Error("the file's optimizer has values that are not numbers; ask its sender to export it again.")
 
 
 def _is_number(value):

@@ -20,14 +20,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def source_and_digest(source: str, sha256: str | None = None) -> tuple[str, str | None]:
-    """Return `(source, sha256)`: a URL or a file's id on Google Drive, and the digest that was given or None.
+    """Return `(source, sha256)`: a URL or a file's id on Google Drive, and the given digest or None.
 
     Args:
-        source: a URL, or an id on Google Drive; `#sha256=<hex>` behind it gives the digest.
+        source: a URL, or an id on Google Drive, perhaps with `#sha256=<hex>` at its end.
         sha256: hex, or None.
 
     Raises:
-        Error: it is neither; a link to a folder on Drive; a digest that is none, or two that differ.
+        Error: the source is neither, or a link to a folder on Drive; a digest is not valid, or two of them differ.
     """
     if not isinstance(source, str):
         raise Error(f"the source is {source!r}; expected a URL or the id of a file on Google Drive, a str.")
@@ -41,17 +41,17 @@ def source_and_digest(source: str, sha256: str | None = None) -> tuple[str, str 
             raise Error(f"sha256 is {digest!r}; expected 64 hexadecimal digits, as `export` prints them.")
     digests = {digest.strip().lower() for digest in (sha256, digest_in_link) if digest is not None}
     if len(digests) > 1:
-        raise Error("the link ends in another SHA-256 than the one given beside it; give the one that is right.")
+        raise Error("the link ends in another SHA-256 than the given one; expected one SHA-256: give the right one.")
     return _source(source), digests.pop() if digests else None
 
 
 def _source(source):
-    """Return a link to a file on Drive as that file's id, with a resource key as its URL; all else as it is."""
+    """Return the file's id for a link to a file on Drive, its URL if it has a resource key; other sources unchanged."""
     try:
         url = urlsplit(source)
         host = url.hostname
     except ValueError:
-        raise Error(f"{source} is no URL; expected https://... or the id of a file on Google Drive.") from None
+        raise Error(f"{source} is not a URL; expected https://... or the id of a file on Google Drive.") from None
     if url.scheme not in ("http", "https") or not host:
         if _DRIVE_ID.fullmatch(source):
             return source
@@ -61,7 +61,7 @@ def _source(source):
     path = _DRIVE_PATH.match(url.path)
     drive_id = path[1] if path else (parse_qs(url.query).get("id") or [""])[0]
     if not _DRIVE_ID.fullmatch(drive_id):
-        raise Error(f"{source} is no link to a file on Google Drive; choose Share, Copy link at the file itself.")
+        raise Error(f"{source} is not a link to a file on Google Drive; choose Share, Copy link at the file itself.")
     key = (parse_qs(url.query).get("resourcekey") or [""])[0]  # Files that were shared before September 2021.
     if _RESOURCE_KEY.fullmatch(key):
         # The address behind Drive's confirmation page: of a link to the page itself gdown keeps the id alone.
@@ -80,24 +80,24 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
         quiet: no progress bar.
 
     Returns:
-        The SHA-256, hex, of what was written.
+        The SHA-256, hex, of the written bytes.
 
     Raises:
-        Error: it cannot be downloaded, or is larger than a run.
-        OSError: the disk's own.
+        Error: the source cannot be downloaded, or is larger than a run.
+        OSError: an error of the disk.
     """
     import gdown
 
     writer = _Writer(file)
-    where: dict[str, Any] = {"url" if "://" in source else "id": source}
-    if "timeout" in inspect.signature(gdown.download).parameters:  # Not in gdown 5: there Ctrl-C ends the wait.
-        where["timeout"] = TIMEOUT_SECONDS
+    options: dict[str, Any] = {"url" if "://" in source else "id": source}
+    if "timeout" in inspect.signature(gdown.download).parameters:  # gdown 5 has no timeout: Ctrl-C ends the wait.
+        options["timeout"] = TIMEOUT_SECONDS
     try:
-        # No cookies: nothing is left in the user's home, and nothing in it decides what is downloaded.
-        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **where)  # pyright: ignore[reportArgumentType]  # It has what gdown calls.
+        # Without cookies, gdown writes no file into the user's home, and no file there changes the download.
+        gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **options)  # pyright: ignore[reportArgumentType]  # It has the methods that gdown calls.
     except Error:
         raise
-    except Exception as error:  # gdown's, requests', or of what these use.
+    except Exception as error:  # From gdown, requests, or their dependencies.
         if writer.error:
             raise writer.error from None
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -108,14 +108,14 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
 
 
 def _reason(error):
-    """Return what went wrong in a sentence, without the frame that gdown puts around it."""
+    """Return an error's message as one sentence, without gdown's own text around it."""
     text = " ".join(str(error).split()).removeprefix("Failed to retrieve file url: ")
     text = text.partition(" You may still be able to access the file from the browser:")[0]
     return text[:400].rstrip(".") + "." if text else f"{type(error).__name__}."
 
 
 class _Writer:
-    """What gdown writes to: counts and digests as the bytes come, and ends a download that does not end."""
+    """The file that gdown writes to: it counts and digests the bytes, and ends a download that is too large."""
 
     def __init__(self, file):
         self.sha256 = hashlib.sha256()
@@ -127,10 +127,10 @@ class _Writer:
         self._size += len(block)
         try:
             if self._size > MAX_BYTES:
-                raise Error(f"the file is larger than {MAX_BYTES:,} bytes, which no run is.")
+                raise Error(f"the file is larger than {MAX_BYTES:,} bytes, the most that a run can have.")
             self._file.write(block)
         except (Error, OSError) as error:
-            self.error = error  # gdown may raise one of its own for it.
+            self.error = error  # gdown may replace it by its own.
             raise
         self.sha256.update(block)
         return len(block)

@@ -1,4 +1,4 @@
-"""Share a run as one file, and fetch one that somebody else shared."""
+"""Share a run as one file, and fetch a shared run."""
 
 import hashlib
 import json
@@ -29,20 +29,20 @@ _UNFINISHED = ".fetching-"
 def export(
     run_dir: str | Path, path: str | Path | None = None, checkpoint: bool = False, *, quiet: bool = False
 ) -> str:
-    """Write a run into one file, to be shared; nothing in the run's folder changes.
+    """Write a run into one file, to be shared; the run itself does not change.
 
     Args:
-        run_dir: the run's folder; of a run that still trains, the newest checkpoint's state.
+        run_dir: the run's folder; if the run still trains, its newest checkpoint is used.
         path: the file, `*.safetensors`, or a folder for `<name>-seed-<seed>.safetensors`, made if missing; None takes
             the run's folder.
         checkpoint: include everything that is needed to continue training (four times the size).
-        quiet: do not print how to share it.
+        quiet: do not print how to share the file.
 
     Returns:
         The file's SHA-256, hex. The same run gives the same bytes.
 
     Raises:
-        Error: there is no run in that folder, or no checkpoint of it; nothing can be written at `path`.
+        Error: there is no run in that folder, or no checkpoint of it; `path` cannot be written.
     """
     folder, record, saved = open_run(run_dir)
     content = _exported_bytes(folder, saved, checkpoint)
@@ -51,7 +51,7 @@ def export(
         path = path / f"{record.experiment.name}-seed-{record.seed}{SUFFIX}"
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        # The same file stays the same file: its link and its digest may have been sent already.
+        # An identical file is not written again: somebody may already use its link.
         if not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
@@ -67,7 +67,7 @@ def export(
 
 
 def _exported_bytes(folder: RunFolder, saved: SavedRun, everything: bool) -> bytes:
-    """Return the file's bytes: the best weights alone, or everything that is needed to continue."""
+    """Return the file's bytes: the best weights alone, or everything that is needed to continue training."""
     checkpoint = saved.checkpoint
     if checkpoint is None and saved.skipped:
         raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.skipped.values())}")
@@ -90,13 +90,13 @@ def _exported_bytes(folder: RunFolder, saved: SavedRun, everything: bool) -> byt
 
 
 def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched", *, quiet: bool = False) -> Path:
-    """Download a run that somebody shared, and check it before anything of it is used.
+    """Download a shared run, and check it before it is used.
 
     Args:
         source: a URL of `export`'s file, a link to a file on Google Drive that everyone with the link may see, or that
-            file's id. `#sha256=<hex>` behind it is the same as `sha256`.
-        sha256: the file's, hex, as its sender gave it. Without it the file is checked against the digest inside, which
-            proves that it is complete and not altered by accident, and not who made it.
+            file's id. `#sha256=<hex>` at its end is the same as `sha256`.
+        sha256: the file's, hex, from its sender. Without it the file is checked only against the digest inside. That
+            proves that the file is complete and not altered by accident, but not who made it.
         folder: of fetched runs; made if missing.
         quiet: print nothing.
 
@@ -106,8 +106,8 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
         downloaded again.
 
     Raises:
-        Error: it cannot be downloaded, is another file than the digest's, is not complete, or is no run; the disk is
-            full. Nothing of it is kept.
+        Error: the file cannot be downloaded, does not have the digest, is not complete, or is not a run; the disk is
+            full. The file is not kept.
     """
     source, sha256 = source_and_digest(source, sha256)
     folder = run_folder(folder).path
@@ -118,10 +118,10 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
     info(f"Downloading {source} ...")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder, doing="fetched into"):
-            for left in folder.glob(f"{_UNFINISHED}*"):  # A kill's.
-                shutil.rmtree(left, ignore_errors=True)
-            # A file without a name: not even a kill leaves it behind.
+        with Lock(folder, activity="fetched into"):
+            for unfinished in folder.glob(f"{_UNFINISHED}*"):  # A kill has left it.
+                shutil.rmtree(unfinished, ignore_errors=True)
+            # A file without a name is not left after a kill.
             with tempfile.TemporaryFile(dir=folder) as file:
                 found = download(source, file, quiet=quiet)
                 if sha256 not in (None, found):
@@ -129,30 +129,30 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
                 file.seek(0)
                 run_dir = _install(file.read(), folder, source, found)
     except Error as error:
-        raise Error(f"{error} Nothing of it was kept.") from None
+        raise Error(f"{error} No file was kept.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Error(f"{folder}: {reason}. Nothing was kept; make room, or choose another folder.") from None
+        raise Error(f"{folder}: {reason}. No file was kept; make room, or choose another folder.") from None
     _report_fetched(run_dir, found, sha256, info)
     return run_dir
 
 
 def _fetched_before(folder: Path, source: str, sha256: str | None) -> Path | None:
-    """Return the folder of the run with this digest, or without one, of the newest run from there; or None.
+    """Return the folder of the fetched run with this digest, or without a digest the newest from this source, or None.
 
-    Only if it still has a checkpoint that verifies.
+    The run must have a checkpoint that verifies.
     """
     found = []
     for path in folder.glob(f"*/seed-*/{SHARED_RUN}"):
         note = _read_note(path)
-        wanted = note and (note["sha256"] == sha256 if sha256 else source in note["sources"])
-        if wanted and _is_usable(path.parent):
+        matches = note and (note["sha256"] == sha256 if sha256 else source in note["sources"])
+        if matches and _is_usable(path.parent):
             found.append((path.stat().st_mtime, path.parent))
     return max(found)[1] if found else None
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
-    """Return a fetched run's `sha256` and its `sources`, or None where that cannot be read."""
+    """Return a fetched run's `sha256` and its `sources`, or None if they cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return {"sha256": note["sha256"], "sources": list(note["sources"])}
@@ -169,15 +169,15 @@ def _is_usable(run_dir: Path) -> bool:
 
 
 def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
-    """Check a file's bytes, write the run's folder beside its place, move it there complete, and return that place."""
+    """Check a file's bytes, write the run's folder under a temporary name, rename it when complete, and return it."""
     checkpoint, record = read_shared(content)
     target = folder / record.experiment.name / f"seed-{record.seed}-{sha256[:8]}"
-    before = _read_note(target / SHARED_RUN)
-    if target.exists() and (before is None or before["sha256"] != sha256):
-        raise Error(f"{target} holds something else; move it away.")
-    if before and _is_usable(target):  # The same file, from another place.
-        before["sources"].append(source)
-        write_atomically(target / SHARED_RUN, json.dumps(before) + "\n")
+    note = _read_note(target / SHARED_RUN)
+    if target.exists() and (note is None or note["sha256"] != sha256):
+        raise Error(f"{target} holds other files; move it away.")
+    if note and _is_usable(target):  # The same file, from another source.
+        note["sources"].append(source)
+        write_atomically(target / SHARED_RUN, json.dumps(note) + "\n")
         return target
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     try:
@@ -206,6 +206,6 @@ def _report_fetched(run_dir: Path, found: str, given: str | None, info: Callable
         info("Its SHA-256 is the one that you gave.")
     else:
         info(
-            f"It is complete by the digest inside, which does not tell who made it. Its SHA-256 is {found}: compare it "
-            "with the one that its sender has."
+            f"It is complete by the digest inside, which does not prove who made it. Its SHA-256 is {found}: compare "
+            "it with the one that its sender has."
         )

@@ -1,6 +1,6 @@
-"""Checkpoints: one file holds everything that a run needs to continue, and its name holds the file's SHA-256.
+"""Checkpoints: one file holds everything that a run needs to continue, and its name holds its SHA-256.
 
-The format is safetensors: arrays and text, no pickle, so a checkpoint from someone else is data and never code.
+The format is safetensors: arrays and text, no pickle. So a checkpoint from someone else is data and never code.
 """
 
 import copy
@@ -43,9 +43,9 @@ class Checkpoint:
         epoch: how many epochs are done.
         kind: "run", of `colabcnn.run`; "fit", of `CheckpointToDrive`; or "shared", a run's best weights alone.
         arrays: lists of arrays by group: `model` (the network's weights, in the order of `model.weights`), `optimizer`
-            (in the order of `optimizer.variables`), and what else the run needs.
+            (in the order of `optimizer.variables`), and others that the run needs.
         metadata: JSON types.
-        name: of the file that it was read from.
+        name: of the file, if it was read from one.
     """
 
     epoch: int
@@ -64,8 +64,8 @@ class Checkpoint:
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     """Return the bytes of a checkpoint's file; the same checkpoint gives the same bytes."""
-    # Keys go by position: Keras's variable names depend on what the process built before. safetensors writes the
-    # memory as it lies, wrongly and without a word where it is not contiguous.
+    # Keys are positions: Keras's variable names depend on what the process built before. safetensors writes an array's
+    # memory as it is, so one that is not contiguous would be written wrongly, without an error.
     arrays = {
         f"{group}/{index:04d}": np.require(array, requirements="C")
         for group, members in checkpoint.arrays.items()
@@ -80,15 +80,15 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, good: set[str] 
     """Write a checkpoint, then remove those that are older than the newest three good ones.
 
     Args:
-        folder: where the run's checkpoints lie; made if missing.
+        folder: the folder of the run's checkpoints; made if missing.
         checkpoint: `Checkpoint`.
-        good: set of the names in that folder known to verify; the new one's is added.
+        good: set of the names in that folder known to verify; the new one is added.
 
     Returns:
         The file's path.
 
     Raises:
-        OSError: the disk's own; the older checkpoints stand.
+        OSError: an error of the disk; the older checkpoints are kept.
     """
     folder, good = Path(folder), set() if good is None else good
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         UnknownFormatError: another version wrote it, in another format.
-        Error: why the file cannot be used.
+        Error: the file cannot be used, and why.
     """
     path = Path(path)
     try:
@@ -116,15 +116,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
-    """Return the checkpoint that a file's bytes hold.
+    """Return the checkpoint in a file's bytes.
 
     Args:
-        content: of the file, perhaps a stranger's.
-        where: what to call the file in a message.
+        content: of the file, which may come from someone else.
+        where: the file's name for a message.
 
     Raises:
         UnknownFormatError: another version wrote it, in another format.
-        Error: it is no checkpoint, or truncated.
+        Error: the file is not a checkpoint, or is truncated.
     """
     try:
         loaded = safetensors.numpy.load(content)
@@ -164,10 +164,10 @@ def _unique(pairs):
 
 
 def newest_checkpoint(folder: str | Path) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """Return `(checkpoint, skipped)`: the newest that verifies, or None, and, by path, why newer ones were skipped.
+    """Return `(checkpoint, skipped)`: the newest that verifies, or None; and by path, why newer ones were skipped.
 
     Raises:
-        UnknownFormatError: a checkpoint is of another version's format.
+        UnknownFormatError: a checkpoint has another version's format.
         OSError: the folder exists and cannot be listed.
     """
     skipped = {}
@@ -182,10 +182,10 @@ def newest_checkpoint(folder: str | Path) -> tuple[Checkpoint | None, dict[Path,
 
 
 class CheckpointWriter:
-    """Write checkpoints in the background, one at a time, so that training waits for none of them.
+    """Write checkpoints in the background, one at a time, so that training does not wait.
 
     Args:
-        folder: where the run's checkpoints lie.
+        folder: the folder of the run's checkpoints.
     """
 
     def __init__(self, folder: str | Path):
@@ -195,20 +195,20 @@ class CheckpointWriter:
         self._writing = None
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Wait for the one before, then begin to write; the arrays must not change any more, the metadata may.
+        """Wait for the previous checkpoint, then begin to write; the arrays must not change any more, the metadata may.
 
         Raises:
-            OSError: the disk's own, of the one before.
+            OSError: an error of the disk, from the previous checkpoint.
         """
         self.wait()
         checkpoint = replace(checkpoint, metadata=copy.deepcopy(checkpoint.metadata))
         self._writing = self._thread.submit(write_checkpoint, self._folder, checkpoint, self._good)
 
     def wait(self) -> None:
-        """Wait until the last one is on disk.
+        """Wait until the last checkpoint is on disk.
 
         Raises:
-            OSError: the disk's own; the older checkpoints stand.
+            OSError: an error of the disk; the older checkpoints are kept.
         """
         writing, self._writing = self._writing, None
         if writing:

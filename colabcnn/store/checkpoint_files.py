@@ -1,6 +1,6 @@
-"""Files named `epoch-<number>-<SHA-256>.safetensors`: found, verified and retired by what their names say.
+"""Files named `epoch-<number>-<SHA-256>.safetensors`: found, verified and retired by their names.
 
-What is in them is `checkpoint.py`'s matter.
+`checkpoint.py` reads and writes their contents.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from typing import Any
 from colabcnn.errors import Error
 
 KEEP = 3
-# What lies beside the checkpoints; all but test.json can be written again from one of those.
+# The files beside the checkpoints; all but test.json can be written again from a checkpoint.
 SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", "test.json")
-# Behind the name of a checkpoint that came from Drive, until it is seen to be of the right run.
+# Added to the name of a checkpoint from Drive, until the caller has checked that it is the right run's.
 FETCHED_SUFFIX = ".fetched"
 _NAME = re.compile(r"epoch-(\d{6,18})-([0-9a-f]{64})\.safetensors", re.ASCII)
 
@@ -27,7 +27,7 @@ def checkpoint_name(epoch: int, content: bytes) -> str:
 
 
 def is_checkpoint_name(name: Any) -> bool:
-    """Return whether a text is a checkpoint's name, and so no path that leads elsewhere."""
+    """Return whether a value is a checkpoint's name, and so no path to another folder."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
@@ -37,7 +37,7 @@ def epoch_of(path: str | Path) -> int:
 
 
 def checkpoint_files(folder: str | Path) -> list[Path]:
-    """Return the paths in a folder that are named like checkpoints, newest first; foreign files are skipped."""
+    """Return the paths in a folder that are named like checkpoints, newest first; other files are skipped."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -55,7 +55,7 @@ def read_verified(path: str | Path) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        Error: it was read, and is not what its name says.
+        Error: its bytes do not have the digest in its name.
     """
     path = Path(path)
     name = _NAME.fullmatch(path.name.removesuffix(FETCHED_SUFFIX))
@@ -73,26 +73,26 @@ def retire(folder: str | Path, good: set[str], remove: Callable[[Path], None] = 
     """Remove the checkpoints that are older than the newest `KEEP` good ones.
 
     Args:
-        folder: where the checkpoints lie.
-        good: set of names known to verify. Where it holds fewer than `KEEP`, older files are read, and the names of
-            those that verify are added.
+        folder: the folder of the checkpoints.
+        good: set of names known to verify. If it holds fewer than `KEEP`, older files are read, and the names of those
+            that verify are added.
         remove: callable that removes a path.
 
     Raises:
-        OSError: the disk's own; what was not removed yet is kept.
+        OSError: an error of the disk; the files that were not removed yet are kept.
     """
-    found = 0
+    kept = 0
     for path in checkpoint_files(folder):
-        if found >= KEEP:
+        if kept >= KEEP:
             with contextlib.suppress(FileNotFoundError):
                 remove(path)
         elif path.name in good or verifies(path):
             good.add(path.name)
-            found += 1
+            kept += 1
 
 
 def verifies(path: str | Path) -> bool:
-    """Return whether a checkpoint can be read and is what its name says."""
+    """Return whether a checkpoint can be read and has the digest in its name."""
     try:
         read_verified(path)
     except (Error, OSError):

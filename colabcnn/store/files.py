@@ -1,6 +1,6 @@
-"""Bring bytes to disk whole or not at all.
+"""Write files atomically.
 
-Every call goes through `os`, where a test can make the Nth one fail or be the last one before a kill.
+Every call goes through `os`, where a test can make the Nth one fail, or kill the process after it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 
 from colabcnn.errors import Error
 
-# What a disk says that is full, write-protected, not ours or broken.
+# The errors of a disk that is full, write-protected, forbidden or broken.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)  # Seconds.
@@ -37,14 +37,14 @@ def expand(path: str | Path) -> Path:
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Replace a file's content, so that a kill or a full disk leaves the old content or the new, never a part.
+    """Replace a file's content; after a kill or on a full disk it has the old content or the new, never a part.
 
     Args:
         path: the file; its folder exists.
         content: bytes, or str written as UTF-8.
 
     Raises:
-        OSError: the disk's own; nothing is left of the new file.
+        OSError: an error of the disk; the new file is removed.
     """
     content = content.encode() if isinstance(content, str) else content
     with _replacing(Path(path)) as descriptor:
@@ -52,7 +52,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 
 
 def copy_atomically(source: str | Path, target: str | Path) -> None:
-    """Copy a file with the same promise as `write_atomically`."""
+    """Copy a file with the same guarantee as `write_atomically`."""
     with open(source, "rb") as reader, _replacing(Path(target)) as descriptor:
         while block := reader.read(_BLOCK):
             _write_all(descriptor, block)
@@ -63,7 +63,7 @@ def move_aside(folder: str | Path, paths: Iterable[str | Path]) -> Path:
 
     Args:
         folder: the run's folder.
-        paths: files and folders below it; what does not exist is skipped.
+        paths: files and folders below it; missing ones are skipped.
 
     Returns:
         The new folder, `moved-aside-<n>`.
@@ -79,11 +79,11 @@ def move_aside(folder: str | Path, paths: Iterable[str | Path]) -> Path:
 
 
 def remove_partials(folder: str | Path, names: Iterable[str]) -> None:
-    """Remove what a kill in the middle of a write left behind.
+    """Remove the partial files that a kill during a write has left.
 
     Args:
-        folder: where to look.
-        names: patterns of the files' names, such as "history.csv" or "epoch-*"; others' partial files stay.
+        folder: their folder.
+        names: patterns of the files' names, such as "history.csv" or "epoch-*"; other partial files are kept.
     """
     for name in names:
         for partial in Path(folder).glob(f".{name}.*.partial"):
@@ -91,7 +91,7 @@ def remove_partials(folder: str | Path, names: Iterable[str]) -> None:
 
 
 def discard(path: str | Path) -> None:
-    """Delete a file if that can be done, emptied first: Drive moves what is deleted to a trash that counts."""
+    """Delete a file if possible; it is emptied first, since Drive's trash counts towards the quota."""
     with contextlib.suppress(OSError):
         os.truncate(path, 0)
     with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def discard(path: str | Path) -> None:
 
 
 def retried(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Call a function again after an error that may pass, three times at most, and return what it returns."""
+    """Call a function, again after a temporary error, three times at most; return its value."""
     for pause in _PAUSES:
         try:
             return function(*arguments, **keywords)
@@ -112,7 +112,7 @@ def retried(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> A
 
 @contextlib.contextmanager
 def _replacing(path):
-    """Open a partial file beside `path` that takes its place at the end, and is removed if there is an exception."""
+    """Open a partial file beside `path`; at the end it replaces `path`, on an exception it is removed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -124,7 +124,7 @@ def _replacing(path):
         os.replace(partial, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # A write or an fsync knows no name.
+        if isinstance(error, OSError) and error.filename is None:  # The error of a write or an fsync has no name.
             error.filename = str(path)
         discard(partial)
         raise
@@ -137,12 +137,12 @@ def _write_all(descriptor, content):
 
 
 def _sync_folder(folder):
-    """Bring the folder's entry to disk; without it a power cut may undo the rename."""
+    """Sync the folder's entry to disk; otherwise a power failure may undo the rename."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems do not know fsync on a folder; the file itself is there.
+        # Some network file systems cannot sync a folder; the file itself is synced.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
     finally:

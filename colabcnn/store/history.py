@@ -1,4 +1,4 @@
-"""One row an epoch: `history.csv`."""
+"""`history.csv`: one row per epoch."""
 
 import csv
 import io
@@ -18,23 +18,23 @@ def empty_history() -> History:
 
 
 def best_epoch(history: History) -> int | None:
-    """Return the epoch, from 1, of the highest validation accuracy, the first one of equals; None without epochs."""
+    """Return the epoch, from 1, of the highest validation accuracy, the first of equal ones; None without epochs."""
     return best_of(history)[0] if history["epoch"] else None
 
 
 def best_of(history: History) -> tuple[int, float]:
-    """Return `best_epoch` and its validation accuracy, of a history with epochs."""
+    """Return `best_epoch` and its validation accuracy; the history must have epochs."""
     values = history["val_accuracy"]
     return history["epoch"][values.index(max(values))], max(values)
 
 
 def write_history(path: str | Path, history: History) -> None:
-    """Write all rows, each number so that reading gives the same float again."""
+    """Write all rows; a float that is read again has the same value."""
     write_atomically(path, history_text(history))
 
 
 def history_text(history: History) -> str:
-    """Return what `history.csv` holds."""
+    """Return the text of `history.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -46,7 +46,7 @@ def read_history(path: str | Path) -> History:
     """Read a `history.csv` as `empty_history` describes it.
 
     Raises:
-        Error: there is no such file, or a line of it is not a row of the history.
+        Error: there is no such file, or one of its lines is not a row of the history.
     """
     history = empty_history()
     try:

@@ -1,4 +1,4 @@
-"""One run in a folder at a time, on this machine."""
+"""Only one run at a time trains in a folder, on this machine."""
 
 import contextlib
 import errno
@@ -9,22 +9,22 @@ from colabcnn.errors import Error
 
 try:
     import fcntl
-except ImportError:  # Not on Windows: there nothing refuses a second run.
+except ImportError:  # Windows: a second run is not refused there.
     fcntl = None
 
 
 class Lock:
-    """Hold a folder until `release`, or until the process dies.
+    """Lock a folder until `release`, or until the process dies.
 
     Args:
         folder: an existing folder; a file named `lock` is made in it.
-        doing: what is being done in it, for the message.
+        activity: the folder's use, for the message.
 
     Raises:
-        Error: another run holds it.
+        Error: another process has locked it.
     """
 
-    def __init__(self, folder: str | Path, doing: str = "trained in"):
+    def __init__(self, folder: str | Path, activity: str = "trained in"):
         self._process = os.getpid()
         self._descriptor: int | None = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
@@ -36,10 +36,10 @@ class Lock:
                 holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
                 self.release()
                 raise Error(
-                    f"{folder} is being {doing} by process {holder or '(unknown)'}; wait for it, end it, or choose "
+                    f"{folder} is being {activity} by process {holder or '(unknown)'}; wait for it, end it, or choose "
                     "another folder."
                 ) from None
-            # A file system without locks, such as some network ones: nothing refuses a second run there.
+            # Some network file systems have no locks: a second run is not refused there.
         with contextlib.suppress(OSError):
             os.truncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -48,7 +48,7 @@ class Lock:
         """Release the folder; releasing again does nothing."""
         if self._descriptor is None:
             return
-        # Unlocked, not just closed: a child that was forked meanwhile shares the lock and may live longer.
+        # Closing alone is not enough: a child that was forked meanwhile shares the lock and may live longer.
         if fcntl is not None and os.getpid() == self._process:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)

@@ -1,6 +1,6 @@
-"""The file of one measurement: written here, sent by somebody, and read as data that may be wrong.
+"""The file of one measurement: written here, sent by anybody, and checked when it is read.
 
-What can be computed from other fields is computed where it is shown, so that a file cannot contradict itself.
+A file has no field that can be computed from others, so that it cannot contradict itself.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def _number(least, most, kinds=(int, float)):
 
 
 def _text(most):
-    # What is not printable acts on a terminal, and half a surrogate pair cannot be printed at all.
+    # A control character acts on a terminal, and half a surrogate pair cannot be printed.
     return lambda value: isinstance(value, str) and len(value) <= most and value.isprintable()
 
 
@@ -48,7 +48,7 @@ def _is_date(value):
     return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII) is not None
 
 
-# What a file has for a field must pass the check that its type is annotated with.
+# A field's value in a file must pass the check in its type's annotation.
 Flag = Annotated[bool, lambda value: type(value) is bool]
 Name = Annotated[str, _text(60)]
 Sentence = Annotated[str, _text(400)]
@@ -72,7 +72,7 @@ class Steps:
     xla_augmentation: Flag
 
     def in_words(self) -> str:
-        """Return what it is, for a table."""
+        """Return the execution as text for a table."""
         words = ["1 step a call" if self.steps_per_call == 1 else f"{self.steps_per_call} steps a call"]
         words += ["XLA"] if self.xla else []
         words += ["fused BatchNorm"] if self.fused_batch_norm else []
@@ -86,7 +86,7 @@ class Training:
 
     Args:
         steps: how the steps were executed.
-        refused: what the device could not do before that, and why; "" where nothing.
+        refused: an execution that failed on the device before, and why; "" for none.
         start_seconds: from the call of `run` to the end of the first epoch.
     """
 
@@ -104,7 +104,7 @@ class Training:
         return statistics.median(self.seconds[1:] or self.seconds)
 
     def overhead_seconds(self) -> float:
-        """Return what a start takes beside its epochs: it reads, builds, compiles and tries out."""
+        """Return the seconds of a start beside its first epoch: for reading, building, compiling and trying out."""
         return max(0.0, self.start_seconds - self.epoch_seconds())
 
     def differences(self, other: "Training") -> tuple[float, float]:
@@ -119,14 +119,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Interruption:
-    """A run that was ended in its second epoch and then resumed.
+    """A run that was interrupted in its second epoch and then resumed.
 
     Args:
         by: "SIGKILL" of its process, or "exception" in the same process.
-        why_not_killed: why it was no SIGKILL, else "".
-        first_epoch: the one that the resumed run began with; from 2 on, it has continued from a checkpoint.
-        bit_for_bit: whether weights, optimizer and history are those of the run that was not interrupted.
-        failed: why it did not go through, else "".
+        why_not_killed: the reason for the exception, else "".
+        first_epoch: the resumed run's first epoch; from 2 on, it has continued from a checkpoint.
+        bit_for_bit: whether weights, optimizer and history equal those of the uninterrupted run.
+        failed: why the interruption or the resume failed, else "".
     """
 
     by: Annotated[str, _one_of("SIGKILL", "exception")]
@@ -138,21 +138,21 @@ class Interruption:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a file in `results/measured/` holds, beside its `format`.
+    """The content of a file in `results/measured/`, beside its `format`.
 
     Args:
-        sent_by: a name to be credited by, or "".
+        sent_by: a name for the credits, or "".
         date: such as "2026-11-26".
-        train_size, val_size: images that the epochs had.
-        peak_memory: bytes, or None where nothing counts it.
+        train_size, val_size: numbers of images per epoch.
+        peak_memory: bytes, or None if it is not counted.
         memory_of: "device" or "process".
-        gflop_an_image: to train, as `arithmetic` counts it.
+        gflop_an_image: GFLOP to train on an image, as `arithmetic` counts them.
         matrix_gflops: GFLOP/s that the device reaches in a large matrix product, in this precision.
-        minutes: that all of it took.
-        auto: trained as `run` chooses.
-        plain: the same in plain steps, or None where that failed.
-        plain_failed: why it did, else "".
-        resumed: the run that was interrupted, as it ended, or None where that failed.
+        minutes: the duration of the measurement.
+        auto: the training with the execution that `run` chooses.
+        plain: the same training in plain steps, or None if it failed.
+        plain_failed: why it failed, else "".
+        resumed: the interrupted and resumed training, or None if it failed.
         interruption: how it was interrupted.
     """
 
@@ -184,10 +184,10 @@ class Measurement:
         return training.epoch_seconds() * FULL_SIZE / self.train_size
 
     def tolerance(self) -> float:
-        """Return by how much loss, as a share, and accuracy in training may differ from those of `auto`.
+        """Return the difference from `auto` that is allowed in training, of the loss (as a share) and the accuracy.
 
-        Both round differently, and after some twenty steps each has weights of its own. What is left is the chance of
-        so many images, `1 / sqrt(train_size)`, twice, and 0.01. `results/README.md` has the measurements behind it.
+        Both trainings round differently, and after some twenty steps each has its own weights. The tolerance is twice
+        the random error of the images, `1 / sqrt(train_size)`, plus 0.01. `results/README.md` has its measurements.
         """
         return 0.01 + 2 / math.sqrt(self.train_size)
 
@@ -196,12 +196,12 @@ class Measurement:
         return max(self.auto.differences(training)) <= self.tolerance()
 
     def share_of_peak(self) -> float:
-        """Return the share, in [0, 1], that training as `auto` has of the matrix product's GFLOP/s."""
+        """Return the GFLOP/s of the training `auto`, as a share in [0, 1] of the matrix product's."""
         return self.gflop_an_image * self.train_size / self.auto.epoch_seconds() / self.matrix_gflops
 
 
 def write_measurement(folder: str | Path, measurement: Measurement) -> Path:
-    """Write a `Measurement` into a folder, under a name of its device, backend, date and digest; return the path."""
+    """Write a `Measurement` into a folder, named after its device, backend, date and digest; return the path."""
     content = json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1, ensure_ascii=False) + "\n"
     device = re.sub(r"[^a-z0-9]+", "-", measurement.device.lower()).strip("-")[:60]
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
@@ -217,7 +217,7 @@ def read_measurement(path: str | Path) -> Measurement:
         Error: it is too large, of another format, or not exactly what `write_measurement` writes.
     """
     path = Path(path)
-    name = repr(path.name)  # Of somebody else's file the name, too, may be one that cannot be printed.
+    name = repr(path.name)  # The name of someone else's file may not be printable.
     try:
         if not path.is_file():
             raise Error(f"{name} is not a file")
@@ -234,31 +234,31 @@ def read_measurement(path: str | Path) -> Measurement:
     if type(version) is not int or version != FORMAT:
         raise Error(f"{name} has format {_shortened(version)}; this version reads format {FORMAT}: update colabcnn")
     try:
-        return _built(Measurement, values)
+        return _build(Measurement, values)
     except (RecursionError, ValueError) as error:
         raise Error(f"{name} is not what 13_measure writes: {error}") from None
 
 
-def _built(kind, values, name="the file"):
-    """Return a dataclass made from a file's dict, whose keys must be its fields and each value pass its check."""
+def _build(kind, values, name="the file"):
+    """Return a dataclass made from a file's dict; its keys must be the fields, and each value must pass its check."""
     types = get_type_hints(kind, include_extras=True)
     if not isinstance(values, dict) or set(values) != set(types):
         raise ValueError(f"{name} does not have the expected fields")
-    built = {}
+    fields = {}
     for field, hint in types.items():
         value, checks = values[field], getattr(hint, "__metadata__", None)
         if checks is None:
             nested = next(part for part in (hint, *get_args(hint)) if is_dataclass(part))
-            may_be_none = nested is not hint
-            value = None if value is None and may_be_none else _built(nested, value, field)
+            is_optional = nested is not hint
+            value = None if value is None and is_optional else _build(nested, value, field)
         elif not checks[0](value):
             raise ValueError(f"{field} is {_shortened(value)}")
-        built[field] = value
-    if len({len(value) for value in built.values() if isinstance(value, list)}) > 1:
-        raise ValueError(f"{name} has not the same number of epochs in each list")
-    return kind(**built)
+        fields[field] = value
+    if len({len(value) for value in fields.values() if isinstance(value, list)}) > 1:
+        raise ValueError(f"{name} does not have the same number of epochs in each list")
+    return kind(**fields)
 
 
 def _shortened(value):
-    """Return the beginning of a value as Python writes it, which escapes what is not printable."""
+    """Return the beginning of a value's `repr`, which escapes unprintable characters."""
     return repr(value)[:60]

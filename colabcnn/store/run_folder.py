@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and the run's status."""
+"""A run's folder: its paths, and the run's status."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from colabcnn.store.files import expand, remove_partials, write_atomically
 from colabcnn.store.history import best_of, empty_history
 from colabcnn.store.run_record import RunRecord
 
-# In test.json: of the mean of an image's probabilities and its mirror image's.
+# In test.json: the accuracy of the mean of an image's and its mirror image's probabilities.
 FLIP_AVERAGED = "flip_averaged_accuracy"
-# In the folder of a run that somebody shared: the SHA-256 of its file, and where it was downloaded from.
+# In the folder of a fetched run: the SHA-256 of its file, and the sources of the download.
 SHARED_RUN = "shared.json"
 
 
@@ -54,16 +54,16 @@ class RunFolder:
 
     @property
     def is_shared(self) -> bool:
-        """Whether somebody else shared the run and it was fetched."""
+        """Whether the run was fetched from someone else."""
         return self.shared_json.exists()
 
     @property
     def small_files(self) -> list[Path]:
-        """What lies beside the checkpoints."""
+        """The files beside the checkpoints."""
         return [self.path / name for name in SMALL_FILES]
 
     def create(self) -> None:
-        """Make the folder if it is missing and see that it can be written to.
+        """Make the folder if it is missing and check that it can be written to.
 
         Raises:
             Error: it is a file, or nothing can be written there.
@@ -84,7 +84,7 @@ class RunFolder:
         write_atomically(self.run_json, json.dumps(record.to_json(), indent=1) + "\n")
 
     def read_record(self) -> RunRecord | None:
-        """Return what `run.json` holds, or None where there is none that can be read.
+        """Return the record in `run.json`, or None if it is missing or cannot be read.
 
         Raises:
             UnknownFormatError: another version wrote it, in another format.
@@ -97,18 +97,18 @@ class RunFolder:
             return None
 
     def remove_partials(self) -> None:
-        """Remove what a kill in the middle of a write left behind; nothing that is not this library's."""
+        """Remove the partial files of this library that a kill during a write has left."""
         remove_partials(self.path, SMALL_FILES)
         remove_partials(self.checkpoints, ["epoch-*"])
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a folder holds of a run.
+    """The run that a folder holds.
 
     Args:
-        record: as in `run.json`, from the checkpoint where that is another run's or cannot be read; None for a folder
-            without a run.
+        record: the one in `run.json`, or the checkpoint's if that file is another run's or cannot be read; None for a
+            folder without a run.
         checkpoint: the newest that verifies, or None.
         skipped: newer checkpoint files that cannot be used, each with the reason as a sentence.
     """
@@ -131,7 +131,7 @@ def record_of(checkpoint: Checkpoint, where: Path) -> RunRecord:
         where: the folder that it is from, for the message.
 
     Raises:
-        Error: it is no checkpoint of a run.
+        Error: it is not a checkpoint of a run.
     """
     if checkpoint.kind == "fit":
         raise Error(f"{where} holds a fit of CheckpointToDrive and no run of `train`; use another folder.")
@@ -148,9 +148,9 @@ def read_saved(folder: RunFolder) -> SavedRun:
     record = folder.read_record()
     checkpoint, skipped = newest_checkpoint(folder.checkpoints)
     if checkpoint:
-        of_checkpoint = record_of(checkpoint, folder.path)
-        if record is None or record.identity() != of_checkpoint.identity():
-            record = of_checkpoint
+        checkpoint_record = record_of(checkpoint, folder.path)
+        if record is None or record.identity() != checkpoint_record.identity():
+            record = checkpoint_record
     return SavedRun(record, checkpoint, skipped)
 
 
@@ -158,7 +158,7 @@ def run_folder(run_dir: str | Path) -> RunFolder:
     """Return the `RunFolder` at a path, `~` for the home folder.
 
     Raises:
-        Error: it is no path.
+        Error: it is no path, or there is no such home folder.
     """
     return RunFolder(expand(run_dir))
 
@@ -180,7 +180,7 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
     """Return `(RunFolder, RunRecord, Checkpoint)` of an existing run, by its newest checkpoint that verifies.
 
     Raises:
-        Error: there is no run in that folder, or no checkpoint of it.
+        Error: there is no run in that folder, or it has no checkpoint that verifies.
     """
     folder, _, saved = open_run(run_dir)
     checkpoint = _usable(folder, saved)
@@ -188,7 +188,7 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
 
 
 def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
-    """Return a run's newest checkpoint, or say why there is none."""
+    """Return a run's newest checkpoint; raise an Error with the reason if there is none."""
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none was taken yet."
         advice = "Fetch the run again" if folder.is_shared else "Resume the run, and try again"
@@ -203,12 +203,12 @@ def status(run_dir: str | Path) -> dict[str, Any]:
         run_dir: the run's folder.
 
     Returns:
-        A dict of `experiment` (name), `seed`, `epoch` (how many are done), `epochs` (how many are wanted),
+        A dict of `experiment` (name), `seed`, `epoch` (how many are done), `epochs` (the run's length),
         `best_val_accuracy` (fraction) and `best_epoch` (from 1; both None before the first checkpoint), `complete`,
         and `weights_sha256` (hex, over the bytes of the network's weights in order; None without them).
 
     Raises:
-        Error: there is no run in that folder, or it has checkpoints of which none verifies.
+        Error: there is no run in that folder, or none of its checkpoints verifies.
     """
     folder, record, saved = open_run(run_dir)
     checkpoint, history, complete = saved.checkpoint, empty_history(), False
@@ -238,7 +238,7 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
 
     Returns:
         `(checkpoints, restored)`: a list of dicts, newest first, of `name`, `epoch` and `fault` (why it cannot be used,
-        or None), and the name of the one that a resume would continue from, or None.
+        or None); and the name of the checkpoint that a resume would continue from, or None.
 
     Raises:
         Error: there is no such folder, or it cannot be listed.

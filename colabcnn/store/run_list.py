@@ -1,4 +1,4 @@
-"""Folders of runs, expanded into the runs in them, each under a short name of its own."""
+"""Find the runs in folders, and give each a short and unique name."""
 
 import os
 import re
@@ -14,15 +14,15 @@ _MOVED_ASIDE = re.compile(r"moved-aside-\d+")
 
 
 def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
-    """Find the runs in folders and name each by the shortest end of its path that tells it from the others.
+    """Find the runs in folders and name each by the shortest unique end of its path.
 
     Args:
-        run_dirs: folders of runs, each with a `history.csv`, and folders with runs at any depth below them. What lies
-            in `checkpoints`, in a hidden folder, or in a `moved-aside-<n>` that was not itself asked for, is left out.
+        run_dirs: folders of runs, each with a `history.csv`, and folders with runs at any depth below them. Hidden
+            folders, `checkpoints` and `moved-aside-<n>` are skipped, unless they are given here themselves.
 
     Returns:
         A dict from label, such as "06_final/seed-0", to the run's folder, a `pathlib.Path`: in the order of the
-        arguments, and within one by name, `seed-2` before `seed-10`. A run that was found twice is there once.
+        arguments, and within one by name, `seed-2` before `seed-10`. Each run is in it once.
 
     Raises:
         Error: no folder was given, one does not exist, or one holds no run.
@@ -65,13 +65,13 @@ def _is_skipped(name):
 
 
 def _by_name_and_number(path):
-    """Return a key that puts a folder before what is in it and compares numbers in names as numbers."""
+    """Return a key that puts a folder before its subfolders and compares numbers in names as numbers."""
     pieces = (re.split(r"(\d+)", part) for part in path.parts)
     return [[int(piece) if index % 2 else piece for index, piece in enumerate(part)] for part in pieces]
 
 
 def run_label(run_dir: str | Path, run_dirs: Iterable[str | Path]) -> str:
-    """Return the shortest end of the path that tells this run from the others; a seed's folder takes its parent's."""
+    """Return the shortest unique end of the run's path; for a seed's folder it includes the parent's name."""
     parts = expand(run_dir).resolve().parts
     others = [other for other in (expand(other).resolve().parts for other in run_dirs) if other != parts]
     shortest = 2 if parts[-1].startswith("seed-") else 1
@@ -82,15 +82,15 @@ def run_label(run_dir: str | Path, run_dirs: Iterable[str | Path]) -> str:
 
 
 def find_runs(*folders: str | Path | None, name: str | None = None, trained: bool = False) -> list[Path]:
-    """Return the folders of the runs in folders of `<name>/seed-<n>/`, and of those that this project ships.
+    """Return the run folders in folders of `<name>/seed-<n>/`, and those that this project ships.
 
     Args:
         folders: as for `summarize`; the shipped runs come last.
         name: of one experiment; None takes all.
-        trained: leave out runs without weights, which can be looked at but not asked for a prediction.
+        trained: leave out runs without weights, which can be shown but cannot predict.
 
     Returns:
-        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty where there is none.
+        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty if there is none.
     """
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
@@ -103,18 +103,18 @@ def _has_weights(run_dir):
 
 
 def shipped_results() -> Path:
-    """Return the folder of measured runs that come with the project: in the package, or beside it in a checkout."""
+    """Return the folder of the project's measured runs: in the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return package / "results" if (package / "results").is_dir() else package.parent / "results"
 
 
 def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
-    """Return a dict from each name to its runs' folders, by name and seed, of folders of `<name>/seed-<n>/`."""
+    """Return a dict from each name to its run folders, by name and seed, in folders of `<name>/seed-<n>/`."""
     found = {}
     for folder in filter(None, folders):
         for path in expand(folder).glob("*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
-            fetched = (path.parent / SHARED_RUN).exists()  # Behind one's own.
+            fetched = (path.parent / SHARED_RUN).exists()  # These come after one's own runs.
             found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
     runs = {}
     for key in sorted(found):

@@ -1,4 +1,4 @@
-"""What a run is and how it was started: the one reader and writer of `run.json`."""
+"""The record of a run and of its starts; `run.json` and checkpoints hold it."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from colabcnn.experiments.experiment import (
 )
 
 FORMAT = 2
-"""Of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
+"""The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
 DATA_NAMES = ("cifar10", "synthetic")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_COUNT = 2**63 - 1
@@ -32,12 +32,12 @@ class Start:
         first_epoch: the first epoch that it trained, from 1.
         device: as `devices.device_name` names it.
         versions: of Python and of the packages that can change a run's last bits, by name.
-        commit: of the checkout that the library ran from, "-dirty" behind it if changed, or None.
-        execution: the fields of `devices.Execution` that were used; None until the step is compiled.
-        refused: what the device could not do, and why; None where it did everything.
-        onednn: whether TensorFlow used oneDNN's operations; None where it is not known, or on an accelerator.
+        commit: of the library's checkout, with "-dirty" behind it if changed, or None.
+        execution: the fields of the `devices.Execution` in use; None until the step is compiled.
+        refused: the execution that failed on the device, and why; None if none did.
+        onednn: whether TensorFlow used oneDNN's operations; None if that is not known, or on an accelerator.
         ended: why it ended; None while it trains, and after a kill.
-        last_epoch: the last epoch that it finished; None as `ended`.
+        last_epoch: the last epoch that it finished; None like `ended`.
     """
 
     time: str
@@ -54,7 +54,7 @@ class Start:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What decides everything that a run computes, and its starts.
+    """All values that determine a run's results, and the run's starts.
 
     Args:
         experiment: `Experiment`; its `epochs` is the length of this run.
@@ -62,7 +62,7 @@ class RunRecord:
         data: "cifar10" or "synthetic".
         data_sha256: of the images and labels, hex.
         train_size, val_size: numbers of images.
-        holdout: how many training images are validated on; 0 for the test set.
+        holdout: number of training images to validate on; 0 for the test set.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         starts: the first one first.
     """
@@ -86,14 +86,14 @@ class RunRecord:
         return replace(self, starts=(*self.starts[:-1], replace(self.starts[-1], **changes)))
 
     def identity(self) -> dict[str, Any]:
-        """Return what the run must share with a run that continues it, by name; see `identity_of`."""
+        """Return the values that a continuation must share with this run, by name; see `identity_of`."""
         names = (f.name for f in fields(self) if f.name not in ("experiment", "starts"))
         return identity_of(self.experiment, **{name: getattr(self, name) for name in names})
 
     def fingerprint(self) -> str:
         """Return a SHA-256, hex, of the identity.
 
-        Settings at their defaults do not take part: the fingerprint stays when a version adds fields with defaults.
+        It leaves out settings at their defaults, so that a version may add fields with defaults.
         """
         experiment = changed_settings(self.experiment)
         if isinstance(self.experiment.schedule, Constant):
@@ -109,15 +109,15 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> "RunRecord":
-        """Return the record that `to_json` has described.
+        """Return the record that `to_json` has written.
 
         Args:
-            value: JSON types, perhaps a stranger's.
-            where: what it was read from, for the message.
+            value: JSON types, which may come from someone else.
+            where: the file's name, for the message.
 
         Raises:
-            UnknownFormatError: the record is of another format.
-            Error: it is no record.
+            UnknownFormatError: the record has another format.
+            Error: it is not a record.
         """
         check_format(value, where)
         try:
@@ -134,9 +134,9 @@ class RunRecord:
 
 
 def identity_of(experiment: Experiment, **others: Any) -> dict[str, Any]:
-    """Return what decides what a run computes, by name: "experiment", "experiment.dropout", ..., "seed", ....
+    """Return the values that determine a run's results, by name: "experiment", "experiment.dropout", ..., "seed", ....
 
-    The number of epochs belongs to it where the schedule depends on it: any other run can be extended.
+    They include the number of epochs only if the schedule depends on it: any other run can be extended.
 
     Args:
         experiment: `Experiment`.
@@ -150,18 +150,18 @@ def identity_of(experiment: Experiment, **others: Any) -> dict[str, Any]:
 
 
 def first_difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return `(name, value, other value)` of the first thing in which two identities differ, or None.
+    """Return `(name, value, other value)` of the first difference between two identities, or None.
 
-    What only one of them has is not compared: a request leaves open what it does not name.
+    A name that only one of them has is not compared: a request may leave values open.
     """
     return next(((name, one[name], other[name]) for name in one if name in other and one[name] != other[name]), None)
 
 
 def check_format(value: Any, where: str) -> None:
-    """Refuse what is of another format than this version's.
+    """Check that a record or a checkpoint has this version's format.
 
     Raises:
-        UnknownFormatError: names the format.
+        UnknownFormatError: it has another one.
     """
     found = value.get("format", 1) if isinstance(value, dict) else None
     if found != FORMAT:

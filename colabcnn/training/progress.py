@@ -32,7 +32,7 @@ class ProgressLine:
         self._terminal = not quiet and not self._notebook and _is_terminal()
 
     def info(self, message: str) -> None:
-        """Print a message on a line of its own."""
+        """Print a message on its own line."""
         self._open = False
         if not self._quiet:
             write(f"\r\x1b[K{message}" if self._terminal else message)

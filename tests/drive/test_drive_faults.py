@@ -42,7 +42,7 @@ def test_fault_13_lost_write_is_detected_by_reading_back(local, mount, deliver_t
     deliver(delivery, 1)
     mount.faults(lose="epoch-")
     deliver(delivery, 2)
-    assert "reads back from" in delivery.messages[-1]
+    assert "differs from the written file" in delivery.messages[-1]
     assert epoch_of(delivery.delivered) == 1
     assert [epoch_of(path) for path in checkpoint_files(mount.files / "run" / "checkpoints")] == [1]
     mount.faults()
@@ -156,7 +156,7 @@ def test_fault_18_waiting_checkpoints_are_delivered_when_the_mount_is_back(local
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
     assert (mount.files / "run" / "history.csv").read_text() == "1\n2\n3\n"
-    assert f"{mount.path / 'run'} answers again." in delivery.messages
+    assert f"{mount.path / 'run'} responds again." in delivery.messages
 
 
 def test_fault_18_newer_checkpoint_is_not_overwritten(tmp_path, local, mount, deliver_to):
@@ -302,7 +302,7 @@ def test_fault_23_hanging_drive_blocks_neither_training_nor_its_end(tmp_path, lo
     _, _, longest, _, finish = output.splitlines()[-1].split()
     assert float(longest) < 1
     assert 1.9 < float(finish) < 4
-    assert "it did not answer in time" in output
+    assert "it did not respond in time" in output
 
 
 def test_fault_23_hanging_request_is_abandoned_and_a_new_process_delivers(local, mount, deliver_to):
@@ -312,7 +312,7 @@ def test_fault_23_hanging_request_is_abandoned_and_a_new_process_delivers(local,
     delivery.tick()
     delivery.clock.now += 601
     delivery.tick()
-    assert "has not answered for 600 s" in delivery.messages[-1]
+    assert "has not responded for 600 s" in delivery.messages[-1]
     mount.faults()
     delivery.clock.now += 31
     tick(delivery)

@@ -305,7 +305,7 @@ def test_no_figure_is_left_in_pyplot(trained):
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (b"no picture", "a file of 10 bytes is no image file"),
+        (b"no picture", "a file of 10 bytes is not an image file"),
         (file_of(PICTURE)[:-1000], r"a file of \d+ bytes cannot be read"),
         ("nowhere.png", r"nowhere\.png cannot be read \(No such file"),
         ("/", "/ cannot be read"),

@@ -142,9 +142,9 @@ def test_what_a_device_cannot_do_plainly_costs_no_measurement(setting, monkeypat
 @pytest.mark.parametrize(
     ("broken", "why"),
     [
-        ({"_one_process_only": lambda: True}, "a TPU belongs to one process"),
+        ({"_one_process_only": lambda: True}, "only one process can use a TPU"),
         ({"_START": "raise SystemExit('no memory is left')"}, "the process ended with 1 and no checkpoint: no memory"),
-        ({"_START": "import time; time.sleep(60)"}, "the process did not come to epoch 2 in 2 s"),
+        ({"_START": "import time; time.sleep(60)"}, "the process did not reach epoch 2 in 2 s"),
     ],
 )
 def test_process_that_cannot_be_killed_in_epoch_2_is_given_up_with_its_reason(setting, monkeypatch, broken, why):
@@ -160,7 +160,7 @@ def test_where_no_process_can_be_killed_an_exception_ends_the_run(setting, monke
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
     auto = train(setting, "auto")
     resumed, how = train_interrupted(setting, auto)
-    assert (how.by, how.why_not_killed) == ("exception", "a TPU belongs to one process")
+    assert (how.by, how.why_not_killed) == ("exception", "only one process can use a TPU")
     assert (how.first_epoch, how.bit_for_bit, how.failed) == (2, True, "")
     assert resumed.loss == auto.loss
 
@@ -191,11 +191,11 @@ def test_resumed_run_that_is_another_one_is_reported_as_a_finding(tmp_path, valu
 
 def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting, capsys):
     setting = replace(setting, train_size=1000, val_size=200, epochs=3, progress=ProgressLine())
-    assert measuring._fitted(setting, time.monotonic() + 600) == setting
+    assert measuring._fit_to_time(setting, time.monotonic() + 600) == setting
     assert "fit into the time" not in capsys.readouterr().out
-    fitted = measuring._fitted(replace(setting, folder=setting.folder / "late"), time.monotonic())
+    fitted = measuring._fit_to_time(replace(setting, folder=setting.folder / "late"), time.monotonic())
     assert (fitted.train_size, fitted.val_size, fitted.epochs) == (8 * 16, 25, 2)
-    assert "128 training images in place of 1,000 fit into the time" in capsys.readouterr().out
+    assert "128 training images, not 1,000, fit into the time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ HOSTILE = {
     "epochs of no time": (lambda values: values["auto"].update(seconds=[0, 0, 0]), "seconds is"),
     "no epochs": (lambda values: values["auto"].update(loss=[]), "loss is"),
     "too many epochs": (lambda values: values["auto"].update(loss=[1] * 101), "loss is"),
-    "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not the same number of epochs"),
+    "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not have the same number of epochs"),
     "an accuracy above 1": (lambda values: values["plain"]["accuracy"].append(1.5), "accuracy is"),
     "a nested field of another type": (in_place("auto", None), "auto does not have the expected fields"),
     "steps that are none": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),

@@ -94,7 +94,7 @@ def test_where_drive_is_refused_it_goes_on_and_says_so_loudly(python, tmp_path, 
     done = run_cell(python, tmp_path, NOBODYS, COLAB_RELEASE_TAG="release-colab", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stdout
     assert "GOOGLE DRIVE IS NOT MOUNTED" in done.stdout
-    assert "an earlier run on Drive is not seen" in done.stdout
+    assert "an earlier run on Drive is not found" in done.stdout
 
 
 def test_folder_of_the_same_name_is_not_taken_for_the_library(python, tmp_path):

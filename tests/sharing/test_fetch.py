@@ -70,7 +70,7 @@ def test_correct_digest_is_reported_as_the_given_one(shared, tmp_path, offered, 
 def test_fetch_without_a_digest_reports_the_limit_of_the_check(shared, tmp_path, offered, capsys):
     fetch(offered(shared), folder=tmp_path)
     output = capsys.readouterr().out
-    assert "does not tell who made it" in output
+    assert "does not prove who made it" in output
     assert sha256_of(shared) in output
 
 
@@ -84,9 +84,9 @@ def test_two_different_digests_are_refused(tmp_path):
         ("", "neither a URL"),
         ("run.safetensors", "neither a URL"),
         ("ftp://127.0.0.1/run.safetensors", "neither a URL"),
-        ("http://[", "no URL"),
+        ("http://[", "not a URL"),
         (7, "expected a URL"),
-        ("https://drive.google.com/drive/folders/1AbCdEfGhIjKlMnOpQrStUvWxYz012345", "no link to a file"),
+        ("https://drive.google.com/drive/folders/1AbCdEfGhIjKlMnOpQrStUvWxYz012345", "not a link to a file"),
         (f"{DRIVE_ID}#sha256=12", "64 hexadecimal digits"),
         (f"{DRIVE_ID}#sha256:" + "0" * 64, "expected #sha256="),
         (f"{DRIVE_ID}#digest=" + "0" * 64, "expected #sha256="),
@@ -219,7 +219,7 @@ def test_another_file_with_the_same_eight_digits_is_not_accepted(shared, tmp_pat
     fetched = fetch(offered(shared), folder=tmp_path, quiet=True)
     shared_json = json.loads((fetched / "shared.json").read_text())
     (fetched / "shared.json").write_text(json.dumps({**shared_json, "sha256": shared_json["sha256"][:8] + "0" * 56}))
-    with pytest.raises(Error, match="holds something else"):
+    with pytest.raises(Error, match="holds other files"):
         fetch(offered(shared), sha256_of(shared), tmp_path, quiet=True)
 
 
@@ -233,7 +233,7 @@ def test_run_with_an_unreadable_shared_json_is_not_replaced(shared, tmp_path, of
     fetched = fetch(url, folder=tmp_path, quiet=True)
     (fetched / "shared.json").write_text(shared_json)
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(Error, match=r"holds something else; move it away.*Nothing of it was kept"):
+    with pytest.raises(Error, match=r"holds other files; move it away.*No file was kept"):
         fetch(url, folder=tmp_path, quiet=True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 

@@ -161,7 +161,7 @@ def test_new_version_is_a_new_tag_everywhere(checkout):
 )
 def test_bad_address_is_refused_and_nothing_written(checkout, url):
     before = contents(checkout)
-    with pytest.raises(Error, match=r"is not a home; expected an address such as https://github.com/you/colabcnn"):
+    with pytest.raises(Error, match=r"is not a home page; expected an address such as https://github.com/you/colabcnn"):
         stamp(url, checkout)
     assert contents(checkout) == before
 

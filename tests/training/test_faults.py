@@ -71,13 +71,13 @@ from colabcnn.network import training_model as trainer
 from colabcnn.network.augmentation import augment
 from colabcnn.data.synthetic import load_synthetic
 
-laid_out = []
+loaded = []
 callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
 trainer.reseed_dropout = lambda *arguments: None
-resident = type("Resident", (), {"lay_out": lambda self, plan: laid_out.append(plan)})()
+resident = type("Resident", (), {"load_plan": lambda self, plan: loaded.append(plan)})()
 callback.set_model(type("Model", (), {"resident": resident, "network": None})())
 callback.on_epoch_begin(2)
-(plan,) = laid_out
+(plan,) = loaded
 digest = hashlib.sha256(plan.rows.tobytes())
 for name in sorted(plan.transforms):
     digest.update(plan.transforms[name].tobytes())

@@ -44,7 +44,7 @@ def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, sma
 def test_run_that_ends_before_a_trace_begins_is_told(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "epochs": 1, "train_size": 80, "quiet": False}
     run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
-    assert "No trace: the first 5 calls are left out, and there were 5." in capsys.readouterr().out
+    assert "No trace: the first 5 calls are skipped, and there were only 5." in capsys.readouterr().out
 
 
 def test_trace_of_several_steps_a_call_holds_them_and_no_validation(

@@ -78,7 +78,7 @@ def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experi
     stopped = run(small_experiment, tmp_path, hours=1e-9, **{**small_options, "epochs": 9})
     assert not stopped.complete
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    assert (result.complete, result.reason) == (True, "1 epochs are done and 1 asked for")
+    assert (result.complete, result.reason) == (True, "1 epochs are done and 1 requested")
     assert result.history == stopped.history
 
 

@@ -191,7 +191,7 @@ def test_folder_without_runs_is_told(tmp_path, run_cli):
         save_figures(tmp_path, tmp_path / "figures")
     refused = run_cli("summary", tmp_path / "nowhere")
     assert refused.returncode == 2
-    assert "is not there" in refused.stderr
+    assert "does not exist" in refused.stderr
 
 
 @pytest.fixture
