@@ -64,7 +64,7 @@ def wait_for(side, word):
     for line in side.stdout:
         if line.startswith(word):
             return line.removeprefix(word).strip()
-    sys.exit(f"a side ended with {side.wait()} before it said {word!r}")
+    sys.exit(f"a side ended with {side.wait()} before it printed {word!r}")
 
 
 def seconds_of_epoch(side):

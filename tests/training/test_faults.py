@@ -71,13 +71,13 @@ from colabcnn.network import training_model as trainer
 from colabcnn.network.augmentation import augment
 from colabcnn.data.synthetic import load_synthetic
 
-laid_out = []
+plans = []
 callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
 trainer.reseed_dropout = lambda *arguments: None
-resident = type("Resident", (), {"lay_out": lambda self, plan: laid_out.append(plan)})()
+resident = type("Resident", (), {"lay_out": lambda self, plan: plans.append(plan)})()
 callback.set_model(type("Model", (), {"resident": resident, "network": None})())
 callback.on_epoch_begin(2)
-(plan,) = laid_out
+(plan,) = plans
 digest = hashlib.sha256(plan.rows.tobytes())
 for name in sorted(plan.transforms):
     digest.update(plan.transforms[name].tobytes())
@@ -135,10 +135,10 @@ def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(t
 def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_experiment, small_options, capsys):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     path = tmp_path / "run.json"
-    told = json.loads(path.read_text())
-    told["starts"][0]["versions"]["keras"] = "3.0.0"
-    told["starts"][0]["device"] = "Tesla T4"
-    path.write_text(json.dumps(told))
+    record = json.loads(path.read_text())
+    record["starts"][0]["versions"]["keras"] = "3.0.0"
+    record["starts"][0]["device"] = "Tesla T4"
+    path.write_text(json.dumps(record))
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2, "quiet": False})
     assert result.history["epoch"] == [1, 2]
     output = capsys.readouterr().out
