@@ -73,8 +73,8 @@ def test_run_that_is_found_twice_is_listed_once(make_run, tmp_path, monkeypatch)
 
 
 def test_run_without_epochs_is_listed(make_run):
-    folder = make_run("just-begun", empty_history())
-    assert list_runs(folder) == {"just-begun": folder}
+    folder = make_run("just-started", empty_history())
+    assert list_runs(folder) == {"just-started": folder}
 
 
 def test_circular_links_end(make_run, tmp_path):

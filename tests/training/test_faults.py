@@ -132,7 +132,9 @@ def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(t
     assert "a newer session trains this run" in starts[0]["ended"]
 
 
-def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_experiment, small_options, capsys):
+def test_fault_25_run_resumes_on_another_device_or_version_and_reports_it(
+    tmp_path, small_experiment, small_options, capsys
+):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     path = tmp_path / "run.json"
     record = json.loads(path.read_text())
@@ -170,14 +172,14 @@ def test_hours_count_from_the_start_of_a_colab_runtime(monkeypatch):
     assert abs(seconds_since_start() - int(age)) < 3
 
 
-@pytest.mark.parametrize("here", ["nothing", "the run"])
+@pytest.mark.parametrize("local", ["nothing", "the run"])
 @pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["complete", "run.json lost"])
-def test_another_run_on_drive_is_refused_and_not_fetched(tmp_path, small_experiment, small_options, here, lost):
+def test_another_run_on_drive_is_refused_and_not_fetched(tmp_path, small_experiment, small_options, local, lost):
     drive = tmp_path / "drive"
     run(small_experiment, tmp_path / "other", drive_folder=drive, seed=1, **{**small_options, "epochs": 2})
     for name in lost:
         (drive / name).unlink()
-    if here == "the run":
+    if local == "the run":
         run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 1})
     before = sorted((tmp_path / "mine").rglob("epoch-*"))
     with pytest.raises(Error, match=f"{drive} holds another run: its seed is 1, now given 0"):

@@ -78,8 +78,8 @@ def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe,
 
 def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
-    here, drive = tmp_path / "here", tmp_path / "drive"
-    run(small_recipe, here, drive_folder=drive, epochs=2, hours=1e-9, **small_options)
+    local, drive = tmp_path / "local", tmp_path / "drive"
+    run(small_recipe, local, drive_folder=drive, epochs=2, hours=1e-9, **small_options)
     result = run(small_recipe, tmp_path / "elsewhere", drive_folder=drive, **small_options)
     assert (result.complete, result.history["epoch"]) == (True, [1, 2])
     with pytest.raises(Error, match=r"experiment.epochs is 2, .*, now given 3"):

@@ -214,17 +214,17 @@ def put_run(results):
 @pytest.fixture
 def folders(tmp_path, put_run, monkeypatch):
     """The runs of a session, of Drive and of the project; all three have `06_final/seed-0`."""
-    here, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
+    own, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
     for module in (run_list, table):
         monkeypatch.setattr(module, "shipped_results", lambda: shipped)
-    put_run(here, "06_final", 0.25, 0.5)
-    put_run(here, "my_variant", 0.75)
+    put_run(own, "06_final", 0.25, 0.5)
+    put_run(own, "my_variant", 0.75)
     put_run(drive, "06_final", 0.125)
     put_run(drive, "06_final", 0.375, 0.25, seed=10)
     put_run(drive, "06_final", 0.625, seed=2)
     put_run(shipped, "06_final", 0.875, 0.75, 0.9375)
     put_run(shipped, "01_descending_kernels", 0.6875)
-    return here, drive, shipped
+    return own, drive, shipped
 
 
 def measured_of(table, name):
@@ -233,15 +233,15 @@ def measured_of(table, name):
 
 
 def test_run_in_several_folders_counts_from_the_first_folder(folders):
-    here, drive, _ = folders
+    own, drive, _ = folders
     others = [["0.6250", "0.6250 (epoch 1)", "1 of 3"], ["0.2500", "0.3750 (epoch 1)", "2 of 3"]]
-    assert measured_of(summarize(here, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
-    assert measured_of(summarize(drive, here), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
+    assert measured_of(summarize(own, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
+    assert measured_of(summarize(drive, own), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
 
 
 def test_missing_folder_counts_as_empty(folders, tmp_path):
-    here = folders[0]
-    assert summarize(tmp_path / "nowhere", here) == summarize(str(here))
+    own = folders[0]
+    assert summarize(tmp_path / "nowhere", own) == summarize(str(own))
     assert summarize(tmp_path / "nowhere").count("not yet measured") == len(EXPERIMENTS)
 
 
@@ -253,8 +253,8 @@ def test_own_variants_are_below_the_articles_experiments_and_have_no_article_val
 
 
 def test_shipped_run_is_shown_beside_an_own_run_of_the_same_seed(folders):
-    here, _, shipped = folders
-    last_accuracies = [last for last, *_ in measured_of(summarize(here, shipped), "06_final")]
+    own, _, shipped = folders
+    last_accuracies = [last for last, *_ in measured_of(summarize(own, shipped), "06_final")]
     assert last_accuracies == ["0.5000", "0.9375"]
 
 
@@ -272,14 +272,14 @@ def test_notebook_shows_the_table_as_markdown(results):
 
 
 def test_own_runs_are_found_before_the_shipped_ones(folders, tmp_path):
-    here, drive, shipped = folders
-    of_final = [here / "06_final" / "seed-0", drive / "06_final" / "seed-2", drive / "06_final" / "seed-10"]
+    own, drive, shipped = folders
+    of_final = [own / "06_final" / "seed-0", drive / "06_final" / "seed-2", drive / "06_final" / "seed-10"]
     shipped_final = shipped / "06_final" / "seed-0"
     all_shipped = [shipped / "01_descending_kernels" / "seed-0", shipped_final]
-    assert find_runs(here, drive) == [*of_final, here / "my_variant" / "seed-0", *all_shipped]
-    assert find_runs(here, str(drive), name="06_final") == [*of_final, shipped_final]
+    assert find_runs(own, drive) == [*of_final, own / "my_variant" / "seed-0", *all_shipped]
+    assert find_runs(own, str(drive), name="06_final") == [*of_final, shipped_final]
     assert find_runs(tmp_path / "nowhere", "", None) == all_shipped
-    assert find_runs(here, name="02_augmentation") == []
+    assert find_runs(own, name="02_augmentation") == []
 
 
 def test_trained_runs_are_those_with_a_checkpoint(folders, results):
