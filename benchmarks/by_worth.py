@@ -1,6 +1,6 @@
-"""What `epoch.py` measures on a GPU or TPU, or within a given time: the most worthwhile first.
+"""What `epoch.py` measures on a GPU or TPU, or within a given time: the most useful results first.
 
-Nobody knows how long it may use such a device, so each figure is on the page as soon as it is known.
+The time on such a device may end early, so each value is written to the page as soon as it is known.
 """
 
 import math
@@ -17,21 +17,21 @@ from pages import heading, missing, of_pairs, table_of_pairs
 PRECISIONS = ("mixed_bfloat16", "mixed_float16", "float32")
 STEPS_A_CALL = (1, 16, 64, 256)
 WHOLE_EPOCH = "the whole epoch in a call"
-# A recorded graph is launched at once. By itself XLA records what lies between loops; a loop only if it may record all
-# of its body, so with the convolutions.
+# A recorded graph is launched in one call. By default XLA records the code between loops, and a loop only if it may
+# record the complete body, with the convolutions.
 XLA_FLAGS = {
     "XLA's command buffers off": "--xla_gpu_enable_command_buffer=",
     "XLA's command buffers for loops, too": "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL,+CONVOLUTION",
 }
-# Of the time that a comparison may take, at most this much goes into the epochs that count.
+# The largest share of a comparison's time for the epochs that count.
 SHARE_OF_EPOCHS = 1 / 6
 TRACED_STEPS_A_CALL = 16
-# Dense, in 16 bit, as NVIDIA and Google give it, in TFLOP/s; the first name that the device's contains.
+# Dense 16-bit peaks in TFLOP/s by NVIDIA and Google; the first key that the device's name contains is used.
 VENDOR_PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "L4": 121, "T4": 65, "TPU v5 lite": 197}
 
 
 def timed(precision="auto", *, steps_a_call=None, batch_size=128, checkpoint=False):
-    """Return a measurement of our epoch; `steps_a_call` "all" makes the whole epoch in one, None what suits."""
+    """Return a measurement of our epoch; `steps_a_call` "all" puts the epoch into one call, None is the default."""
 
     def measurement(options):
         from colabcnn import ABLATIONS
@@ -65,7 +65,7 @@ def timed(precision="auto", *, steps_a_call=None, batch_size=128, checkpoint=Fal
 
 
 def epochs_in_parts(epoch, calls, options):
-    """Train epochs, or as many calls of each as the time allows.
+    """Train epochs, or as many calls of each epoch as the time allows.
 
     Args:
         epoch: as `our_epoch` returns it.
@@ -73,16 +73,16 @@ def epochs_in_parts(epoch, calls, options):
         options: as parsed.
 
     Returns:
-        How many calls each took, and of each a dict of `training`, `validation`, `plan` and `rest` in seconds.
+        The number of calls of each, and a list with a dict of `training`, `validation`, `plan` and `rest` in seconds.
     """
     from recording import Spans
 
-    for _ in range(2):  # The first one compiles, the second one shows what a call costs.
+    for _ in range(2):  # The first epoch compiles, the second shows the time of a call.
         epoch([one := Spans(calls=1)])
     limit = SHARE_OF_EPOCHS * (options.seconds or math.inf)
     counted = calls if calls * one.training <= limit else max(1, int(limit / one.training))
     if counted == calls:
-        epoch()  # Compiles what the last call has left.
+        epoch()  # Compiles the last, smaller call.
     spans, began = [], time.monotonic()
     while len(spans) < options.pairs and (not spans or time.monotonic() - began < limit):
         epoch([span := Spans(calls=None if counted == calls else counted)])
@@ -91,7 +91,7 @@ def epochs_in_parts(epoch, calls, options):
 
 
 def checkpoint_of(model, folder):
-    """Return what a checkpoint costs: seconds to read it from the device, seconds to write it, megabytes."""
+    """Return the cost of a checkpoint: seconds to read it from the device, seconds to write it, megabytes."""
     from colabcnn.network.variables import read_arrays
     from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 
@@ -107,7 +107,7 @@ def checkpoint_of(model, folder):
 
 
 def traced(options):
-    """Return where the time of ten calls of the compiled step goes, as lines of a page."""
+    """Return the time in each kind of operation over ten calls of the compiled step, as lines of a page."""
     import where_time_goes
     from colabcnn.network import devices
     from colabcnn.training.profiling import SKIPPED_CALLS, TRACED_CALLS, ProfileSteps
@@ -123,8 +123,8 @@ def traced(options):
         epoch([profile])
         profile.close()
         (path,) = Path(folder, "trace").rglob("*.xplane.pb")
-        what = f"{TRACED_CALLS} calls of {steps} step{'s' if steps > 1 else ''} each, in batches of 128."
-        return {"trace": [what, "", *where_time_goes.report(path)]}
+        title = f"{TRACED_CALLS} calls of {steps} step{'s' if steps > 1 else ''} each, in batches of 128."
+        return {"trace": [title, "", *where_time_goes.report(path)]}
 
 
 OURS = {f"ours in {precision.removeprefix('mixed_')}": timed(precision, checkpoint=True) for precision in PRECISIONS}
@@ -140,20 +140,20 @@ MEASUREMENTS = {
 
 
 def order(device, peers):
-    """Return the names of what is measured on a device, the most worthwhile first; `peers` are those of `epoch.py`."""
+    """Return the names of the measurements on a device, the most useful first; `peers` are those of `epoch.py`."""
     ours = sorted(OURS, key=lambda name: not name.endswith(f" {device['precision'].removeprefix('mixed_')}"))
-    # What suits the device is how `ours` is measured already.
+    # `ours` is already measured at the device's default number of steps.
     steps = [name for name in STEPS if name.split()[0] != str(device["steps_a_call"])]
     buffers = () if device["cpu"] else XLA_FLAGS
     return [*ours, *peers, *steps, *buffers, "batches of 512", "where the time goes", "start-up"]
 
 
 def page(rows, options):
-    """Return what was measured as the lines of a Markdown page."""
+    """Return the measurements as the lines of a Markdown page."""
     method = (
-        f"{of_pairs(options)} Ours augments and keeps a history; the others do what their line says, and validate. "
-        "Seconds are of 50,000 training images and of 10,000 to validate on, scaled up where fewer were measured; "
-        "outside the clock is what comes once a run, and the picture, drawn every 30 s at most."
+        f"{of_pairs(options)} Ours augments and keeps a history; the others do what their line names, and validate. "
+        "Seconds are for 50,000 training images and for 10,000 validation images, scaled up where fewer were measured. "
+        "Work that is done once a run is not timed, nor the picture, which is drawn every 30 s at most."
     )
     lines = heading("An epoch of 06_final on", "epoch", method, rows, options)
     columns = ("ours", "precision", "steps a call", "training alone", "with validation", "images/s, training")
@@ -193,7 +193,7 @@ def in_seconds(value):
 
 
 def sentences(rows, options):
-    """Return what the tables have no column for, as a list."""
+    """Return the values without a column in the tables, as a list."""
     device = rows["device"]
     speeds = ", ".join(
         f"{speed / 1000:.3g} in {name.removeprefix('mixed_')}" for name, speed in device["gflops"].items()
@@ -228,7 +228,7 @@ def sentences(rows, options):
 
 
 def trace_page(rows, options):
-    """Return the page on where the time goes, once there is a trace; the trace itself is not kept."""
+    """Return the page of the trace, or None without a trace; the trace itself is not kept."""
     row = rows.get("where the time goes", {})
     if "trace" not in row:
         return None

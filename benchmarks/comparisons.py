@@ -1,4 +1,4 @@
-"""What the benchmarks of an epoch share: our epoch, the comparison with another, the start, the device."""
+"""Shared by the benchmarks of an epoch: our epoch, the comparison with another one, the start-up, the device."""
 
 import importlib.util
 import os
@@ -9,12 +9,12 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-# An accelerator trains these within a second; what prepares its images on the host takes ten times as long.
+# An accelerator trains these images within a second; their preparation on the host takes ten times as long.
 HOST_BOUND, HOST_BOUND_IMAGES = ("keras_generator", "keras_random_layers"), 5120
 
 
 def split_of(options, *, images=None, val_size=None):
-    """Return a `Split`, with a validation image for five training images, as CIFAR-10 has them."""
+    """Return a `Split` with one validation image for five training images, as in CIFAR-10."""
     from colabcnn.data.split import load_split
 
     images = images or options.images
@@ -36,7 +36,7 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
     from recording import Clock, quiet_recording
 
     class StopAfterOne(keras.callbacks.Callback):
-        """Stands behind the recorder, which so takes no epoch for the last one."""
+        """Stops after an epoch; it comes after the recorder, which then does not take the epoch for the last one."""
 
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
@@ -52,7 +52,7 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
 
     def epoch(callbacks=()):
         done = len(recorder.history["epoch"])
-        # `epochs` far ahead: the end of a run takes a checkpoint whatever the clock says.
+        # `epochs` is far ahead, since the end of a run always writes a checkpoint.
         model.fit(
             **fit_options(model, *sizes),
             initial_epoch=done,
@@ -72,31 +72,33 @@ def against(peer, ours="auto", **peer_options):
         import peers
         from colabcnn.network import devices
 
-        split, few = split_of(options), options.images
+        split, their_images = split_of(options), options.images
         if peer in HOST_BOUND and not devices.is_cpu():
-            few = min(few, HOST_BOUND_IMAGES)
+            their_images = min(their_images, HOST_BOUND_IMAGES)
         of_peer = {key: in_words(value) for key, value in peer_options.items()}
-        theirs = getattr(peers, peer)(split if few == options.images else split_of(options, images=few), **of_peer)
+        theirs = getattr(peers, peer)(
+            split if their_images == options.images else split_of(options, images=their_images), **of_peer
+        )
         memory = None
         if not devices.is_cpu():
-            theirs()  # Before ours is there, so that the memory is theirs.
+            theirs()  # Before our model exists, so that the peak memory is theirs.
             memory = device_memory(of_torch=peer == "plain_torch")
         with tempfile.TemporaryDirectory() as folder:
             mine = our_epoch(split, ours, folder)
             precisions = ours, peer_options.get("precision", "float32")
-            compared = compare_epochs(mine, peer, scaled(theirs, options.images / few), precisions, options)
-        return compared | {"memory": memory, "their_images": few}
+            compared = compare_epochs(mine, peer, scaled(theirs, options.images / their_images), precisions, options)
+        return compared | {"memory": memory, "their_images": their_images}
 
     return comparison
 
 
 def scaled(epoch, factor):
-    """Return an epoch whose seconds count so many times."""
+    """Return an epoch whose seconds are multiplied by `factor`."""
     return epoch if factor == 1 else lambda: factor * epoch()
 
 
 def start_up(options):
-    """Return the seconds from `run` to the end of the first step, in up to three processes one after the other."""
+    """Return the seconds from `run` to the end of the first step, in up to three processes, one after another."""
     code = """
 import sys, time
 import keras
@@ -113,15 +115,16 @@ run("06_final", sys.argv[1], data=sys.argv[2], train_size=None, callbacks=[First
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # A cache that holds the step already makes no cold start.
+        # A cache that already holds the step would give no cold start.
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         for number in range(3):
             if seconds and time.monotonic() + seconds[-1] > options.until:
                 break
             command = [sys.executable, "-c", code, f"{folder}/{number}", options.data]
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                sys.exit(done.returncode)
-            seconds.append(round(float(done.stdout.split()[0]), 1))
+            completed = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+            if completed.returncode:
+                sys.exit(completed.returncode)
+            seconds.append(round(float(completed.stdout.split()[0]), 1))
     return {"seconds": seconds}
 
 
@@ -136,7 +139,7 @@ def seconds_of_endings(epoch):
 
 
 def compare_epochs(first, name, second, precisions, options):
-    """Return what `pairs.compare` says of two functions that train an epoch, and the precisions of both."""
+    """Return the result of `pairs.compare` for two functions that train an epoch, and the precisions of both."""
     from pairs import compare
 
     compared = compare("ours", first, name, second, images=options.images, pairs=options.pairs, until=options.until)
@@ -144,7 +147,7 @@ def compare_epochs(first, name, second, precisions, options):
 
 
 def device_memory(of_torch=False):
-    """Return the most memory of a GPU that this process had, in megabytes, or None where nobody counts it."""
+    """Return the peak GPU memory of this process in megabytes, or None if it is not counted."""
     from colabcnn.network import devices
 
     if of_torch:
@@ -165,7 +168,7 @@ def device_memory(of_torch=False):
 
 
 def in_words(value):
-    """Return what "auto" stands for on this device."""
+    """Return the precision; "auto" becomes the default of this device."""
     from colabcnn.network import devices
 
     return devices.auto_precision() if value == "auto" else value
@@ -187,7 +190,7 @@ def by_tensorflow(xla):
 
 
 def device(options):
-    """Return the device, the versions, what one image costs, and the arithmetic that the device is seen to do."""
+    """Return the device, the versions, the GFLOP of one image, and the measured GFLOP/s of the device."""
     import platform
 
     from colabcnn import ABLATIONS, build_model
@@ -212,5 +215,5 @@ def device(options):
 
 
 def versions_of(*packages):
-    """Return the versions of those of the packages that are installed."""
+    """Return the versions of the installed packages among these."""
     return {name: metadata.version(name) for name in packages if importlib.util.find_spec(name)}

@@ -1,7 +1,7 @@
-"""What a run writes to Drive and leaves in its trash: python benchmarks/drive_bytes.py
+"""Bytes that a run writes to Drive and leaves in its trash: python benchmarks/drive_bytes.py
 
-Drives the real delivery, with a clock of its own, to the tests' file system that keeps a trash as Drive does (FUSE):
-an 11.5-hour run of 54 s an epoch, as the article's took, and 700 epochs of 3 s. The checkpoints have the size of
+Runs the real delivery with a simulated clock, to the tests' file system (FUSE), which has a trash like Drive: an
+11.5-hour run of 54 s an epoch, as in the article, and 700 epochs of 3 s. The checkpoints have the size of
 06_final's with Adam and the best weights.
 """
 
@@ -30,7 +30,7 @@ def main():
 
 
 def measure(name, *, epochs, seconds):
-    """Print what a run of so many epochs delivers; a checkpoint is written a minute after the last one."""
+    """Print the bytes that a run of so many epochs delivers; it writes a checkpoint a minute after the last one."""
     now = 0.0
     weights = [np.random.default_rng(0).random(VALUES, dtype=np.float32) for _ in range(4)]
     with tempfile.TemporaryDirectory() as folder:
@@ -58,13 +58,13 @@ def measure(name, *, epochs, seconds):
             before = delivery.delivered
             delivery.finish(60)
             deliveries += delivery.delivered != before
-            there = sum(path.stat().st_size for path in (mount.files / "run").rglob("*") if path.is_file())
+            stored = sum(path.stat().st_size for path in (mount.files / "run").rglob("*") if path.is_file())
             trash, total = mount.trashed_bytes(), mount.written_bytes()
         finally:
             mount.unmount()
     print(
         f"{name}: {deliveries} deliveries, {total / 1e9:.2f} GB uploaded, {trash / 1e9:.3f} GB in the trash, "
-        f"together {(total + trash) / 1e9:.2f} GB; {there / 1e9:.2f} GB stay"
+        f"together {(total + trash) / 1e9:.2f} GB; {stored / 1e9:.2f} GB stay"
     )
 
 

@@ -1,11 +1,11 @@
 """An epoch of 06_final as `train` runs it, against other ways of training it: python benchmarks/epoch.py
 
-Every comparison is a process of its own, in which both sides take turns; the ratio is the median of the pairs'. The
+Every comparison runs in its own process, where both sides alternate; the ratio is the median of the pairs' ratios. The
 table goes to results/benchmarks/<device>-<precision>.md. Ours is an epoch of `run`: images gathered from the resident
 set and augmented in the step, dropout reseeded, validation, history and checkpoints. The others only train and
-validate. `--only NAME` makes one comparison and prints its pairs. On a GPU or TPU, and with `--seconds`, what is worth
-most comes first (`by_worth.py`), and the page says what was not reached. The peers need more packages than the library:
-pip install jax optax scipy torch==2.13.0 (for Python 3.11, on a CPU). Where TensorFlow is not installed, all is
+validate. `--only NAME` makes one comparison and prints its pairs. On a GPU or TPU, and with `--seconds`, the most
+useful comparisons come first (`by_worth.py`), and the page names the missing ones. The peers need more packages than
+the library: pip install jax optax scipy torch==2.13.0 (for Python 3.11, on a CPU). Without TensorFlow, everything is
 compared under JAX.
 """
 
@@ -61,7 +61,7 @@ def augmentation(compiled):
 
 
 def peak_memory(side):
-    """Return a measurement of the most memory that a process takes at full size, in 20 steps and validation."""
+    """Return a measurement of a process's peak memory at full size, in 20 steps and validation."""
 
     def measurement(options):
         import keras
@@ -84,7 +84,7 @@ def peak_memory(side):
 
 
 def endings(options):
-    """Return the longest time from the end of an epoch to that of its `fit`, of five epochs, ours and (c)'s."""
+    """Return the longest time from the end of an epoch to that of its `fit`, of five epochs, for ours and (c)."""
     import peers
 
     split = split_of(options)
@@ -96,7 +96,7 @@ def endings(options):
 
 
 def by_size(options):
-    """Return images a second of our epoch by the batch, at this number of images, and by the number of images."""
+    """Return images a second of our epoch for several batch sizes and numbers of images."""
     from dataclasses import replace
 
     import peers
@@ -155,30 +155,35 @@ def order(device, options):
 
 
 def page(rows, options):
-    """Return what was measured as the lines of a Markdown page."""
+    """Return the measurements as the lines of a Markdown page."""
     if is_by_worth(rows["device"], options):
         return by_worth.page(rows, options)
-    told = rows["device"]
-    said = (
+    about = rows["device"]
+    method = (
         f"{of_pairs(options)} Above 1, ours is faster. Ours augments and keeps a history; the others do what their "
-        "line says, and validate. Outside the clock is what comes once a run, before and after its epochs, and the "
-        "picture, drawn every 30 s at most."
+        "line names, and validate. Work that is done once a run, before and after its epochs, is not timed, nor the "
+        "picture, which is drawn every 30 s at most."
     )
     columns = ("against", "precision, ours and theirs", "ours, images/s", "theirs")
-    lines = [*heading("An epoch of 06_final on", "epoch", said, rows, options), "", *table_of_pairs(columns, rows), ""]
+    lines = [
+        *heading("An epoch of 06_final on", "epoch", method, rows, options),
+        "",
+        *table_of_pairs(columns, rows),
+        "",
+    ]
     if speed := next((row["first"] for row in rows.values() if "ratio" in row), None):
-        reached, limit = speed * told["gflop_an_image"], told["gflops"][told["precision"]]
+        reached, limit = speed * about["gflop_an_image"], about["gflops"][about["precision"]]
         lines += [
             f"- **An epoch** of 50,000 images at that speed, with its validation: {50_000 / speed:.3g} s.",
-            f"- **Share of the limit:** {told['gflop_an_image']} GFLOP an image to train (counted from the layers; "
+            f"- **Share of the limit:** {about['gflop_an_image']} GFLOP an image to train (counted from the layers; "
             f"validation comes on top), so {reached:.0f} GFLOP/s; one large matrix product in that precision reaches "
             f"{limit} GFLOP/s here: {100 * reached / limit:.0f} %.",
         ]
     memory = {name: row["megabytes"] for name, row in rows.items() if "megabytes" in row}
     if memory:
-        told_memory = "; ".join(f"{name.removeprefix('memory, ')} {value:,} MB" for name, value in memory.items())
+        memory_text = "; ".join(f"{name.removeprefix('memory, ')} {value:,} MB" for name, value in memory.items())
         lines.append(
-            f"- **Peak memory** with 50,000 images, 20 steps and validation on 2,500: {told_memory} (of the process, "
+            f"- **Peak memory** with 50,000 images, 20 steps and validation on 2,500: {memory_text} (of the process, "
             "not of a GPU)."
         )
     for name in ("start-up", "start-up under JAX"):

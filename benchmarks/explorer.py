@@ -1,8 +1,8 @@
-"""What one redraw of the explorer costs: six runs of 700 epochs, training and validation, as the article would have.
+"""The time of one redraw of the explorer, with six runs of 700 epochs, as in the article.
 
     python benchmarks/explorer.py
 
-The histories are drawn by a random generator; only their length and number matter here.
+The histories are synthetic; only their length and number matter here.
 """
 
 import random
@@ -18,12 +18,12 @@ EPOCHS, REDRAWS = 700, 21
 
 
 def write_runs(folder):
-    """Write a history for each of the article's experiments, whose validation rises to a plateau with noise on it."""
-    draw = random.Random(0)
+    """Write a history for each experiment of the article; its values rise to a plateau with noise."""
+    rng = random.Random(0)
     for name in ABLATIONS:
         history = empty_history()
         for epoch in range(1, EPOCHS + 1):
-            value = 0.9 - 0.8 / epoch + draw.gauss(0, 0.01)
+            value = 0.9 - 0.8 / epoch + rng.gauss(0, 0.01)
             for column in COLUMNS:
                 history[column].append(epoch if column == "epoch" else value)
         (folder / name / "seed-0").mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""What each ingredient of 08_in_minutes gives: python benchmarks/ingredients.py DATA FOLDER [NAME ...]
+"""The effect of each ingredient of 08_in_minutes: python benchmarks/ingredients.py DATA FOLDER [NAME ...]
 
-Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run` itself, on all
-images, each in FOLDER/NAME/seed-<n>, and measures each once on the test set. Stopped and given again, it resumes;
+Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run`, on all
+images, each in FOLDER/NAME/seed-<n>, and measures each once on the test set. The same command resumes a stopped run;
 `python -m colabcnn summary FOLDER` prints the table. Each takes as long as the recipe.
 """
 
@@ -19,9 +19,9 @@ from colabcnn.experiments.experiment import Adam, Constant  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {
-    # All by Adam, at the best of the rates that were tried first for 07: the one of the rest is too high for kernels.
+    # Adam trains all weights, at the best rate of the first trials for 07; its own rate is too high for kernels.
     "muon": {"optimizer": Adam(learning_rate=0.002)},
-    # The mean of the falling rate, so that the kernels turn as much in all.
+    # The mean of the falling rate, so that the kernels change as much in total.
     "falling_rate": {
         "schedule": Constant(),
         "optimizer": replace(
@@ -36,14 +36,14 @@ WITHOUT = {
     "shifts": {"augmentation": replace(RECIPE.augmentation, width_shift_range=0.0, height_shift_range=0.0)},
     "mirrored_border": {"augmentation": replace(RECIPE.augmentation, fill_mode="nearest")},
     "quick_statistics": {"batch_norm_momentum": 0.99},
-    # Dirac, alternating flip, mirrored border and quick statistics: alone, none of them gave seed 0 anything.
+    # Dirac, alternating flip, mirrored border and quick statistics: alone, none of them improved seed 0.
     "four": {
         "initializer": "glorot_uniform",
         "augmentation": replace(RECIPE.augmentation, alternating_flip=False, fill_mode="nearest"),
         "batch_norm_momentum": 0.99,
     },
 }
-# What an ingredient is replaced by, for the table on the page of the results.
+# The replacement of each ingredient, for the table on the results page.
 IN_WORDS = {
     "muon": "all by Adam, at 0.002",
     "falling_rate": "half the rate, in every step",

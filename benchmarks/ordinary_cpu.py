@@ -1,9 +1,9 @@
 """An epoch of 06_final in float32 on a processor without AVX-512: python benchmarks/ordinary_cpu.py DATA
 
-Ours with TensorFlow's oneDNN operations, as `train` runs it; ours without them, TensorFlow's own choice there; and
-PyTorch, eager. Each is a process of its own and they take turns, one epoch each; the ratios are the medians of the
-rounds'. The page goes to results/benchmarks/<device>-float32-avx2.md. On a processor with AVX-512, oneDNN, PyTorch and
-MKL are held to AVX2 by their own settings, and the page says so.
+Ours with TensorFlow's oneDNN operations, as `train` runs it; ours without them, TensorFlow's default there; and
+PyTorch, eager. Each side has its own process and they alternate, one epoch each; the ratios are medians over the
+rounds. The page goes to results/benchmarks/<device>-float32-avx2.md. On a processor with AVX-512, oneDNN, PyTorch and
+MKL are limited to AVX2 by their own settings, and the page names these.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from comparisons import our_epoch, split_of, val_size_of, versions_of
 from processes import ROOT
 
-HELD_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+LIMIT_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 SIDES = {
     "ours": {"TF_ENABLE_ONEDNN_OPTS": "1"},
     "ours without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
@@ -31,8 +31,8 @@ def main():
     options = parse()
     if options.side:
         return train_on_request(options)
-    held = {} if not has_avx512() else HELD_TO_AVX2
-    sides = {name: start_side(name, {**held, **variables}) for name, variables in SIDES.items()}
+    limits = {} if not has_avx512() else LIMIT_TO_AVX2
+    sides = {name: start_side(name, {**limits, **variables}) for name, variables in SIDES.items()}
     try:
         about, *_ = [wait_for(side, READY) for side in sides.values()]
         for side in sides.values():
@@ -41,7 +41,7 @@ def main():
     finally:
         for side in sides.values():
             side.kill()
-    write_page(about, held, rounds, options)
+    write_page(about, limits, rounds, options)
 
 
 def one_round(sides, number):
@@ -64,7 +64,7 @@ def wait_for(side, word):
     for line in side.stdout:
         if line.startswith(word):
             return line.removeprefix(word).strip()
-    sys.exit(f"a side ended with {side.wait()} before it said {word!r}")
+    sys.exit(f"a side ended with {side.wait()} before it printed {word!r}")
 
 
 def seconds_of_epoch(side):
@@ -94,9 +94,11 @@ def has_avx512():
     return "avx512f" in Path("/proc/cpuinfo").read_text()
 
 
-def write_page(about, held, rounds, options):
+def write_page(about, limits, rounds, options):
     device, versions = (part.strip() for part in about.split("|"))
-    setting = f"held to AVX2 by {' '.join(f'{name}={value}' for name, value in held.items())}" if held else "as it is"
+    setting = (
+        f"limited to AVX2 by {' '.join(f'{name}={value}' for name, value in limits.items())}" if limits else "as it is"
+    )
     ours, without, _ = names = list(SIDES)
     lines = [
         f"# An epoch of 06_final in float32 on a processor without AVX-512: {device}, {setting}",

@@ -1,4 +1,4 @@
-"""The pages of the benchmarks: their names, their first lines, the table of the pairs, and what is missing."""
+"""The pages of the benchmarks: their names, first lines, table of pairs, and missing results."""
 
 import re
 
@@ -6,26 +6,26 @@ from comparisons import val_size_of
 
 
 def page_name(device, precision, suffix=""):
-    """Return the name of a page's file: small letters, digits and single hyphens, whatever a device calls itself."""
-    device, *behind = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (device, precision, suffix))
-    return "-".join([device[:80] or "device", *filter(None, behind)]) + ".md"
+    """Return the name of a page's file: lower-case letters, digits and single hyphens."""
+    device, *suffixes = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (device, precision, suffix))
+    return "-".join([device[:80] or "device", *filter(None, suffixes)]) + ".md"
 
 
 def missing(row):
-    """Return what a page says instead of a comparison's figures, or "" if there are some."""
+    """Return the text in place of missing values of a comparison, or "" if there are values."""
     if "failed" in row:
         return f"not yet measured: {row['failed']}"
     return "" if row else "not yet measured"
 
 
-def heading(title, benchmark, told, rows, options):
-    """Return a page's first lines, which say how it was made.
+def heading(title, benchmark, method, rows, options):
+    """Return a page's first lines, which describe how it was made.
 
     Args:
-        title: of the page, in front of the device.
+        title: of the page, before the device.
         benchmark: the name of its script.
-        told: what the page has to say of its tables, as sentences.
-        rows: what the comparisons have returned, by name.
+        method: sentences about the page's tables.
+        rows: the results of the comparisons, by name.
         options: as parsed.
     """
     device = rows["device"]
@@ -35,7 +35,7 @@ def heading(title, benchmark, told, rows, options):
     flag = f", {'with' if device['bfloat16'] else 'without'} bfloat16 instructions" if device["cpu"] else ""
     made = (
         f"`python benchmarks/{benchmark}.py{data}{within}` at {device['commit']}. {versions}; "
-        f"{device['platform']}{flag}. `auto` is {device['precision']} and {device['execution']}. {told}"
+        f"{device['platform']}{flag}. `auto` is {device['precision']} and {device['execution']}. {method}"
     )
     return [f"# {title} {device['device']}", "", made]
 
@@ -49,7 +49,7 @@ def of_pairs(options):
 
 
 def table_of_pairs(columns, rows):
-    """Return the table of the comparisons by pairs, and of what is missing; `columns` names its first four."""
+    """Return the table of the comparisons, with the missing ones; `columns` names its first four columns."""
     table = [(*columns, "ratio", "the pairs' ratios"), ("---",) * 6]
     table += [cells_of(name, row) for name, row in rows.items() if "ratio" in row or missing(row)]
     return [f"| {' | '.join(cells)} |" for cells in table]

@@ -1,4 +1,4 @@
-"""Time two ways of doing the same in turn, in one process, and compare them pair by pair."""
+"""Time two functions alternately, in one process, and compare them pair by pair."""
 
 import math
 import platform
@@ -7,16 +7,16 @@ import time
 
 
 def compare(name, first, name_of_second, second, *, images, pairs=7, until=math.inf):
-    """Run `first` and `second` in turn, print every pair, and compare their throughputs.
+    """Run `first` and `second` alternately, print every pair, and compare their throughputs.
 
     Args:
-        name: what `first` is.
+        name: of `first`.
         first: callable; called once before the timing, for compilation. It may return the seconds that count.
-        name_of_second: what `second` is.
+        name_of_second: of `second`.
         second: callable, likewise.
-        images: how many images one call works through.
-        pairs: how many pairs count.
-        until: `time.monotonic()` which a pair after the first must not exceed.
+        images: number of images in one call.
+        pairs: number of timed pairs.
+        until: value of `time.monotonic()` before which every pair after the first must end.
 
     Returns:
         A dict of `ratio` (the median), `ratios`, and `first` and `second`, the median speeds.
@@ -30,7 +30,7 @@ def compare(name, first, name_of_second, second, *, images, pairs=7, until=math.
         if ratios and time.monotonic() + longest > until:
             break
         pair_began = time.monotonic()
-        # Every other pair goes the other way round, so that a drift of the machine's speed favours neither.
+        # Every other pair runs in reverse order, so that a drift of the machine's speed favours neither.
         order = (0, 1) if pair % 2 == 0 else (1, 0)
         seconds = [0.0, 0.0]
         for index in order:
@@ -49,7 +49,7 @@ def compare(name, first, name_of_second, second, *, images, pairs=7, until=math.
 
 
 def describe():
-    """Print the device and the versions that the figures below belong to."""
+    """Print the device and the versions of the following values."""
     from colabcnn.network import devices
 
     print(f"{devices.device_name()}; {devices.versions()}; {platform.platform()}")

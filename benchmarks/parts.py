@@ -1,6 +1,6 @@
-"""What each part of an epoch's speed gains, with it against without it: python benchmarks/parts.py DATA
+"""The speed-up of each part of an epoch, with it against without it: python benchmarks/parts.py DATA
 
-As `epoch.py`, a process for each comparison, in which both sides take turns. The table goes to
+As in `epoch.py`, each comparison runs in its own process, where both sides alternate. The table goes to
 results/benchmarks/<device>-<precision>-parts.md; DATA is the folder of CIFAR-10. `--only NAME` makes one comparison.
 """
 
@@ -22,7 +22,7 @@ def epochs(without, name):
 
     Args:
         without: a function that returns the options of `our_epoch` with and without it.
-        name: what the second is called.
+        name: of the second.
     """
 
     def comparison(options):
@@ -61,7 +61,7 @@ def augmented():
 
 
 def steps_a_call():
-    """Of a network so small that a call costs more than its step: on a CPU the article's hides it."""
+    """Use a network so small that a call takes longer than its step; with the article's network a CPU hides this."""
     from colabcnn import ABLATIONS
     from colabcnn.network import devices
 
@@ -72,7 +72,7 @@ def steps_a_call():
 
 
 def endings(options):
-    """Return the longest time from an epoch's end to that of its `fit`, of five, with our input and with arrays."""
+    """Return the longest time from an epoch's end to that of its `fit`, of five, for our input and for arrays."""
     from colabcnn.training import session
 
     def as_arrays(*arrays, batch_size):
@@ -87,7 +87,7 @@ def endings(options):
 
 
 def reading(options):
-    """Return the seconds to read CIFAR-10 from the page cache, ours and the plain way, medians of seven."""
+    """Return the seconds to read CIFAR-10 from the page cache, ours and file after file, medians of seven."""
     import numpy as np
 
     from colabcnn.data import cifar10 as data
@@ -128,10 +128,12 @@ COMPARISONS = {
 
 
 def page(rows, options):
-    """Return what was measured as the lines of a Markdown page."""
-    said = f"{of_pairs(options)} It is of 06_final if nothing else is said. Above 1, the part gains."
+    """Return the measurements as the lines of a Markdown page."""
+    method = (
+        f"{of_pairs(options)} The network is that of 06_final unless noted. Above 1, an epoch with the part is faster."
+    )
     columns = ("part", "precision, with it and without", "with it, images/s", "without")
-    lines = heading("What each part gains on", "parts", said, rows, options)
+    lines = heading("What each part gains on", "parts", method, rows, options)
     lines += ["", *table_of_pairs(columns, rows), "", "| part | with it | without |", "| --- | --- | --- |"]
     for name, row in rows.items():
         if "seconds" in row:

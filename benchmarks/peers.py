@@ -1,7 +1,7 @@
-"""Other ways of training an epoch of 06_final, as somebody would write them: what `epoch.py` compares ours with.
+"""Other ways of training an epoch of 06_final, in common code, which `epoch.py` compares with ours.
 
 Each function takes a `Split` and returns a callable that trains one more epoch and validates, and may return the
-seconds that count; same network, same batch of 128, same Adam.
+seconds that count; with the same network, batch size and Adam.
 """
 
 import warnings
@@ -18,7 +18,7 @@ BATCH_SIZE = EXPERIMENT.batch_size
 
 
 def keras_fit(split, precision="float32", batches=None):
-    """(c) Keras's `fit` on float images in memory, without augmentation; `batches` replaces those."""
+    """(c) Keras's `fit` on float images in memory, without augmentation; `batches` replaces the images."""
     model = build_model(EXPERIMENT, precision=precision)
     optimizer = keras.optimizers.Adam(EXPERIMENT.optimizer.learning_rate)
     if precision == "mixed_float16":
@@ -43,7 +43,7 @@ def keras_fit(split, precision="float32", batches=None):
 
 
 def keras_generator(split):
-    """(a) The article's own pipeline: `fit` on `ImageDataGenerator.flow`."""
+    """(a) The article's pipeline: `fit` on `ImageDataGenerator.flow`."""
     flow = generator().flow(split.train_images.astype(np.float32), split.train_labels, batch_size=BATCH_SIZE)
     return keras_fit(split, batches=flow)
 
@@ -74,18 +74,18 @@ def _jax_network(precision):
     import jax
     import jax.numpy as jnp
 
-    # In float16 the loss would have to be scaled.
+    # float16 would need a scaled loss.
     compute = {"float32": jnp.float32, "mixed_bfloat16": jnp.bfloat16}[precision]
     network = build_model(EXPERIMENT)
     arrays = [jnp.asarray(weight) for weight in network.get_weights()]
     sets, kernels = len(EXPERIMENT.filters), len(EXPERIMENT.kernel_sizes)
-    # In `get_weights`' order: of each convolution kernel, bias, gamma, beta, moving mean, moving variance.
+    # In the order of `get_weights`: for each convolution kernel, bias, gamma, beta, moving mean, moving variance.
     convolutions = [arrays[6 * index : 6 * index + 6] for index in range(sets * kernels)]
     weights = [c[:4] for c in convolutions], arrays[-2:]
     statistics = [c[4:] for c in convolutions]
 
     def forward(weights, statistics, images, key=None):
-        x, moved = images.astype(compute), []
+        x, new_statistics = images.astype(compute), []
         for index, ((kernel, bias, gamma, beta), (mean, variance)) in enumerate(
             zip(weights[0], statistics, strict=True)
         ):
@@ -94,7 +94,7 @@ def _jax_network(precision):
             x = (x + bias.astype(compute)).astype(jnp.float32)
             if key is not None:
                 batch_mean, batch_variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-                moved.append([0.99 * mean + 0.01 * batch_mean, 0.99 * variance + 0.01 * batch_variance])
+                new_statistics.append([0.99 * mean + 0.01 * batch_mean, 0.99 * variance + 0.01 * batch_variance])
                 mean, variance = batch_mean, batch_variance
             x = jax.nn.relu((x - mean) * (gamma * jax.lax.rsqrt(variance + 1e-3)) + beta).astype(compute)
             if (index + 1) % kernels == 0:
@@ -104,7 +104,7 @@ def _jax_network(precision):
                 if index + 1 == kernels:
                     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
         kernel, bias = weights[1]
-        return x.reshape(len(x), -1).astype(jnp.float32) @ kernel + bias, moved
+        return x.reshape(len(x), -1).astype(jnp.float32) @ kernel + bias, new_statistics
 
     return weights, statistics, forward
 
@@ -127,7 +127,7 @@ def _jax_validation(forward):
 
 
 def plain_jax(split, precision="float32"):
-    """(d) No Keras in the step: one jitted function an epoch, a scan over its steps, optax, the same augmentation."""
+    """(d) A step without Keras: one jitted function an epoch, a scan over its steps, optax, the same augmentation."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -139,33 +139,33 @@ def plain_jax(split, precision="float32"):
     optimizer = optax.adam(EXPERIMENT.optimizer.learning_rate, eps=1e-7)
 
     def loss_of(weights, statistics, images, labels, key):
-        logits, moved = forward(weights, statistics, images, key)
+        logits, new_statistics = forward(weights, statistics, images, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), (moved, (logits.argmax(-1) == labels).sum())
+        return losses.mean(), (new_statistics, (logits.argmax(-1) == labels).sum())
 
     def one_step(carried, rows_and_transforms):
         weights, statistics, state, key, images, labels = carried
         rows, transforms = rows_and_transforms
-        key, here = jax.random.split(key)
+        key, step_key = jax.random.split(key)
         batch = augment(images[rows], **transforms) / 255
         (loss, (statistics, right)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            weights, statistics, batch, labels[rows], here
+            weights, statistics, batch, labels[rows], step_key
         )
         updates, state = optimizer.update(gradients, state, weights)
         return (optax.apply_updates(weights, updates), statistics, state, key, images, labels), (loss, right)
 
     size = len(split.train_labels)
     full = size // BATCH_SIZE * BATCH_SIZE
-    # On a CPU, XLA gives a convolution within a loop one thread only.
+    # On a CPU, XLA runs a convolution within a loop in one thread only.
     unrolled = size // BATCH_SIZE if jax.devices()[0].platform == "cpu" else 1
 
     @jax.jit
     def train(state, images, labels, plan):
         shaped = jax.tree.map(lambda values: values[:full].reshape(-1, BATCH_SIZE, *values.shape[1:]), plan)
-        carried, told = jax.lax.scan(one_step, (*state, images, labels), shaped, unroll=unrolled)
+        carried, metrics = jax.lax.scan(one_step, (*state, images, labels), shaped, unroll=unrolled)
         if full < size:
             carried, _ = one_step(carried, jax.tree.map(lambda values: values[full:], plan))
-        return carried[:4], told
+        return carried[:4], metrics
 
     resident = jnp.asarray(split.train_images), jnp.asarray(split.train_labels)
     validation = jnp.asarray(split.val_images), jnp.asarray(split.val_labels)
@@ -176,9 +176,9 @@ def plain_jax(split, precision="float32"):
         done[0] += 1
         plan = plan_epoch(0, done[0], size=size, augmentation=EXPERIMENT.augmentation)
         transforms = {name: jnp.asarray(values, jnp.float32) for name, values in plan.transforms.items()}
-        state[0], told = train(state[0], *resident, (jnp.asarray(plan.rows), transforms))
+        state[0], metrics = train(state[0], *resident, (jnp.asarray(plan.rows), transforms))
         float(validate(state[0][:2], *validation))
-        np.asarray(told[0])
+        np.asarray(metrics[0])
 
     return epoch
 
@@ -205,7 +205,7 @@ def plain_torch(split, precision="float32", *, compiled=False):
     from torch.nn import functional
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True  # As whoever wants it fast on a GPU sets it; XLA tries its kernels, too.
+    torch.backends.cudnn.benchmark = True  # The usual setting for speed on a GPU; XLA tries its kernels, too.
     dtype = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision)
     network = _torch_network().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), EXPERIMENT.optimizer.learning_rate, eps=1e-7)

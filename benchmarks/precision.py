@@ -1,8 +1,8 @@
-"""What 16 bits cost in accuracy: python benchmarks/precision.py DATA mixed_bfloat16
+"""The accuracy that 16 bits cost: python benchmarks/precision.py DATA mixed_bfloat16
 
-Trains 06_final in float32 and in the given precisions, the same seeds, the same epochs, by `run` itself, validated on
-images held out of the training set, and compares the last epochs' means. Set KERAS_BACKEND=jax for float16 on a CPU:
-under TensorFlow it crawls there.
+Trains 06_final in float32 and in the given precisions, with the same seeds and epochs, by `run`, validates on images
+held out of the training set, and compares the means of the last epochs. Set KERAS_BACKEND=jax for float16 on a CPU,
+where it is very slow under TensorFlow.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def parse():
 
 
 def row(precision, accuracies, reference):
-    """Return a precision's line of the table; the standard error is that of the difference of the two means."""
+    """Return the table row of a precision; the standard error is that of the difference of the two means."""
     difference = statistics.mean(accuracies) - statistics.mean(reference)
     error = math.sqrt(sum(statistics.variance(values) / len(values) for values in (accuracies, reference)))
     cells = [

@@ -1,4 +1,4 @@
-"""A `Recorder` and a `Display` as `train` makes them, that print nothing, and a clock for one epoch of `fit`."""
+"""A quiet `Recorder` and `Display`, as `train` makes them, and a clock for one epoch of `fit`."""
 
 import time
 
@@ -32,9 +32,9 @@ def quiet_recording(folder, experiment, precision, sizes, *, checkpoint_minutes)
 
 
 class Clock(keras.callbacks.Callback):
-    """Measures the seconds of a `fit` of one epoch, without making its input and without taking it away again.
+    """Measures the seconds of a `fit` of one epoch, without creating and deleting its input.
 
-    That last may take as long as the epoch under TensorFlow (`training_model.in_batches`), but only once a run.
+    Under TensorFlow, deleting it may take as long as the epoch (`training_model.in_batches`), but only once a run.
     """
 
     def on_train_begin(self, logs=None):
@@ -46,10 +46,10 @@ class Clock(keras.callbacks.Callback):
 
 
 class Spans(keras.callbacks.Callback):
-    """Measures an epoch's parts, each to the moment when the device has done it; stands behind the recorder.
+    """Measures the parts of an epoch, each until the device has finished it; it comes after the recorder.
 
     Args:
-        calls: of the compiled step, after which training ends; None trains the whole epoch.
+        calls: number of calls of the compiled step before training ends; None trains the complete epoch.
     """
 
     def __init__(self, calls=None):

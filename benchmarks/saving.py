@@ -1,7 +1,7 @@
 """How long a checkpoint of 06_final keeps training waiting: python benchmarks/saving.py [--saves N]
 
-The network with Adam, 48 MB with the best weights, saved by the callback that `train` uses, after each save has come to
-disk. Prints every save: what training waits for, and when the file is on disk.
+The network with Adam and the best weights, 48 MB, is saved by the callback that `train` uses, each time after the
+last save is on disk. Prints for every save how long training waits, and when the file is on disk.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""One run killed again and again: python benchmarks/soak.py [--backend tensorflow|jax] [--kills N] [--epochs N]
+"""One run, killed many times: python benchmarks/soak.py [--backend tensorflow|jax] [--kills N] [--epochs N]
 
-Each session of a small run (dropout, augmentation and BatchNorm on) gets SIGKILL at a moment drawn from the seed: while
-it restores, in a step, while it validates, at an I/O call of a save, or after so many seconds. What comes out is
-compared, bit for bit, with the run that was never stopped: weights, optimizer, best weights, history. Prints the kills
+Each session of a small run (dropout, augmentation and BatchNorm on) gets SIGKILL at a moment chosen by the seed: while
+it restores, in a step, in validation, at an I/O call of a save, or after some seconds. The result is compared, bit for
+bit, with an uninterrupted run: weights, optimizer, best weights, history. Prints the kills
 by kind and the differences found. The tests' `sessions.py` forks the sessions.
 """
 
@@ -31,15 +31,15 @@ def main():
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw, sessions, kinds = random.Random(options.seed), Sessions(options.backend), collections.Counter()
+    rng, sessions, kinds = random.Random(options.seed), Sessions(options.backend), collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = Path(folder, "whole"), Path(folder, "killed")
-        sessions(whole, epochs=options.epochs)
+        uninterrupted, killed = Path(folder, "uninterrupted"), Path(folder, "killed")
+        sessions(uninterrupted, epochs=options.epochs)
         began = time.monotonic()
         while kinds.total() < options.kills:
             done = status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
             behind = (options.epochs - done) * options.kills > options.epochs * (options.kills - kinds.total())
-            kill = moment(draw, done, may_advance=behind and done < options.epochs - 5)
+            kill = choose_kill(rng, done, may_advance=behind and done < options.epochs - 5)
             sessions.start(killed, epochs=options.epochs, kill=kill)
             ended, output = sessions.finish()
             if ended == -signal.SIGKILL:
@@ -48,27 +48,27 @@ def main():
                 sys.exit(f"a session ended with {ended} after {kinds.total()} kills: {output}")
         sessions(killed, epochs=options.epochs)
         sessions.close()
-        found = differences(whole, killed)
+        differing = differences(uninterrupted, killed)
         epochs = read_history(killed / "history.csv")["epoch"]
     rows = "" if epochs == list(range(1, options.epochs + 1)) else ", rows missing or twice in the history"
     print(
         f"{options.backend}, seed {options.seed}: {kinds.total()} kills over {options.epochs} epochs in "
         f"{time.monotonic() - began:.0f} s ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))}); "
-        f"{len(found)} differences {found or ''}{rows}"
+        f"{len(differing)} differences {differing or ''}{rows}"
     )
-    sys.exit(bool(found or rows))
+    sys.exit(bool(differing or rows))
 
 
-def moment(draw, done, may_advance):
-    """Return when to kill a session that goes on after epoch `done`; else so that no epoch more gets a checkpoint."""
-    epoch = done + (2 if may_advance and draw.random() < 0.5 else 1)
+def choose_kill(rng, done, may_advance):
+    """Return when to kill a session that resumes after `done`; before its next checkpoint unless `may_advance`."""
+    epoch = done + (2 if may_advance and rng.random() < 0.5 else 1)
     kinds = [
-        {"restore": draw.randrange(1, 17)},
-        {"step": [epoch, draw.randrange(7)]},
+        {"restore": rng.randrange(1, 17)},
+        {"step": [epoch, rng.randrange(7)]},
         {"validation": epoch},
-        {"io": draw.randrange(1, 20 if may_advance else 12)},
+        {"io": rng.randrange(1, 20 if may_advance else 12)},
     ]
-    return draw.choice([*kinds, {"seconds": draw.uniform(0.5, 4)}] if may_advance else kinds)
+    return rng.choice([*kinds, {"seconds": rng.uniform(0.5, 4)}] if may_advance else kinds)
 
 
 if __name__ == "__main__":

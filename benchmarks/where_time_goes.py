@@ -1,9 +1,9 @@
 """Where a training step's time goes: python benchmarks/where_time_goes.py DIR
 
-DIR is what `train NAME --profile DIR` wrote, under TensorFlow or JAX; reading it takes JAX. Prints a table and writes
-nothing. On a GPU or TPU: the time of each kind of kernel and of the gaps between kernels. On a CPU: for each kind of
-operation, its share of the time that the threads which run operations spent in them. What a large operation hands to
-other threads is not recorded apart: it is within its own time.
+DIR is the folder that `train NAME --profile DIR` wrote, under TensorFlow or JAX; reading it needs JAX. Prints a table.
+On a GPU or TPU: the time of each kind of kernel and of the gaps between kernels. On a CPU: for each kind of operation,
+its share of the time that the threads spent in operations. Work that a large operation gives to other threads is not
+recorded separately: it is part of the operation's own time.
 """
 
 import collections
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHOWN = 14
-# A kernel that is launched while another runs follows it within this; after a longer gap the device has waited.
+# A kernel that is launched while another one runs follows it within this time; in a longer gap the device waits.
 LAUNCH_NS = 20_000
-# The lines of a device's plane that hold what it does; others repeat it by module, by step or by layer.
+# The lines of a device's plane that hold its operations; other lines repeat them by module, step or layer.
 DEVICE_LINES = ("Stream", "XLA Ops", "")
-# Threads that run operations under TensorFlow and under XLA. Python waits for these; TensorFlow's pool below them notes
-# no durations.
+# Threads that run operations under TensorFlow and under XLA. Python waits for these; TensorFlow's inner thread pool
+# records no durations.
 HOST_LINES = ("tf_Compute", "tf_XLA")
 WAITING = "wait for completion"
-# The first that is found in a kernel's name, or in that of its operation, says its kind. A name of several letters in
-# upper case is C++'s, so case does not count.
+# The first pattern that matches a kernel's name, or that of its operation, gives its kind. C++ names have upper-case
+# letters, so case is ignored.
 KINDS = {
     "copies and memory set": r"^mem(cpy|set)|^copy",
     "convolution, gradient of the kernels": r"wgrad|bw-?_?filter|backwardfilter",
@@ -41,7 +41,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Event:
-    """An entry of a trace: when it began and how long it took, in nanoseconds; `operation` is XLA's name, or ""."""
+    """An entry of a trace: start and duration in nanoseconds; `operation` is XLA's name, or ""."""
 
     start: float
     duration: float
@@ -55,7 +55,7 @@ def main():
 
 
 def report(path):
-    """Return what a trace says as lines of Markdown: of the first device that did something, else of the CPU."""
+    """Return the table of a trace as lines of Markdown: of the first device with events, else of the CPU."""
     from jax.profiler import ProfileData
 
     planes = list(ProfileData.from_file(str(path)).planes)
@@ -71,7 +71,7 @@ def report(path):
 
 
 def device_events(plane):
-    """Return the `Event`s of the first kind of lines that holds any."""
+    """Return the `Event`s of the first kind of lines that has any."""
     for beginning in DEVICE_LINES:
         lines = [line for line in plane.lines if line.name.startswith(beginning)]
         if events := [event_of(event) for line in lines for event in line.events]:
@@ -115,7 +115,7 @@ def device_table(device, events):
 
 
 def kind_of_kernel(event):
-    """Return a kernel's kind, or if none is known its name without what tells it from others like it."""
+    """Return a kernel's kind, or for an unknown kind its name without the trailing number."""
     names = [name.lower() for name in (event.name, event.operation) if name]
     for kind, pattern in KINDS.items():
         if any(re.search(pattern, name) for name in names):
@@ -124,7 +124,7 @@ def kind_of_kernel(event):
 
 
 def gaps_between(events):
-    """Return the nanoseconds, one number a gap, in which none of the events ran."""
+    """Return the gaps in which no event ran, in nanoseconds."""
     gaps, end = [], None
     for event in sorted(events, key=lambda event: event.start):
         if end is not None and event.start > end:
@@ -155,7 +155,7 @@ def host_table(lines):
 
 
 def own_times(events):
-    """Yield `(name, nanoseconds)` for each operation of a thread, without what it waited for within itself."""
+    """Yield `(name, nanoseconds)` for each operation of a thread, without the operations inside it."""
     open_events = []
     for event in sorted(events, key=lambda event: (event.start, -event.duration)):
         while open_events and open_events[-1][0] <= event.start:
@@ -168,12 +168,12 @@ def own_times(events):
 
 
 def kind_of(name):
-    """Return an operation's kind: the part of an event's name that its place in the network does not change."""
+    """Return an operation's kind: the part of its name that does not depend on its place in the network."""
     return re.sub(r"\.\d+$", "", name.rpartition(":")[2].partition("#")[0]) or name
 
 
 def as_code(name):
-    """Return a name from a trace so that a cell of a table can hold it, whatever it is."""
+    """Return a name from a trace as safe text for a cell of a table."""
     return re.sub(r"[|`\s]+", " ", name).strip()[:80]
 
 

@@ -131,7 +131,7 @@ def offered(server):
 
 @pytest.fixture
 def run_cli():
-    """Run the command line in a process of its own."""
+    """Return a function that runs the command line in a new process."""
 
     def run_cli(*arguments, env=None, timeout=300, **options):
         command = [sys.executable, "-m", "colabcnn", *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""What may import what, beyond the layers that `lint-imports` checks; and that what is public has type hints."""
+"""Rules for imports that `lint-imports` does not check, and type hints on every public function."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "colabcnn"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# What these import lazily, if at all; `drive` runs in a process that must start at once.
+# These modules import Keras lazily or never; `drive` runs in a process that must start quickly.
 WITHOUT_KERAS = ("experiments", "store", "data", "drive", "viewing", "sharing", "cli", "verbs", "colab", "notebook")
 
 
@@ -20,7 +20,7 @@ def module_name(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_no_module_imports_names_from_the_package_itself(path):
-    """`from colabcnn import run` inside the library would hide from where, and import it lazily at import."""
+    """`from colabcnn import run` inside the library would hide the module and trigger a lazy import."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "colabcnn":
             for name in (alias.name for alias in node.names):
@@ -32,13 +32,13 @@ def test_folders_reexport_nothing():
         assert not ast.parse(path.read_text(encoding="utf-8")).body[1:], f"{path} holds more than a docstring"
 
 
-def test_what_needs_no_keras_imports_neither_keras_nor_a_backend():
+def test_modules_without_keras_import_neither_keras_nor_a_backend():
     names = [module_name(path) for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] in WITHOUT_KERAS]
     assert len(names) > len(WITHOUT_KERAS)
     code = f"import importlib, sys; [importlib.import_module(name) for name in {names!r}];"
     code += "print([name for name in ('keras', 'tensorflow', 'jax', 'google.colab') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"
 
 
 def public_functions(body):
@@ -52,8 +52,8 @@ def public_functions(body):
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_public_functions_have_type_hints(path):
     for function in public_functions(ast.parse(path.read_text(encoding="utf-8")).body):
-        given = function.args
-        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
-        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
-        assert not bare, f"line {function.lineno}: {function.name} has no hint for {', '.join(bare)}"
+        args = function.args
+        arguments = [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
+        untyped = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        assert not untyped, f"line {function.lineno}: {function.name} has no hint for {', '.join(untyped)}"
         assert function.returns or function.name == "__init__", f"line {function.lineno}: {function.name} returns what?"

@@ -1,4 +1,4 @@
-"""The command line answers in one line, and never with a traceback."""
+"""The command line reports an error in one line, never as a traceback."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from colabcnn.store.history import read_history
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
 
 
-def refused(completed, *words):
+def assert_refused(completed, *words):
     assert completed.returncode == 2, completed.stderr
     lines = [line for line in completed.stderr.splitlines() if line.startswith(("colabcnn:", "python -m colabcnn"))]
     assert len(lines) == 1, completed.stderr
@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
     return folder, completed.stdout
 
 
-def test_train_says_what_it_does_and_where_the_picture_is(trained):
+def test_train_prints_its_progress_and_the_path_of_the_picture(trained):
     folder, output = trained
     assert "06_final, seed 0: epoch 1 to 1 on" in output
     assert "epoch 1/1 · loss" in output
@@ -51,8 +51,8 @@ def test_same_command_trains_nothing(trained, run_cli):
 
 def test_status_in_words_and_in_json(trained, run_cli):
     folder, _ = trained
-    told = json.loads(run_cli("status", folder, "--json").stdout)
-    assert set(told) == {
+    values = json.loads(run_cli("status", folder, "--json").stdout)
+    assert set(values) == {
         "experiment",
         "seed",
         "epoch",
@@ -65,27 +65,27 @@ def test_status_in_words_and_in_json(trained, run_cli):
     assert "06_final, seed 0: epoch 1 of 1, complete" in run_cli("status", folder).stdout
 
 
-def test_status_verify_checks_every_checkpoint_and_says_what_is_resumed(trained, run_cli, tmp_path):
+def test_status_verify_checks_every_checkpoint_and_names_the_one_to_resume(trained, run_cli, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "run")
-    (whole,) = (folder / "checkpoints").iterdir()
-    broken = folder / "checkpoints" / whole.name.replace("epoch-000001", "epoch-000002")
-    broken.write_bytes(whole.read_bytes()[:-1])
-    told = run_cli("status", folder, "--verify")
-    assert told.returncode == 0
-    assert f"{broken.name} is truncated or altered" in told.stdout
-    assert f"epoch 1: {whole.name} verifies\nA resume continues from {whole.name}." in told.stdout
-    whole.unlink()
-    told = run_cli("status", folder, "--verify", "--json")
-    assert told.returncode == 2
-    assert json.loads(told.stdout)["restored"] is None
-    assert [one["epoch"] for one in json.loads(told.stdout)["checkpoints"]] == [2]
+    (valid,) = (folder / "checkpoints").iterdir()
+    truncated = folder / "checkpoints" / valid.name.replace("epoch-000001", "epoch-000002")
+    truncated.write_bytes(valid.read_bytes()[:-1])
+    completed = run_cli("status", folder, "--verify")
+    assert completed.returncode == 0
+    assert f"{truncated.name} is truncated or altered" in completed.stdout
+    assert f"epoch 1: {valid.name} verifies\nA resume continues from {valid.name}." in completed.stdout
+    valid.unlink()
+    completed = run_cli("status", folder, "--verify", "--json")
+    assert completed.returncode == 2
+    assert json.loads(completed.stdout)["restored"] is None
+    assert [checkpoint["epoch"] for checkpoint in json.loads(completed.stdout)["checkpoints"]] == [2]
 
 
-def test_drive_folder_on_the_command_line_delivers_the_whole_run(tmp_path, run_cli):
+def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, run_cli):
     command = ["train", "06_final", "--epochs", "1", *SMALL, "--drive-folder", tmp_path / "drive"]
     assert run_cli(*command, "--run-dir", tmp_path / "one").returncode == 0
-    there = {path.name for path in (tmp_path / "drive").iterdir()}
-    assert there == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
+    delivered = {path.name for path in (tmp_path / "drive").iterdir()}
+    assert delivered == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
     elsewhere = run_cli(*command, "--run-dir", tmp_path / "two")
     assert "Fetched from" in elsewhere.stdout
     assert "nothing is left to train" in elsewhere.stdout
@@ -123,51 +123,53 @@ def test_help_explains_every_verb(run_cli, verb):
     assert len(completed.stdout.split()) > 12
 
 
-def test_bad_input_is_one_line_and_exit_code_2(run_cli, tmp_path):
+def test_invalid_input_is_one_line_and_exit_code_2(run_cli, tmp_path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("precious")
     train = ("train", "06_final", *SMALL)
-    refused(run_cli("train", "07_none", "--run-dir", folder), "07_none", "06_final")
-    refused(run_cli(*train, "--run-dir", folder, "--epochs", "-3"), "epochs is -3")
-    refused(run_cli(*train, "--run-dir", folder, "--epochs", "three"), "three")
-    refused(run_cli(*train, "--run-dir", file), "is a file")
-    refused(run_cli(*train), "--run-dir")
-    refused(run_cli("train", "06_final", "--run-dir", folder, "--data", tmp_path / "nowhere"), "nowhere")
-    refused(run_cli("status", tmp_path), "holds no run")
-    refused(run_cli("evaluate", tmp_path), "holds no run")
-    refused(run_cli("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
-    refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
-    refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "nan:"), "not a range")
-    refused(run_cli("status", "~nobody-of-that-name/run"), "~nobody-of-that-name")
-    refused(run_cli("status", "x" * 300), "File name too long")
-    refused(run_cli("fly"), "fly")
+    assert_refused(run_cli("train", "07_none", "--run-dir", folder), "07_none", "06_final")
+    assert_refused(run_cli(*train, "--run-dir", folder, "--epochs", "-3"), "epochs is -3")
+    assert_refused(run_cli(*train, "--run-dir", folder, "--epochs", "three"), "three")
+    assert_refused(run_cli(*train, "--run-dir", file), "is a file")
+    assert_refused(run_cli(*train), "--run-dir")
+    assert_refused(run_cli("train", "06_final", "--run-dir", folder, "--data", tmp_path / "nowhere"), "nowhere")
+    assert_refused(run_cli("status", tmp_path), "holds no run")
+    assert_refused(run_cli("evaluate", tmp_path), "holds no run")
+    assert_refused(run_cli("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
+    assert_refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
+    assert_refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "nan:"), "not a range")
+    assert_refused(run_cli("status", "~nobody-of-that-name/run"), "~nobody-of-that-name")
+    assert_refused(run_cli("status", "x" * 300), "File name too long")
+    assert_refused(run_cli("fly"), "fly")
     assert file.read_text() == "precious"
     assert not folder.exists() or {path.name for path in folder.iterdir()} <= {"lock"}
 
 
-def test_another_experiment_in_the_folder_is_refused_and_nothing_lost(trained, run_cli):
+def test_another_experiment_in_the_folder_is_refused_and_changes_no_file(trained, run_cli):
     folder, _ = trained
     (folder / "lock").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    refused(run_cli("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels")
+    assert_refused(
+        run_cli("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels"
+    )
     (folder / "lock").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_read_only_folder_is_refused(run_cli, mount_tmpfs):
     folder = mount_tmpfs("ro")
-    refused(run_cli("train", "06_final", "--run-dir", folder, *SMALL), str(folder), "Read-only file system")
+    assert_refused(run_cli("train", "06_final", "--run-dir", folder, *SMALL), str(folder), "Read-only file system")
 
 
-def test_full_disk_is_one_line_and_what_stood_there_stands(run_cli, mount_tmpfs):
+def test_full_disk_is_one_line_and_keeps_the_history(run_cli, mount_tmpfs):
     tiny_disk = mount_tmpfs("size=1m")
     completed = run_cli("train", "06_final", "--run-dir", tiny_disk / "run", "--epochs", "1", *SMALL)
-    refused(completed, "No space left on device", "make room")
+    assert_refused(completed, "No space left on device", "make room")
     assert not [path for path in tiny_disk.rglob("*") if path.name.endswith(".partial")]
     assert read_history(tiny_disk / "run" / "history.csv")["epoch"] == [1]
 
 
-def test_ctrl_c_ends_with_exit_code_3_and_says_where_the_run_stands(tmp_path):
+def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
     import signal
 
     command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--run-dir", tmp_path / "run", *SMALL]

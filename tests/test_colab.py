@@ -1,4 +1,4 @@
-"""The first cell says what the runtime is, and a run is never delivered where Drive only seems to be."""
+"""The first cell describes the runtime, and a run is delivered only to a mounted Drive."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.versions
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):
-    """No Colab runtime, and Drive's mount point a folder that is not there."""
+    """No Colab runtime, and a mount point of Drive that does not exist."""
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.setattr(colab, "DRIVE_MOUNT", tmp_path / "drive")
 
@@ -33,59 +33,59 @@ def drive(request, monkeypatch):
     return mount
 
 
-def told(capsys, tag=None):
+def welcome_text(capsys, tag=None):
     capsys.readouterr()
     welcome(tag)
     return capsys.readouterr().out
 
 
-def test_library_versions_device_and_missing_gpu_are_told(capsys):
+def test_welcome_shows_versions_device_and_missing_gpu(capsys):
     import keras
 
-    first, device, *others = told(capsys).splitlines()
+    first, device, *others = welcome_text(capsys).splitlines()
     assert f"colabcnn {colabcnn.__version__}, keras {keras.__version__}, numpy " in first
     assert device.startswith("Device: ")
     assert device.endswith(" cores")
     assert others[0].startswith("THERE IS NO GPU. In Colab: Runtime, Change runtime type")
 
 
-def test_outside_colab_nothing_is_said_of_runtimes(capsys):
-    lines = told(capsys).splitlines()
+def test_welcome_outside_colab_mentions_no_runtime(capsys):
+    lines = welcome_text(capsys).splitlines()
     assert len(lines) == 4
     assert lines[3].startswith("Google Drive is not mounted: runs stay in the folder runs")
 
 
-def test_notebook_of_another_version_is_told(capsys):
-    assert "was made for" not in told(capsys, f"v{colabcnn.__version__}")
-    assert "This notebook was made for colabcnn v0.0.9;" in told(capsys, "v0.0.9")
+def test_notebook_of_another_version_is_reported(capsys):
+    assert "was made for" not in welcome_text(capsys, f"v{colabcnn.__version__}")
+    assert "This notebook was made for colabcnn v0.0.9:" in welcome_text(capsys, "v0.0.9")
 
 
-def test_in_colab_without_drive_it_is_said_loudly_with_the_runtimes_age(capsys, in_colab):
-    output = told(capsys)
+def test_missing_drive_in_colab_is_a_warning_with_the_runtimes_age(capsys, in_colab):
+    output = welcome_text(capsys)
     assert f"This runtime is {colab.seconds_since_start() / 3600:.1f} hours old." in output
     assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. A run is lost")
 
 
-def test_files_that_bar_the_mount_are_named(capsys, in_colab):
+def test_files_that_block_the_mount_are_named(capsys, in_colab):
     colab.DRIVE_MOUNT.mkdir()
-    assert "GOOGLE DRIVE IS NOT MOUNTED. A run is lost" in told(capsys)
+    assert "GOOGLE DRIVE IS NOT MOUNTED. A run is lost" in welcome_text(capsys)
     (colab.DRIVE_MOUNT / "MyDrive").mkdir()
-    assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in told(capsys)
+    assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in welcome_text(capsys)
 
 
-def test_mounted_drive_is_told_with_its_room(capsys, in_colab, drive):
+def test_mounted_drive_is_reported_with_its_free_space(capsys, in_colab, drive):
     free = shutil.disk_usage(drive.path / "MyDrive").free
-    output = told(capsys)
+    output = welcome_text(capsys)
     assert f"Drive is mounted, {free / 1e9:.1f} GB are free there; a run keeps 0.2 GB there, CIFAR-10 0.17 GB" in output
     assert "NOT MOUNTED" not in output
 
 
-def test_dead_mount_is_told_as_not_mounted(capsys, in_colab, drive):
+def test_dead_mount_is_reported_as_not_mounted(capsys, in_colab, drive):
     drive.kill()
-    assert "GOOGLE DRIVE IS NOT MOUNTED." in told(capsys)
+    assert "GOOGLE DRIVE IS NOT MOUNTED." in welcome_text(capsys)
 
 
-def test_folder_that_is_not_on_drive_is_taken_as_it_is(capsys, tmp_path):
+def test_folder_outside_drive_is_used_unchanged(capsys, tmp_path):
     assert folder_on_drive(tmp_path / "runs", "06_final", 3) == tmp_path / "runs" / "06_final" / "seed-3"
     assert folder_on_drive("runs", "mine", 0) == Path("runs/mine/seed-0")
     assert capsys.readouterr().out == ""
@@ -97,7 +97,7 @@ def test_no_folder_delivers_nothing(capsys, folder):
     assert capsys.readouterr().out == ""
 
 
-def test_without_a_mount_nothing_is_delivered_to_drive_and_it_is_said_loudly(capsys, in_colab):
+def test_nothing_is_delivered_without_a_mount_and_a_warning_is_printed(capsys, in_colab):
     folder = str(colab.DRIVE_MOUNT / "MyDrive" / "colabcnn")
     assert folder_on_drive(folder, "06_final", 0) is None
     assert capsys.readouterr().out.startswith("GOOGLE DRIVE IS NOT MOUNTED.")
@@ -107,7 +107,7 @@ def test_without_a_mount_nothing_is_delivered_to_drive_and_it_is_said_loudly(cap
 
 
 @pytest.mark.parametrize("state", ["mounted", "dead"])
-def test_run_is_delivered_to_a_mount_and_to_a_dead_one_since_the_run_says_what_to_do(capsys, in_colab, drive, state):
+def test_run_is_delivered_to_a_mount_even_if_it_is_dead(capsys, in_colab, drive, state):
     if state == "dead":
         drive.kill()
     folder = drive.path / "MyDrive" / "colabcnn"

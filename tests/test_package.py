@@ -1,4 +1,4 @@
-"""Importing the package is quick and pulls in nothing heavy; its files say the same thing everywhere."""
+"""The package imports quickly and without large libraries, and its files agree with each other."""
 
 import dataclasses
 import inspect
@@ -42,7 +42,7 @@ def test_keras_runs_on_jax_where_tensorflow_is_missing():
     assert in_python(code, KERAS_BACKEND="tensorflow").strip() == "tensorflow"
 
 
-def test_every_public_name_is_there_and_documented():
+def test_every_public_name_exists_and_is_documented():
     for name in colabcnn.__all__:
         value = getattr(colabcnn, name)
         if callable(value):
@@ -59,7 +59,7 @@ def test_error_is_one_message_in_a_notebook():
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
     shell.run_cell("import colabcnn; raise colabcnn.Error('one readable message')")
     assert shown == ["colabcnn.Error: one readable message"]
-    # As `welcome` registers it: with what to do in the words of the notebook.
+    # As `welcome` registers it: with advice in the words of the notebook.
     notebook._register_errors()
     try:
         shown.clear()
@@ -84,13 +84,13 @@ def test_colabs_versions_meet_the_lower_bounds(pins):
         assert pinned[name] >= bounds[name], name
 
 
-def test_only_lower_bounds_are_asked_for_and_keras_stays_what_it_is():
+def test_requirements_are_lower_bounds_except_for_keras():
     lines = (ROOT / "requirements.txt").read_text().split()
     assert {"tensorflow", "numpy", "matplotlib", "ipywidgets", "gdown"} <= {line.partition(">=")[0] for line in lines}
     assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in lines if line != "keras>=3.13,<4")
 
 
-def test_readmes_table_is_that_of_the_experiments():
+def test_table_of_the_readme_equals_the_experiments():
     rows = re.findall(r"^\| `(\d\d_\w+)` \| (\dx\d[^|]+) \| ([^|]+) \| ([^|]+) \|$", README, re.MULTILINE)
     assert [name for name, *_ in rows] == list(colabcnn.ABLATIONS)
     for name, kernels, dropout, augmentation in rows:
@@ -100,13 +100,13 @@ def test_readmes_table_is_that_of_the_experiments():
         assert (augmentation == "none") == (experiment.augmentation is None)
 
 
-def test_readmes_speeds_are_those_of_the_benchmark():
-    told = [line[2:-2].split(" | ") for line in README.partition("<!-- speed -->\n")[2].splitlines()[2:] if line]
+def test_speeds_of_the_readme_equal_those_of_the_benchmark():
+    readme_rows = [line[2:-2].split(" | ") for line in README.partition("<!-- speed -->\n")[2].splitlines()[2:] if line]
     (page,) = (ROOT / "results" / "benchmarks").glob("amd-epyc-2-cores-mixed-bfloat16.md")
-    measured = [line[2:-2].split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
-    told = told[: next(index for index, row in enumerate(told) if len(row) != 4)]
-    assert len(told) >= 5
-    assert all(row in [[cells[0], *cells[2:5]] for cells in measured] for row in told)
+    benchmark_rows = [line[2:-2].split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    readme_rows = readme_rows[: next(index for index, row in enumerate(readme_rows) if len(row) != 4)]
+    assert len(readme_rows) >= 5
+    assert all(row in [[cells[0], *cells[2:5]] for cells in benchmark_rows] for row in readme_rows)
 
 
 def test_names_for_type_checkers_are_those_that_the_package_loads():

@@ -140,9 +140,7 @@ def _drive_may_fail(drive_copy):
     except FileNotFoundError:
         pass
     except OSError as error:
-        output.write(
-            f"CIFAR-10 is not kept on Drive, the next session downloads it again: {drive_copy}: {error.strerror}."
-        )
+        output.write(f"CIFAR-10 is not kept on Drive; the next session downloads it: {drive_copy}: {error.strerror}.")
 
 
 def _get_archive():

@@ -1,4 +1,4 @@
-"""The benchmarks keep to their time, say what is missing, and read a trace whatever its kernels are called."""
+"""The benchmarks keep their time limit, name missing results, and read traces with unknown kernels."""
 
 import contextlib
 import importlib
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-# What a benchmark is made of, with comparisons that take no time, and a page in the folder that it is given.
+# A benchmark with quick comparisons that writes its page to a given folder.
 SCRIPT = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -73,7 +73,7 @@ def is_running(pid):
     return Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_hanging_and_failing_comparisons_cost_no_other_its_place(tmp_path, start):
+def test_hanging_and_failing_comparisons_do_not_stop_the_others(tmp_path, start):
     began = time.monotonic()
     process = start("--seconds", "10")
     process.communicate(timeout=60)
@@ -89,7 +89,7 @@ def test_hanging_and_failing_comparisons_cost_no_other_its_place(tmp_path, start
     assert list(lines) == ["device", "quick", "hang", "fail", "flags", "slow", "never"]
 
 
-def test_page_is_there_before_the_time_is_up_and_says_what_is_missing(tmp_path, start):
+def test_page_is_written_early_and_names_missing_results(tmp_path, start):
     process = start("--seconds", "600")
     deadline = time.monotonic() + 60
     while not (tmp_path / "child").exists() and time.monotonic() < deadline:
@@ -110,7 +110,7 @@ def module(monkeypatch):
     return importlib.import_module
 
 
-def test_pages_of_two_precisions_have_names_of_their_own(module):
+def test_pages_of_two_precisions_have_different_names(module):
     page_name = module("pages").page_name
     assert page_name("AMD EPYC, 2 cores", "mixed_bfloat16") == "amd-epyc-2-cores-mixed-bfloat16.md"
     assert page_name("NVIDIA H100 80GB HBM3", "float32", "where-time-goes") == (
@@ -121,7 +121,7 @@ def test_pages_of_two_precisions_have_names_of_their_own(module):
 
 
 @pytest.mark.parametrize("device", [{"cpu": True, "device": "A CPU"}, {"cpu": False, "device": "NVIDIA H100"}])
-def test_page_of_an_epoch_is_complete_whatever_is_missing(module, device):
+def test_page_of_an_epoch_is_complete_if_results_are_missing(module, device):
     epoch = module("epoch")
     device |= {"bfloat16": True, "versions": {"jax": "0.11.2"}, "commit": "a", "platform": "Linux", "gflop_an_image": 1}
     device |= {
@@ -148,7 +148,7 @@ def test_page_of_an_epoch_is_complete_whatever_is_missing(module, device):
     assert epoch.by_worth.trace_page(rows, options) is None
 
 
-def test_every_name_in_an_order_is_one_of_the_comparisons(module):
+def test_every_name_in_the_order_is_a_comparison(module):
     epoch = module("epoch")
     known = {*epoch.COMPARISONS, *epoch.by_worth.MEASUREMENTS}
     for cpu in (True, False):
@@ -172,7 +172,7 @@ KERNELS = {
 
 
 def gpu_trace(folder, line):
-    """Write a trace of a GPU: each of `KERNELS` for 90 µs, 10 µs apart, then after 1 ms one known by its operation."""
+    """Write a trace of a GPU: each of `KERNELS` for 90 µs, 10 µs apart, and 1 ms later one known by its operation."""
     from jax.profiler import ProfileData
 
     names = [*KERNELS, "kernel"]
@@ -201,7 +201,7 @@ def gpu_trace(folder, line):
     return path
 
 
-def test_kernels_of_a_gpu_are_listed_by_kind_and_the_unknown_by_name(module, tmp_path):
+def test_gpu_kernels_are_listed_by_kind_and_unknown_ones_by_name(module, tmp_path):
     first, *lines = module("where_time_goes").report(gpu_trace(tmp_path, "Stream #13(Compute)"))
     assert first.startswith("10 kernels and copies on /device:GPU:0 in 0.002 s, 90.0 µs each")
     rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines[3:]]
@@ -214,12 +214,12 @@ def test_kernels_of_a_gpu_are_listed_by_kind_and_the_unknown_by_name(module, tmp
     assert sum(float(cells[-1].removesuffix(" %")) for cells in table.values()) == pytest.approx(100, abs=0.5)
 
 
-def test_lines_that_nobody_has_seen_are_read_too(module, tmp_path):
+def test_unknown_lines_are_read_too(module, tmp_path):
     lines = module("where_time_goes").report(gpu_trace(tmp_path, "a new kind of line"))
     assert any(line.startswith("| matrix product | 1 |") for line in lines)
 
 
-def test_trace_without_operations_is_named_by_its_planes(module, tmp_path):
+def test_error_for_a_trace_without_operations_names_its_planes(module, tmp_path):
     from jax.profiler import ProfileData
 
     path = tmp_path / "host.xplane.pb"
@@ -234,7 +234,7 @@ def test_kernels_at_the_same_time_leave_no_gap(module):
     assert where.gaps_between(events) == [30]
 
 
-def test_time_of_an_operation_is_without_what_it_waited_for(module):
+def test_time_of_an_operation_excludes_inner_operations(module):
     where = module("where_time_goes")
     events = [where.Event(0, 100, "outer"), where.Event(10, 30, "inner"), where.Event(200, 5, "outer")]
     assert sorted(where.own_times(events)) == [("inner", 30), ("outer", 5), ("outer", 70)]

@@ -1,4 +1,4 @@
-"""CIFAR-10 comes whole from official files, or not at all with one clear error."""
+"""CIFAR-10 is loaded completely from official files, or refused with one clear error."""
 
 import functools
 import hashlib
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.versions
 
 @pytest.fixture
 def official_copy(cifar10_folder, tmp_path):
-    """A folder of links to the official files, one of which a test may replace."""
+    """A folder of links to the official files, which a test may replace."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for name in FILE_MD5:
@@ -39,11 +39,11 @@ def test_official_files_load(cifar10_folder):
     assert (train_labels.shape, train_labels.dtype) == ((50000,), np.int64)
     assert np.bincount(train_labels).tolist() == [5000] * 10
     assert np.bincount(test_labels).tolist() == [1000] * 10
-    assert (train_labels[0], train_labels[1]) == (6, 9)  # a frog, then a truck, as everyone knows them
+    assert (train_labels[0], train_labels[1]) == (6, 9)  # A frog, then a truck.
     assert train_images[0, 0, 0].tolist() == [59, 62, 63]
 
 
-def test_folder_that_holds_the_official_folder_and_environment_variable_work(official_copy, monkeypatch):
+def test_data_is_found_by_the_parent_folder_and_by_the_environment_variable(official_copy, monkeypatch):
     by_parent = load_cifar10(official_copy.parent)
     monkeypatch.setenv("CIFAR10_DIR", str(official_copy))
     by_variable = load_cifar10()
@@ -67,11 +67,11 @@ def test_damaged_file_is_refused_before_it_is_unpickled(official_copy, damage, m
     monkeypatch.setattr(pickle, "loads", lambda content, **options: opened.append(1) or loads(content, **options))
     with pytest.raises(Error, match=r"data_batch_3 is not the official CIFAR-10 file: .* expected 54ebc095"):
         load_cifar10(official_copy)
-    assert len(opened) == 5  # The others may be, at the same time.
+    assert len(opened) == 5  # The other files are read in parallel.
 
 
 class Hostile:
-    """A pickle of this writes a file when it is opened."""
+    """The pickle of this object writes a file when it is opened."""
 
     def __init__(self, path):
         self.path = path
@@ -88,7 +88,7 @@ def test_hostile_pickle_is_never_opened(tmp_path):
     assert not victim.exists()
 
 
-def test_missing_file_and_missing_folder_are_named(official_copy, tmp_path):
+def test_error_names_the_missing_file_or_folder(official_copy, tmp_path):
     (official_copy / "test_batch").unlink()
     with pytest.raises(Error, match="test_batch cannot be read"):
         load_cifar10(official_copy)
@@ -96,12 +96,12 @@ def test_missing_file_and_missing_folder_are_named(official_copy, tmp_path):
         load_cifar10(tmp_path / "nowhere")
 
 
-# The download: everything below talks to a server of the test's own.
+# The download, from a server of the test's own.
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty home folder, no variable that points elsewhere."""
+    """An empty home folder, and no variable that names another folder."""
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.config.keras_home", lambda: str(tmp_path / "keras"), raising=False)
@@ -155,7 +155,7 @@ def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, h
     assert files_in(home / "datasets") == sorted(str((kept / name).relative_to(home / "datasets")) for name in FILE_MD5)
 
 
-def test_download_is_kept_on_drive_and_taken_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
+def test_download_is_kept_on_drive_and_loaded_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
     drive = tmp_path / "MyDrive"
     drive.mkdir()
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
@@ -167,14 +167,14 @@ def test_download_is_kept_on_drive_and_taken_from_there(cifar10_folder, home, se
     load_cifar10()
 
 
-def test_without_a_network_one_error_says_what_to_do(home, monkeypatch):
+def test_error_without_a_network_names_the_fix(home, monkeypatch):
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
     with pytest.raises(Error, match=r"could not be downloaded.*CIFAR10_DIR"):
         load_cifar10()
     assert files_in(home) == []
 
 
-def test_archive_that_is_not_the_official_one_leaves_nothing(home, serve):
+def test_unofficial_archive_leaves_no_file(home, serve):
     serve(b"an HTML page")
     data_module.ARCHIVE_SHA256 = "0" * 64
     with pytest.raises(Error, match="could not be downloaded"):
@@ -185,26 +185,26 @@ def test_archive_that_is_not_the_official_one_leaves_nothing(home, serve):
 @pytest.mark.parametrize(
     "content",
     [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})],
-    ids=["no archive", "empty", "foreign"],  # An archive tells when it was made, and a test's name must not.
+    ids=["no archive", "empty", "foreign"],  # An archive contains the time; a test's name must not change.
 )
-def test_archive_with_other_content_leaves_no_file_that_could_be_taken_for_data(home, serve, content):
+def test_archive_with_other_content_leaves_no_data_file(home, serve, content):
     serve(content)
     with pytest.raises(Error, match="not the official"):
         load_cifar10()
     assert [name for name in files_in(home) if "batch" in name] == []
 
 
-def test_no_room_says_so_and_leaves_nothing(home, monkeypatch):
-    def no_room(*arguments, **options):
+def test_full_disk_is_one_error_and_leaves_no_file(home, monkeypatch):
+    def full_disk(*arguments, **options):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("keras.utils.get_file", no_room)
+    monkeypatch.setattr("keras.utils.get_file", full_disk)
     with pytest.raises(Error, match=r"No space left on device.*360 MB"):
         load_cifar10()
     assert files_in(home) == []
 
 
-# The split
+# The split.
 
 
 def sets(train=200, test=50):
@@ -213,13 +213,13 @@ def sets(train=200, test=50):
     return (images, labels), (images[:test] + 200, labels[:test])
 
 
-def test_validation_is_the_test_set_unless_images_are_held_out():
+def test_validation_uses_the_test_set_unless_images_are_held_out():
     split = split_data(*sets(), train_size=30, val_size=20)
     assert np.array_equal(split.train_images, sets()[0][0][:30])
     assert np.array_equal(split.val_images, sets()[1][0][:20])
 
 
-def test_holdout_takes_as_many_of_each_class_and_trains_on_none_of_them():
+def test_holdout_is_balanced_and_not_trained_on():
     train, test = sets()
     split = split_data(train, test, holdout=50)
     assert np.bincount(split.val_labels).tolist() == [5] * 10
@@ -230,7 +230,7 @@ def test_holdout_takes_as_many_of_each_class_and_trains_on_none_of_them():
 
 
 @pytest.mark.parametrize("bad", [{"holdout": 15}, {"holdout": 200}, {"train_size": 201}, {"val_size": 51}])
-def test_sizes_that_the_data_cannot_give_are_refused(bad):
+def test_sizes_beyond_the_data_are_refused(bad):
     with pytest.raises(Error, match=next(iter(bad))):
         split_data(*sets(), **bad)
 

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.versions
 
 SIZE = 50_000
 AUGMENTATION = Augmentation(channel_shift_range=50.0)
-# The statistical tests' level: each fails by chance once in 10,000 seeds; the seeds are fixed.
+# The significance level: a statistical test fails by chance once in 10,000 seeds; the seeds are fixed.
 LEVEL = 1e-4
 PINNED_ROWS = [5, 3, 7, 2, 4, 1, 0, 6]
 PINNED_ROTATION = [2.6238, 17.5209, 10.9572, 5.531, -6.0994, 0.2237, -11.4916, -9.2927]
 
 
-def test_plan_is_a_permutation_and_repeats():
+def test_plan_is_a_repeatable_permutation():
     plan, again = (plan_epoch(3, 5, size=SIZE, augmentation=AUGMENTATION) for _ in range(2))
     assert np.array_equal(np.sort(plan.rows), np.arange(SIZE))
     assert np.array_equal(plan.rows, again.rows)
@@ -25,7 +25,7 @@ def test_plan_is_a_permutation_and_repeats():
 
 
 @pytest.mark.parametrize("other", [(3, 6), (4, 5), (5, 3)])
-def test_another_seed_or_epoch_is_another_plan(other):
+def test_another_seed_or_epoch_gives_another_plan(other):
     plan, changed = (plan_epoch(*key, size=SIZE, augmentation=AUGMENTATION) for key in ((3, 5), other))
     assert (plan.rows != changed.rows).mean() > 0.99
     assert all((plan.transforms[n] != changed.transforms[n]).mean() > 0.4 for n in plan.transforms)
@@ -44,14 +44,14 @@ def test_plan_is_the_same_in_every_version():
     assert plan.transforms["rotation"].tolist() == pytest.approx(PINNED_ROTATION, abs=1e-4)
 
 
-def test_without_augmentation_there_is_an_order_alone():
+def test_plan_without_augmentation_is_only_an_order():
     plan = plan_epoch(0, 1, size=10)
     assert np.array_equal(np.sort(plan.rows), np.arange(10))
     assert plan.transforms == {}
 
 
-# In Keras 3 `tx` is drawn from the height's range and moves along columns, `ty` the other way round; here each moves
-# along the axis whose range it is drawn from. In the article the two ranges are equal.
+# Keras 3 draws `tx` from the height's range but shifts columns by it, and `ty` from the width's range but shifts rows.
+# Here each shift is along the axis of its range. In the article the two ranges are equal.
 @pytest.mark.parametrize(
     ("ours", "keras_name", "limit"),
     [
@@ -61,7 +61,7 @@ def test_without_augmentation_there_is_an_order_alone():
         ("channel_shift", "channel_shift_intensity", 50),
     ],
 )
-def test_draws_are_distributed_as_keras_draws_them(ours, keras_name, limit):
+def test_draws_have_the_distribution_of_keras(ours, keras_name, limit):
     from scipy.stats import ks_2samp
 
     keras_draws = [parameters[keras_name] for parameters in keras_transforms()]
@@ -70,14 +70,14 @@ def test_draws_are_distributed_as_keras_draws_them(ours, keras_name, limit):
     assert np.abs(draws).max() == pytest.approx(limit, rel=1e-3)
 
 
-def test_rows_move_in_the_heights_range_and_columns_in_the_widths():
+def test_rows_shift_in_the_range_of_the_height_and_columns_in_that_of_the_width():
     augmentation = Augmentation(height_shift_range=0.25, width_shift_range=0.125)
     transforms = plan_epoch(0, 1, size=SIZE, augmentation=augmentation).transforms
     assert np.abs(transforms["row_shift"]).max() == pytest.approx(8, rel=1e-3)
     assert np.abs(transforms["column_shift"]).max() == pytest.approx(4, rel=1e-3)
 
 
-def test_half_of_the_images_are_flipped_as_keras_flips_them():
+def test_half_of_the_images_are_flipped_as_by_keras():
     from scipy.stats import binomtest
 
     flipped = int(plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION).transforms["flip"].sum())
@@ -93,7 +93,7 @@ def test_draws_are_independent_of_each_other():
     assert np.abs(correlations).max() < 4.4 / SIZE**0.5  # 15 pairs, together at about LEVEL
 
 
-def test_whole_pixels_are_each_as_likely():
+def test_whole_pixel_shifts_are_equally_likely():
     from scipy.stats import chisquare
 
     augmentation = Augmentation(width_shift_range=0.125, height_shift_range=0.0625, whole_pixels=True)
@@ -105,7 +105,7 @@ def test_whole_pixels_are_each_as_likely():
         assert transforms[name].dtype == np.float32
 
 
-def test_alternating_flip_shows_each_image_from_the_other_side_in_the_next_epoch():
+def test_alternating_flip_flips_each_image_in_every_second_epoch():
     augmentation = replace(AUGMENTATION, alternating_flip=True)
     flips = []
     for epoch in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""The stand-in has CIFAR's shape and types, can be learned, and gains from augmentation as CIFAR-10 does."""
+"""The synthetic data has CIFAR-10's shapes and types, can be learned, and gains from augmentation."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def test_shapes_and_types_are_those_of_cifar10():
     assert np.bincount(train_labels).tolist() == [12] * 10
 
 
-def test_fewer_images_are_the_first_of_more_and_none_is_in_both_sets():
+def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():
     (few, _), (test, _) = load_synthetic(1100, 100)
     (more, _), _ = load_synthetic(2300, 10)
     assert np.array_equal(few, more[:1100])
@@ -23,10 +23,10 @@ def test_fewer_images_are_the_first_of_more_and_none_is_in_both_sets():
     assert not any(image.tobytes() in train for image in test)
 
 
-def test_augmentation_helps_on_it(tmp_path, small_experiment):
+def test_augmentation_improves_validation(tmp_path, small_experiment):
     experiment = replace(small_experiment, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
     options = {"data": "synthetic", "train_size": 200, "val_size": 500, "epochs": 60, "quiet": True}
-    without = run(replace(experiment, augmentation=None), tmp_path / "without", **options).history
-    with_it = run(experiment, tmp_path / "with", **options).history
-    assert without["accuracy"][-1] > 0.9  # it was learned by heart
-    assert with_it["val_accuracy"][-1] > without["val_accuracy"][-1]
+    plain = run(replace(experiment, augmentation=None), tmp_path / "plain", **options).history
+    augmented = run(experiment, tmp_path / "with", **options).history
+    assert plain["accuracy"][-1] > 0.9  # The network has memorized the training images.
+    assert augmented["val_accuracy"][-1] > plain["val_accuracy"][-1]

@@ -1,4 +1,4 @@
-"""The six experiments are the article's, each the one before with one change."""
+"""The six experiments are the article's; each changes the previous one in one respect."""
 
 from dataclasses import FrozenInstanceError, asdict, replace
 
@@ -26,7 +26,7 @@ def changed_fields(before, after, prefix=""):
     }
 
 
-def test_ablations_stand_in_the_articles_order_and_are_read_only():
+def test_ablations_are_in_the_articles_order_and_read_only():
     assert tuple(ABLATIONS) == NAMES
     assert all(experiment.name == name for name, experiment in ABLATIONS.items())
     with pytest.raises(TypeError):
@@ -54,7 +54,7 @@ def test_the_articles_best_figures_are_recorded():
     assert [ABLATIONS[name].reported.val_accuracy for name in NAMES[:4]] == [0.75, 0.85, 0.875, None]
 
 
-def test_settings_survive_json():
+def test_settings_are_the_same_after_json():
     import json
 
     for experiment in ABLATIONS.values():
@@ -62,7 +62,7 @@ def test_settings_survive_json():
         assert replace(restored, reported=experiment.reported) == experiment
 
 
-def test_bad_learning_rate_is_refused_by_name():
+def test_invalid_learning_rate_is_refused_by_name():
     with pytest.raises(Error, match="learning_rate"):
         Adam(learning_rate=0.0)
 
@@ -89,7 +89,7 @@ def test_settings_of_a_newer_version_are_refused():
         ("optimizer", "sgd"),
     ],
 )
-def test_bad_field_is_refused_by_name(field, value):
+def test_invalid_field_is_refused_by_name(field, value):
     with pytest.raises(Error, match=field):
         replace(ABLATIONS["06_final"], **{field: value})
 
@@ -97,17 +97,17 @@ def test_bad_field_is_refused_by_name(field, value):
 @pytest.mark.parametrize(
     ("field", "value"), [("rotation_range", -1), ("width_shift_range", 20), ("horizontal_flip", 1)]
 )
-def test_bad_range_is_refused_by_name(field, value):
+def test_invalid_range_is_refused_by_name(field, value):
     with pytest.raises(Error, match=field):
         Augmentation(**{field: value})
 
 
-def test_kernels_that_leave_nothing_of_the_image_are_refused():
+def test_kernels_too_large_for_the_image_are_refused():
     with pytest.raises(Error, match="leave nothing"):
         replace(ABLATIONS["06_final"], name="mine", kernel_sizes=(5, 5, 5))
 
 
-def test_variant_needs_a_name_of_its_own():
+def test_variant_needs_its_own_name():
     with pytest.raises(Error, match="one of its own"):
         find_experiment(replace(ABLATIONS["06_final"], dropout=0.3))
     mine = replace(ABLATIONS["06_final"], name="mine", dropout=0.3)

@@ -1,4 +1,4 @@
-"""The recipes train the final network, layer by layer, otherwise; a bad field of theirs is refused by its name."""
+"""The recipes train the same layers as the final network in another way; an invalid field is refused by name."""
 
 import json
 from dataclasses import asdict, replace
@@ -23,13 +23,13 @@ FINAL = ABLATIONS["06_final"]
 
 
 def layers_of(model):
-    """Return each layer's kind, shape and number of parameters, but dropout's, whose rate may be 0."""
+    """Return kind, shape and number of parameters of each layer except dropout, whose rate may be 0."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)]
     return [(type(layer), layer.name, tuple(layer.output.shape), layer.count_params()) for layer in layers]
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_trains_the_articles_network_layer_by_layer(name):
+def test_recipe_trains_the_layers_of_the_articles_network(name):
     model = build_model(RECIPES[name])
     assert layers_of(model) == layers_of(build_model(FINAL))
     assert model.count_params() == RECIPES[name].parameter_count() == 2_974_986
@@ -48,7 +48,7 @@ def test_in_minutes_is_ten_epochs():
     assert RECIPES["08_in_minutes"].epochs == 10
 
 
-def test_recipes_are_found_by_name_and_named_in_the_refusal_of_others():
+def test_recipes_are_found_by_name_and_listed_in_the_error_for_an_unknown_name():
     assert find_experiment("08_in_minutes") is RECIPES["08_in_minutes"]
     with pytest.raises(Error, match=r"06_final, 07_without_luck, 08_in_minutes\."):
         find_experiment("09")
@@ -56,11 +56,11 @@ def test_recipes_are_found_by_name_and_named_in_the_refusal_of_others():
         find_experiment(replace(RECIPES["08_in_minutes"], dropout=0.5))
 
 
-def test_field_that_a_later_version_adds_leaves_settings_and_fingerprint_of_earlier_runs_alone():
+def test_new_field_changes_neither_settings_nor_fingerprint_of_earlier_runs():
     settings = RECIPES["08_in_minutes"].settings()
     earlier = {name: value for name, value in settings.items() if name != "precise_batch_norm"}
     assert Experiment.from_settings(earlier) == RECIPES["08_in_minutes"]
-    # A field at its default does not take part in the fingerprint, so adding one with a default changes none.
+    # A field at its default is not in the fingerprint, so a new field with a default changes no fingerprint.
     assert set(changed_settings(ABLATIONS["03_dropout_20"])) == {"name", "dropout", "augmentation"}
     assert changed_settings(ABLATIONS["03_dropout_20"])["augmentation"] == {
         "kind": "Augmentation",
@@ -69,7 +69,7 @@ def test_field_that_a_later_version_adds_leaves_settings_and_fingerprint_of_earl
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_settings_of_a_recipe_survive_json(name):
+def test_settings_of_a_recipe_are_the_same_after_json(name):
     restored = Experiment.from_settings(json.loads(json.dumps(RECIPES[name].settings())))
     assert restored == RECIPES[name]
 
@@ -86,7 +86,7 @@ def test_settings_of_a_recipe_survive_json(name):
         ("precise_batch_norm", 1),
     ],
 )
-def test_bad_field_is_refused_by_name(field, value):
+def test_invalid_field_is_refused_by_name(field, value):
     with pytest.raises(Error, match=field):
         replace(RECIPES["08_in_minutes"], name="mine", **{field: value})
 
@@ -101,12 +101,12 @@ def test_bad_field_is_refused_by_name(field, value):
         ("newton_schulz_steps", 2.5),
     ],
 )
-def test_bad_field_of_muon_is_refused_by_name(field, value):
+def test_invalid_field_of_muon_is_refused_by_name(field, value):
     with pytest.raises(Error, match=field):
         replace(RECIPES["08_in_minutes"].optimizer, **{field: value})
 
 
-def test_bad_rise_is_refused_by_name():
+def test_invalid_rise_is_refused_by_name():
     with pytest.raises(Error, match=r"rise is 1.0; expected a number from 0 to 0.9"):
         RiseAndFall(rise=1.0)
 
@@ -119,6 +119,6 @@ def test_bad_rise_is_refused_by_name():
         ({"alternating_flip": True, "horizontal_flip": False}, "alternating_flip"),
     ],
 )
-def test_bad_augmentation_is_refused_by_name(options, field):
+def test_invalid_augmentation_is_refused_by_name(options, field):
     with pytest.raises(Error, match=field):
         Augmentation(**options)

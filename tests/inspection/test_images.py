@@ -1,4 +1,4 @@
-"""The pictures of images show the images: as they are, and as each epoch sees them."""
+"""The pictures show the images: the originals, and as each epoch sees them."""
 
 import numpy as np
 import pytest
@@ -24,20 +24,20 @@ def data():
 
 
 def rows_of(figure):
-    """Return what the picture shows, row by row, each a list of images, None where there is none."""
+    """Return the rows of the picture, each a list of images, with None for an empty place."""
     shown = [axes.images[0].get_array() if axes.images else None for axes in figure.axes]
     return [shown[start : start + 10] for start in range(0, len(shown), 10)]
 
 
-def seen_in_epoch(experiment, images, seed, epoch):
-    """Return the images as `augment` makes them one by one, in their own order, on the 0-255 scale."""
+def augmented_in_epoch(experiment, images, seed, epoch):
+    """Return the images, augmented one by one, in their own order, on the 0-255 scale."""
     plan = plan_epoch(seed, epoch, size=len(images), augmentation=experiment.augmentation)
-    seen = {}
+    augmented = {}
     for place, row in enumerate(plan.rows):
         transform = {name: values[place : place + 1] for name, values in plan.transforms.items()}
         fill_mode = experiment.augmentation.fill_mode
-        seen[row] = np.asarray(augment(images[row : row + 1], **transform, fill_mode=fill_mode))[0]
-    return [seen[row] for row in range(len(images))]
+        augmented[row] = np.asarray(augment(images[row : row + 1], **transform, fill_mode=fill_mode))[0]
+    return [augmented[row] for row in range(len(images))]
 
 
 def test_each_column_holds_the_first_images_of_its_class(data):
@@ -62,17 +62,17 @@ def test_class_with_few_images_leaves_places_empty(data):
 @pytest.mark.parametrize(
     ("name", "seed"), [("02_augmentation", 0), ("06_final", 0), ("06_final", 7), ("08_in_minutes", 0)]
 )
-def test_originals_and_below_them_what_three_epochs_see(data, name, seed):
+def test_originals_are_shown_above_the_images_of_three_epochs(data, name, seed):
     images = data[0]
     figure = plot_augmentation(name, images, seed=seed)
     originals, *epochs = rows_of(figure)
     assert [axes.get_ylabel() for axes in figure.axes[::10]] == ["original", "epoch 1", "epoch 2", "epoch 3"]
     np.testing.assert_array_equal(originals, images[:10])
     for epoch, row in enumerate(epochs, start=1):
-        expected = seen_in_epoch(find_experiment(name), images[:10], seed, epoch)
-        for image, original, wanted in zip(row, originals, expected, strict=True):
+        expected = augmented_in_epoch(find_experiment(name), images[:10], seed, epoch)
+        for image, original, expected_image in zip(row, originals, expected, strict=True):
             assert image.dtype == np.uint8
-            np.testing.assert_allclose(image, wanted, atol=0.51)
+            np.testing.assert_allclose(image, expected_image, atol=0.51)
             assert np.abs(image.astype(float) - original).mean() > 1
     assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
 

@@ -1,4 +1,4 @@
-"""The pictures show what the run's best weights say, of the images that it validates on and of any other."""
+"""The pictures show the predictions of a run's best weights, for validation images and for any other image."""
 
 import dataclasses
 import io
@@ -32,15 +32,15 @@ class SpoilThirdEpochAndStop(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run that is not finished, and whose last weights are not its best: tests read it and leave it alone."""
+    """An unfinished run whose last weights are not its best; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
-    # The shapes of the other tests' runs, so that JAX compiles the steps once for all of them.
+    # The same shapes as in other tests, so that JAX compiles the steps once for all of them.
     experiment = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 5, "quiet": True}
     run(experiment, folder, callbacks=[SpoilThirdEpochAndStop()], **options)
-    told = status(folder)
-    assert not told["complete"]
-    assert told["best_epoch"] < told["epoch"] == 3
+    trained_status = status(folder)
+    assert not trained_status["complete"]
+    assert trained_status["best_epoch"] < trained_status["epoch"] == 3
     return folder
 
 
@@ -53,7 +53,7 @@ def validation():
 
 @pytest.fixture
 def altered(trained, tmp_path):
-    """Return a function that makes a run of `trained`, with fields of its own, that always tells the same class."""
+    """Return a function that copies `trained` with other fields, and can let it always predict the same class."""
 
     def altered(always=None, **fields):
         checkpoint, _ = newest_checkpoint(trained / "checkpoints")
@@ -84,7 +84,7 @@ def counts_in(figure):
 
 
 def gallery_in(figure):
-    """Return `(picture, true class, predicted class, confidence as it is written)` of each picture."""
+    """Return `(picture, true class, predicted class, confidence as text)` of each picture."""
     drawn = [axes for axes in figure.axes if axes.images]
     return [(axes.images[0].get_array(), *re.split(" -> |, ", axes.get_title())) for axes in drawn]
 
@@ -95,14 +95,14 @@ def file_of(picture, **options):
     return content.getvalue()
 
 
-def seen_in(prediction):
+def input_in(prediction):
     return np.asarray(prediction.figure.axes[1].images[0].get_array())
 
 
-def test_predicting_is_repeatable_and_says_nothing(trained, capsys, caplog):
-    # The first test here: where a function is compiled for the fifth time TensorFlow warns, twice in a process.
-    answers = [predict(trained, PICTURE).probabilities for _ in range(7)]
-    assert all(answer == answers[0] for answer in answers)
+def test_prediction_is_repeatable_and_prints_nothing(trained, capsys, caplog):
+    # This test comes first: TensorFlow warns when a function is compiled for the fifth time, twice in a process.
+    predictions = [predict(trained, PICTURE).probabilities for _ in range(7)]
+    assert all(prediction == predictions[0] for prediction in predictions)
     plot_mistakes(trained)
     assert capsys.readouterr() == ("", "")
     assert caplog.messages == []
@@ -111,11 +111,11 @@ def test_predicting_is_repeatable_and_says_nothing(trained, capsys, caplog):
 def test_confusion_counts_are_those_of_the_best_weights_on_the_validation_images(trained, validation):
     images, labels = validation
     predicted = probabilities_of(trained, images).argmax(1)
-    expected = [[np.sum((labels == true) & (predicted == told)) for told in range(10)] for true in range(10)]
+    expected = [[np.sum((labels == true) & (predicted == other)) for other in range(10)] for true in range(10)]
     assert counts_in(plot_confusion(trained)).tolist() == expected
 
 
-def test_confusion_names_run_epoch_images_accuracy_and_classes(trained):
+def test_confusion_shows_run_epoch_images_accuracy_and_classes(trained):
     figure = plot_confusion(trained)
     best, accuracy = status(trained)["best_epoch"], status(trained)["best_val_accuracy"]
     title = f"small/seed-0, epoch {best}\nright on {round(40 * accuracy)} of 40 images, accuracy {accuracy:.4f}"
@@ -126,7 +126,7 @@ def test_confusion_names_run_epoch_images_accuracy_and_classes(trained):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
 
-def test_colour_is_the_share_of_the_true_class_and_every_count_is_readable_on_it(trained):
+def test_colour_is_the_share_of_the_true_class_and_every_count_is_readable(trained):
     (image,) = plot_confusion(trained).axes[0].images
     counts = counts_in(plot_confusion(trained))
     np.testing.assert_allclose(image.get_array(), counts / counts.sum(1, keepdims=True))
@@ -157,18 +157,18 @@ def test_mistakes_are_the_most_confident_ones_in_order(trained, validation):
     assert len(gallery) == 25
     shown = [next(i for i in range(40) if np.array_equal(images[i], picture)) for picture, *_ in gallery]
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    for index, (_, true_class, predicted_class, written) in zip(shown, gallery, strict=True):
+    for index, (_, true_class, predicted_class, confidence_text) in zip(shown, gallery, strict=True):
         assert true_class == CLASS_NAMES[labels[index]] != predicted_class == CLASS_NAMES[predicted[index]]
-        assert float(written) == pytest.approx(confidence[index], abs=0.0051)
+        assert float(confidence_text) == pytest.approx(confidence[index], abs=0.0051)
     assert (np.diff(confidence[shown]) <= 1e-6).all()
     others = [i for i in range(40) if predicted[i] != labels[i] and i not in shown]
     assert len(others) > 0
     assert confidence[others].max() <= confidence[shown].min() + 1e-6
-    told = f"wrong on {len(shown) + len(others)} of 40 images, the 25 most confident"
-    assert plot_mistakes(trained).get_suptitle().splitlines()[1] == told
+    title = f"wrong on {len(shown) + len(others)} of 40 images, the 25 most confident"
+    assert plot_mistakes(trained).get_suptitle().splitlines()[1] == title
 
 
-def test_fewer_mistakes_are_fewer_pictures_whose_titles_do_not_touch(altered):
+def test_few_mistakes_have_titles_that_do_not_overlap(altered):
     figure = plot_mistakes(altered("automobile", val_size=10))
     gallery = gallery_in(figure)
     titles = sorted(tuple(title) for _, *title in gallery)
@@ -181,21 +181,23 @@ def test_fewer_mistakes_are_fewer_pictures_whose_titles_do_not_touch(altered):
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
-def test_figure_says_that_there_is_no_mistake(altered):
+def test_figure_without_mistakes_has_a_note(altered):
     figure = plot_mistakes(altered("airplane", val_size=1))
     assert gallery_in(figure) == []
     assert any("no mistake" in text.get_text() for text in figure.texts)
 
 
-def test_images_are_those_held_out_if_the_run_validates_on_those(altered):
+def test_images_are_the_held_out_ones_if_the_run_validates_on_them(altered):
     run_dir = altered(train_size=80, val_size=20, holdout=20)
     split = split_of({"data": "synthetic", "train_size": 80, "val_size": 20, "holdout": 20})
-    told = probabilities_of(run_dir, split.val_images).argmax(1)
-    expected = [[np.sum((split.val_labels == true) & (told == other)) for other in range(10)] for true in range(10)]
+    predicted = probabilities_of(run_dir, split.val_images).argmax(1)
+    expected = [
+        [np.sum((split.val_labels == true) & (predicted == other)) for other in range(10)] for true in range(10)
+    ]
     assert counts_in(plot_confusion(run_dir)).tolist() == expected
 
 
-def test_folder_says_where_the_data_of_a_run_on_cifar10_is(altered, cifar10_folder, monkeypatch):
+def test_data_of_a_cifar10_run_is_read_from_the_given_folder(altered, cifar10_folder, monkeypatch):
     monkeypatch.setenv("CIFAR10_DIR", str(cifar10_folder))
     run_dir = altered("ship", data="cifar10")
     monkeypatch.setenv("CIFAR10_DIR", "/nowhere")
@@ -204,7 +206,7 @@ def test_folder_says_where_the_data_of_a_run_on_cifar10_is(altered, cifar10_fold
 
 
 @pytest.mark.parametrize("plot", [plot_confusion, plot_mistakes])
-def test_other_data_than_the_runs_is_refused(trained, altered, plot):
+def test_data_that_differs_from_the_runs_is_refused(trained, altered, plot):
     with pytest.raises(Error, match="was trained on synthetic, not on 'cifar10'"):
         plot(trained, data="cifar10")
     with pytest.raises(Error, match=r"SHA-256 \w{16}\.\.\., expected those of .*, 0{16}\.\.\."):
@@ -217,7 +219,7 @@ def test_folder_without_a_run_is_refused(tmp_path):
             function(tmp_path)
 
 
-def test_prediction_of_a_validation_image_is_the_best_weights_own(trained, validation):
+def test_prediction_of_a_validation_image_is_that_of_the_best_weights(trained, validation):
     image = validation[0][7]
     (expected,) = probabilities_of(trained, image[None])
     prediction = predict(trained, image)
@@ -229,7 +231,7 @@ def test_prediction_of_a_validation_image_is_the_best_weights_own(trained, valid
     assert all(type(value) is float for value in prediction.probabilities.values())
 
 
-def test_file_bytes_image_and_array_of_the_same_picture_give_the_same(trained, tmp_path):
+def test_file_bytes_image_and_array_of_one_picture_give_the_same_prediction(trained, tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(file_of(PICTURE))
     opaque = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
@@ -237,34 +239,34 @@ def test_file_bytes_image_and_array_of_the_same_picture_give_the_same(trained, t
     for picture in (path, str(path), path.read_bytes(), Image.fromarray(PICTURE), opaque):
         prediction = predict(trained, picture)
         assert prediction.probabilities == expected.probabilities
-        np.testing.assert_array_equal(seen_in(prediction), seen_in(expected))
+        np.testing.assert_array_equal(input_in(prediction), input_in(expected))
 
 
-def test_square_in_the_middle_is_what_the_network_sees(trained):
+def test_network_sees_the_centre_square(trained):
     expected = predict(trained, PICTURE[:, 25:115])
     assert predict(trained, PICTURE).probabilities == expected.probabilities
     assert predict(trained, PICTURE.transpose(1, 0, 2)[25:115]).probabilities != expected.probabilities
-    np.testing.assert_array_equal(seen_in(predict(trained, PICTURE)), seen_in(expected))
-    given, square = predict(trained, PICTURE).figure.axes[0].images[0].get_array(), seen_in(expected)
+    np.testing.assert_array_equal(input_in(predict(trained, PICTURE)), input_in(expected))
+    given, square = predict(trained, PICTURE).figure.axes[0].images[0].get_array(), input_in(expected)
     assert (given.shape, square.shape) == ((90, 140, 3), (32, 32, 3))
 
 
-def test_fine_pattern_is_smoothed_and_not_sampled(trained):
+def test_fine_pattern_is_averaged_and_not_sampled(trained):
     pattern = (np.indices((320, 320)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    inside = seen_in(predict(trained, pattern))[2:-2, 2:-2]
+    inside = input_in(predict(trained, pattern))[2:-2, 2:-2]
     assert abs(inside.astype(int) - 127).max() <= 2
 
 
-def test_gray_transparent_and_16_bit_pictures_look_as_they_should(trained):
+def test_gray_transparent_and_16_bit_pictures_are_converted(trained):
     gray = PICTURE[:32, :32, 0]
-    assert (seen_in(predict(trained, gray)) == gray[..., None]).all()
-    assert (seen_in(predict(trained, Image.fromarray(gray.astype(np.uint16) * 257))) == gray[..., None]).all()
-    assert (seen_in(predict(trained, np.zeros((40, 40, 4), np.uint8))) == 255).all()
+    assert (input_in(predict(trained, gray)) == gray[..., None]).all()
+    assert (input_in(predict(trained, Image.fromarray(gray.astype(np.uint16) * 257))) == gray[..., None]).all()
+    assert (input_in(predict(trained, np.zeros((40, 40, 4), np.uint8))) == 255).all()
 
 
-def test_photo_taken_with_a_turned_camera_is_turned_upright(trained, tmp_path):
+def test_photo_is_rotated_by_its_exif_orientation(trained, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # The orientation: the camera lay on its side, and a viewer turns the picture to the right.
+    exif[0x0112] = 6  # The EXIF orientation: a viewer rotates the picture clockwise.
     content = file_of(np.rot90(PICTURE), exif=exif)
     expected = predict(trained, PICTURE)
     for picture in (content, Image.open(io.BytesIO(content))):
@@ -274,7 +276,7 @@ def test_photo_taken_with_a_turned_camera_is_turned_upright(trained, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(4, 3), (1, 2000), (3000, 2000)])
-def test_picture_of_any_size_is_taken_and_shown_whole(trained, size):
+def test_picture_of_any_size_is_accepted_and_shown_completely(trained, size):
     prediction = predict(trained, np.zeros(size, np.uint8))
     axes = prediction.figure.axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, size[1]), (size[0], 0))
@@ -282,7 +284,7 @@ def test_picture_of_any_size_is_taken_and_shown_whole(trained, size):
     assert max(axes.images[0].get_array().shape) <= 1024
 
 
-def test_prediction_shows_itself_in_a_notebook(trained):
+def test_prediction_has_a_picture_in_a_notebook(trained):
     prediction = predict(trained, PICTURE)
     width, height = Image.open(io.BytesIO(prediction._repr_png_())).size
     assert width > 2 * height > 0
@@ -295,7 +297,7 @@ def test_prediction_shows_itself_in_a_notebook(trained):
         prediction.class_name = "frog"
 
 
-def test_no_figure_is_left_in_pyplot(trained):
+def test_pyplot_keeps_no_figure(trained):
     plot_confusion(trained)
     plot_mistakes(trained)
     predict(trained, PICTURE)
@@ -318,14 +320,14 @@ def test_no_figure_is_left_in_pyplot(trained):
         ([[0, 0], [0, 0]], "a list; expected the path"),
     ],
 )
-def test_what_is_no_picture_is_refused_in_one_message(trained, picture, message):
+def test_invalid_picture_is_refused_in_one_message(trained, picture, message):
     with pytest.raises(Error, match=message) as caught:
         predict(trained, picture)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("side", [10_000, 14_000])
-def test_picture_too_large_to_unpack_is_refused_and_not_warned_of(trained, tmp_path, side):
+def test_picture_with_too_many_pixels_is_refused_without_a_warning(trained, tmp_path, side):
     path = tmp_path / "bomb.png"
     Image.new("1", (side, side)).save(path)
     with pytest.raises(Error, match=r"bomb\.png has too many pixels"):

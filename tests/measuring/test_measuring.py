@@ -1,4 +1,4 @@
-"""`measure` writes what it measured, and a file that somebody sent is read as data that may be wrong."""
+"""`measure` writes its results to a file, and a file from somebody else is checked before it is shown."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def setting(tmp_path, small_experiment):
 
 
 def put(results, values, name="a.json"):
-    """Write a measured file and return what the table says of it, by column."""
+    """Write a measured file and return its row of the table, by column."""
     (results / "measured").mkdir(exist_ok=True)
     text = values if isinstance(values, str) else json.dumps(values)
     (results / "measured" / name).write_text(text)
@@ -62,7 +62,7 @@ def rows_of(results):
     return [dict(zip(COLUMNS, row, strict=True)) for row in cells[2:]]
 
 
-def test_file_has_what_was_measured_and_on_what(measured):
+def test_file_has_the_results_and_the_device(measured):
     (path,) = (measured / "measured").iterdir()
     one = read_measurement(path)
     assert path.stat().st_size < MOST_BYTES / 2
@@ -77,7 +77,7 @@ def test_file_has_what_was_measured_and_on_what(measured):
     assert one.auto.start_seconds > one.auto.seconds[0]
 
 
-def test_both_ways_to_train_agree_and_a_killed_run_is_the_same_run(measured):
+def test_both_executions_agree_and_a_killed_run_resumes_as_the_same_run(measured):
     (path,) = (measured / "measured").iterdir()
     one = read_measurement(path)
     assert one.agrees(one.plain)
@@ -86,7 +86,7 @@ def test_both_ways_to_train_agree_and_a_killed_run_is_the_same_run(measured):
     assert one.resumed.loss == one.auto.loss
 
 
-def test_table_and_paragraph_say_it(measured, capsys):
+def test_table_and_paragraph_show_the_results(measured, capsys):
     (row,) = rows_of(measured)
     assert row["from"].startswith("sent by Ada, ")
     assert row["do both agree"].startswith("yes, training loss differs by a share of up to ")
@@ -111,7 +111,7 @@ def test_summary_prints_measured_files_below_the_runs(measured, tmp_path, capsys
 
 
 @pytest.mark.parametrize("column", ["loss", "accuracy"])
-def test_ways_that_differ_are_reported_as_a_finding(tmp_path, values, column):
+def test_executions_that_differ_are_reported(tmp_path, values, column):
     values["train_size"] = 50_000
     assert put(tmp_path, values)["do both agree"].startswith("yes")
     values["plain"][column][1] = values["auto"][column][1] * 0.95 - 0.02
@@ -120,7 +120,7 @@ def test_ways_that_differ_are_reported_as_a_finding(tmp_path, values, column):
     assert reported.endswith(": MORE than 0.0189")
 
 
-def test_what_fell_back_is_in_the_file_with_its_reason(setting, monkeypatch):
+def test_fallback_is_recorded_with_its_reason(setting, monkeypatch):
     refuse_training(monkeypatch, lambda positions: True)
     with devices.execution_given(Execution(3, xla=devices.backend() == "jax")):
         training = train(setting, "auto")
@@ -129,7 +129,7 @@ def test_what_fell_back_is_in_the_file_with_its_reason(setting, monkeypatch):
     assert training.steps.steps_per_call == 1
 
 
-def test_what_a_device_cannot_do_plainly_costs_no_measurement(setting, monkeypatch):
+def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatch):
     def refused(self, *args):
         raise ZeroDivisionError("plainly impossible")
 
@@ -140,46 +140,46 @@ def test_what_a_device_cannot_do_plainly_costs_no_measurement(setting, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("broken", "why"),
+    ("broken", "reason"),
     [
         ({"_one_process_only": lambda: True}, "only one process can use a TPU"),
         ({"_START": "raise SystemExit('no memory is left')"}, "the process ended with 1 and no checkpoint: no memory"),
         ({"_START": "import time; time.sleep(60)"}, "the process did not reach epoch 2 in 2 s"),
     ],
 )
-def test_process_that_cannot_be_killed_in_epoch_2_is_given_up_with_its_reason(setting, monkeypatch, broken, why):
+def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(setting, monkeypatch, broken, reason):
     for name, value in broken.items():
         monkeypatch.setattr(killed_run, name, value)
     began = time.monotonic()
     reported = killed_run.train_until_killed(setting.experiment, setting.folder / "run", setting.options(), seconds=2)
-    assert reported.startswith(why)
+    assert reported.startswith(reason)
     assert time.monotonic() - began < 30
 
 
-def test_where_no_process_can_be_killed_an_exception_ends_the_run(setting, monkeypatch):
+def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
     auto = train(setting, "auto")
-    resumed, how = train_interrupted(setting, auto)
-    assert (how.by, how.why_not_killed) == ("exception", "only one process can use a TPU")
-    assert (how.first_epoch, how.bit_for_bit, how.failed) == (2, True, "")
+    resumed, interruption = train_interrupted(setting, auto)
+    assert (interruption.by, interruption.why_not_killed) == ("exception", "only one process can use a TPU")
+    assert (interruption.first_epoch, interruption.bit_for_bit, interruption.failed) == (2, True, "")
     assert resumed.loss == auto.loss
 
 
-def test_run_that_cannot_be_resumed_is_reported_as_a_finding(tmp_path, setting, measured, values, monkeypatch):
-    def spoiled(experiment, run_dir, options):
+def test_run_that_cannot_be_resumed_is_reported(tmp_path, setting, measured, values, monkeypatch):
+    def fail(experiment, run_dir, options):
         run_dir.write_text("no folder")
 
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
-    monkeypatch.setattr("colabcnn.measuring.trials.train_until_exception", spoiled)
+    monkeypatch.setattr("colabcnn.measuring.trials.train_until_exception", fail)
     (path,) = (measured / "measured").iterdir()
-    resumed, how = train_interrupted(setting, read_measurement(path).auto)
+    resumed, interruption = train_interrupted(setting, read_measurement(path).auto)
     assert resumed is None
-    assert "is a file; expected a folder for the run" in how.failed
-    values |= {"resumed": None, "interruption": vars(how)}
-    assert f"did NOT go through: {how.failed}" in put(tmp_path, values)["interrupted and resumed"]
+    assert "is a file; expected a folder for the run" in interruption.failed
+    values |= {"resumed": None, "interruption": vars(interruption)}
+    assert f"did NOT go through: {interruption.failed}" in put(tmp_path, values)["interrupted and resumed"]
 
 
-def test_resumed_run_that_is_another_one_is_reported_as_a_finding(tmp_path, values):
+def test_resumed_run_that_differs_is_reported(tmp_path, values):
     values["interruption"]["bit_for_bit"] = False
     same = "SIGKILL in epoch 2, continued at epoch 2, training loss differs by a share of up to 0.0000, accuracy by up"
     assert put(tmp_path, values)["interrupted and resumed"] == f"{same} to 0.0000"
@@ -208,50 +208,50 @@ def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting
         ({"sent_by": "a\nb"}, "expected a name of at most 60 letters in one line"),
     ],
 )
-def test_bad_arguments_are_refused_before_anything_is_measured(tmp_path, options, message):
+def test_invalid_arguments_are_refused_before_the_measurement(tmp_path, options, message):
     with pytest.raises(Error, match=message):
         measure(tmp_path / "measured", **{**SIZES, **options})
     assert not (tmp_path / "measured").exists()
 
 
-def test_command_line_has_the_same(tmp_path, capsys):
+def test_command_line_measures_with_the_same_checks(tmp_path, capsys):
     assert main(["measure", "-o", str(tmp_path / "measured"), "--minutes", "-1"]) == 2
     assert "minutes is -1.0; expected" in capsys.readouterr().err
 
 
-def in_place(name, value):
+def with_value(name, value):
     return lambda values: values.update({name: value})
 
 
 HOSTILE = {
-    "another format": (in_place("format", 2), "has format 2; this version reads format 1"),
-    "a format that is true": (in_place("format", True), "has format True"),
+    "another format": (with_value("format", 2), "has format 2; this version reads format 1"),
+    "a format that is true": (with_value("format", True), "has format True"),
     "no format": (lambda values: values.pop("format"), "is not a measurement"),
-    "an unknown field": (in_place("command", "rm"), "the file does not have the expected fields"),
+    "an unknown field": (with_value("command", "rm"), "the file does not have the expected fields"),
     "a missing field": (lambda values: values.pop("auto"), "the file does not have the expected fields"),
-    "a wrong type": (in_place("device", ["T4"]), "device is"),
-    "a long text": (in_place("device", "x" * 121), "device is"),
-    "an escape sequence": (in_place("sent_by", "\x1b[2J"), "sent_by is"),
-    "a text that runs backwards": (in_place("sent_by", "a\u202eb"), "sent_by is"),
-    "half a surrogate pair": (in_place("sent_by", "\ud800"), "sent_by is"),
-    "a date that is none": (in_place("date", "2026-11-26\n"), "date is"),
-    "not a number": (in_place("minutes", float("nan")), "minutes is nan"),
-    "infinity": (in_place("matrix_gflops", float("inf")), "matrix"),
-    "a truth for a count": (in_place("train_size", True), "train"),
-    "no images": (in_place("train_size", 0), "train"),
-    "more versions than there are": (in_place("versions", {str(n): "1" for n in range(21)}), "versions is"),
-    "epochs of no time": (lambda values: values["auto"].update(seconds=[0, 0, 0]), "seconds is"),
+    "a wrong type": (with_value("device", ["T4"]), "device is"),
+    "a long text": (with_value("device", "x" * 121), "device is"),
+    "an escape sequence": (with_value("sent_by", "\x1b[2J"), "sent_by is"),
+    "a right-to-left override": (with_value("sent_by", "a\u202eb"), "sent_by is"),
+    "half a surrogate pair": (with_value("sent_by", "\ud800"), "sent_by is"),
+    "an invalid date": (with_value("date", "2026-11-26\n"), "date is"),
+    "not a number": (with_value("minutes", float("nan")), "minutes is nan"),
+    "infinity": (with_value("matrix_gflops", float("inf")), "matrix"),
+    "a boolean for a count": (with_value("train_size", True), "train"),
+    "no images": (with_value("train_size", 0), "train"),
+    "more versions than there are": (with_value("versions", {str(n): "1" for n in range(21)}), "versions is"),
+    "epochs of zero seconds": (lambda values: values["auto"].update(seconds=[0, 0, 0]), "seconds is"),
     "no epochs": (lambda values: values["auto"].update(loss=[]), "loss is"),
     "too many epochs": (lambda values: values["auto"].update(loss=[1] * 101), "loss is"),
     "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not have the same number of epochs"),
     "an accuracy above 1": (lambda values: values["plain"]["accuracy"].append(1.5), "accuracy is"),
-    "a nested field of another type": (in_place("auto", None), "auto does not have the expected fields"),
-    "steps that are none": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),
+    "a nested field of another type": (with_value("auto", None), "auto does not have the expected fields"),
+    "invalid steps": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_file_that_is_not_what_measure_writes_is_refused_with_its_name(tmp_path, values, case):
+def test_invalid_file_is_refused_with_its_name(tmp_path, values, case):
     good = json.dumps(values)
     change, message = HOSTILE[case]
     change(values)
@@ -272,18 +272,18 @@ def test_file_that_is_not_what_measure_writes_is_refused_with_its_name(tmp_path,
         ('{"format": 1, "x": "' + "x" * MOST_BYTES + '"}', f"has more than {MOST_BYTES} bytes"),
     ],
 )
-def test_file_that_is_no_json_of_that_size_is_refused(tmp_path, text, message):
+def test_file_that_is_no_json_or_too_large_is_refused(tmp_path, text, message):
     assert message in put(tmp_path, text)["device"]
 
 
 def test_file_that_nests_deeply_is_refused(tmp_path, values):
-    # How deep Python reads and prints depends on its version.
+    # The depth that Python can read and print depends on its version.
     nested = "[" * 8000 + "]" * 8000
     for text in (nested, json.dumps(values | {"device": "HERE"}).replace('"HERE"', nested)):
         assert put(tmp_path, text)["device"].startswith("'a.json' ")
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_anything_but_a_file_is_refused(tmp_path):
     (tmp_path / "measured" / "folder.json").mkdir(parents=True)
     os.mkfifo(tmp_path / "measured" / "pipe.json")
     (tmp_path / "measured" / "\udcff.json").write_bytes(b"\xff")
@@ -293,7 +293,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     reported[2].encode()
 
 
-def test_what_somebody_sent_is_text_in_the_table(tmp_path, values):
+def test_sent_text_is_escaped_in_the_table(tmp_path, values):
     values["sent_by"] = "<b>A</b> | ![x](http://e.org) `c` $m$"
     row = put(tmp_path, values)
     assert row["from"].startswith(r"sent by &lt;b&gt;A&lt;/b&gt; \| !\[x\](http://e.org) \`c\` \$m\$, ")

@@ -1,4 +1,4 @@
-"""`augment` does to each image what Keras's `ImageDataGenerator.apply_transform` does."""
+"""`augment` changes each image like Keras's `ImageDataGenerator.apply_transform`."""
 
 from functools import partial
 
@@ -14,13 +14,13 @@ NAMES = ("rotation", "row_shift", "column_shift", "flip", "channel_shift")
 
 
 def random_transforms(count, seed=0):
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return {
-        "rotation": draw.uniform(-20, 20, count).astype(np.float32),
-        "row_shift": draw.uniform(-6.4, 6.4, count).astype(np.float32),
-        "column_shift": draw.uniform(-6.4, 6.4, count).astype(np.float32),
-        "flip": draw.random(count) < 0.5,
-        "channel_shift": draw.uniform(-50, 50, count).astype(np.float32),
+        "rotation": rng.uniform(-20, 20, count).astype(np.float32),
+        "row_shift": rng.uniform(-6.4, 6.4, count).astype(np.float32),
+        "column_shift": rng.uniform(-6.4, 6.4, count).astype(np.float32),
+        "flip": rng.random(count) < 0.5,
+        "channel_shift": rng.uniform(-50, 50, count).astype(np.float32),
     }
 
 
@@ -67,7 +67,7 @@ def test_augment_equals_keras_on_real_images(real_images, mode):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_augment_equals_keras_on_noise_of_either_type(dtype):
+def test_augment_equals_keras_on_noise_of_both_types(dtype):
     images = np.random.default_rng(1).integers(0, 256, (64, 32, 32, 3)).astype(dtype)
     transforms = random_transforms(64, seed=2)
     ours = keras.ops.convert_to_numpy(augment(images, **transforms))
@@ -78,15 +78,15 @@ def test_augment_equals_keras_on_noise_of_either_type(dtype):
 def test_mirrored_border_equals_keras_on_noise(mode):
     images = np.random.default_rng(3).integers(0, 256, (64, 32, 32, 3)).astype(np.uint8)
     transforms = random_transforms(64, seed=4)
-    transforms["row_shift"] *= 6  # More than the image is high: mirrored twice.
+    transforms["row_shift"] *= 6  # More than the image's height, so it is mirrored twice.
     function = partial(augment, fill_mode="reflect")
     ours = keras.ops.convert_to_numpy((compiled(True, function) if mode == "xla" else function)(images, **transforms))
     assert np.abs(ours - by_keras(images, transforms, "reflect")).max() <= 0.02
 
 
-def still(count, **changes):
-    nothing = {name: np.zeros(count, dtype=bool if name == "flip" else np.float32) for name in NAMES}
-    return {**nothing, **{name: np.full(count, value) for name, value in changes.items()}}
+def no_transforms(count, **changes):
+    zeros = {name: np.zeros(count, dtype=bool if name == "flip" else np.float32) for name in NAMES}
+    return {**zeros, **{name: np.full(count, value) for name, value in changes.items()}}
 
 
 def one_dot():
@@ -106,30 +106,30 @@ def one_dot():
         ({"flip": True, "column_shift": 3.0}, (10, 14)),
     ],
 )
-def test_each_transform_moves_the_picture_as_its_name_says(change, place):
-    moved = keras.ops.convert_to_numpy(augment(one_dot(), **still(1, **change)))[0, :, :, 0]
+def test_each_transform_moves_the_image_to_the_expected_place(change, place):
+    moved = keras.ops.convert_to_numpy(augment(one_dot(), **no_transforms(1, **change)))[0, :, :, 0]
     assert np.unravel_index(moved.argmax(), moved.shape) == place
 
 
 def test_channel_shift_is_clipped_to_the_images_own_range():
     image = np.random.default_rng(0).integers(50, 200, (1, 32, 32, 3)).astype(np.uint8)
-    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, channel_shift=30.0)))
+    shifted = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, channel_shift=30.0)))
     assert np.array_equal(shifted, np.minimum(image.astype(np.float32) + 30, image.max()))
 
 
 def test_border_is_repeated_outside():
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
-    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0)))
+    shifted = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, row_shift=5.0)))
     assert np.array_equal(shifted[0, :27], image[0, 5:])
     assert np.array_equal(shifted[0, 27:], np.repeat(image[0, -1:], 5, axis=0))
 
 
 def test_another_fill_mode_is_refused():
     with pytest.raises(Error, match="fill_mode is 'wrap'; expected one of 'nearest', 'reflect'"):
-        augment(one_dot(), **still(1), fill_mode="wrap")
+        augment(one_dot(), **no_transforms(1), fill_mode="wrap")
 
 
 def test_border_is_mirrored_outside():
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
-    shifted = keras.ops.convert_to_numpy(augment(image, **still(1, row_shift=5.0), fill_mode="reflect"))
+    shifted = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, row_shift=5.0), fill_mode="reflect"))
     assert np.array_equal(shifted[0], np.concatenate([image[0, 5:], image[0, :-6:-1]]))

@@ -1,4 +1,4 @@
-"""BatchNorm's moving statistics, averaged anew, are those of the images as they are; training does not notice."""
+"""`renew_statistics` sets BatchNorm's statistics to those of the images and does not change training."""
 
 from dataclasses import replace
 
@@ -27,14 +27,14 @@ def moving_statistics(model):
     return variables, [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def test_statistics_become_those_of_the_images_whatever_they_were(small):
+def test_statistics_become_those_of_the_images(small):
     (images, _), _ = load_synthetic(48, 1)
     model = build_model(small)
     variables, _ = moving_statistics(model)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for variable in variables:
-        variable.assign(draw.uniform(1, 100, variable.shape))
-    variables[0].assign(np.full(variables[0].shape, np.inf))  # As 16 bits overflow.
+        variable.assign(rng.uniform(1, 100, variable.shape))
+    variables[0].assign(np.full(variables[0].shape, np.inf))  # As after an overflow in 16 bits.
     renew_statistics(model, images, batch_size=48)
 
     normalized = images.astype(np.float32) / 255
@@ -43,13 +43,13 @@ def test_statistics_become_those_of_the_images_whatever_they_were(small):
             mean, variance = normalized.mean(axis=(0, 1, 2)), normalized.var(axis=(0, 1, 2))
             np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_mean), mean, rtol=1e-3, atol=1e-3)
             np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), variance, rtol=1e-3)
-            normalized = (normalized - mean) / np.sqrt(variance + layer.epsilon)  # Gamma is 1 and beta 0 as they begin.
+            normalized = (normalized - mean) / np.sqrt(variance + layer.epsilon)  # Gamma starts at 1 and beta at 0.
         elif not isinstance(layer, (keras.layers.InputLayer, keras.layers.Dropout)):
             normalized = keras.ops.convert_to_numpy(layer(normalized))
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.99])
-def test_batches_count_alike_whatever_training_remembers(small, momentum):
+def test_batches_have_equal_weight_at_any_momentum(small, momentum):
     (images, _), _ = load_synthetic(48, 1)
     images = np.concatenate([images, images // 4, 255 - images])  # Each third has other statistics.
     model = build_model(replace(small, batch_norm_momentum=momentum))
@@ -73,7 +73,7 @@ def test_frozen_layer_keeps_its_statistics(small):
     assert not any((value == 0).all() or (value == 1).all() for value in others)
 
 
-def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_path, small):
+def test_training_is_the_same_and_validation_uses_the_renewed_statistics(tmp_path, small):
     options = {"data": "synthetic", "train_size": 96, "val_size": 40, "epochs": 2, "quiet": True}
     options["precision"] = "float32"
     plain = run(small, tmp_path / "plain", **options)
@@ -87,7 +87,7 @@ def test_training_is_the_same_and_validation_is_by_the_renewed_statistics(tmp_pa
         _, record, checkpoint = open_checkpoint(tmp_path / name)
         network = network_with_weights(record, checkpoint.arrays["model"])
         weights[name] = [keras.ops.convert_to_numpy(variable) for variable in network.trainable_variables]
-        if name == "precise":  # Renewed once more, over the same images, they are what they were.
+        if name == "precise":  # A second renewal over the same images does not change them.
             _, before = moving_statistics(network)
             (images, _), _ = load_synthetic(96, 1)
             renew_statistics(network, images)

@@ -1,4 +1,4 @@
-"""What a recipe changes does what its name says: Muon, the rate, the loss, the initializer, the border."""
+"""Each ingredient of a recipe works as documented: Muon, the rate, the loss, the initializer, the border."""
 
 from dataclasses import replace
 
@@ -34,14 +34,14 @@ def built_optimizer(experiment, precision="float32", steps=5):
 
 
 def gradients_of(network):
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return [
-        keras.ops.convert_to_tensor(draw.normal(size=variable.shape).astype(np.float32))
+        keras.ops.convert_to_tensor(rng.normal(size=variable.shape).astype(np.float32))
         for variable in network.trainable_variables
     ]
 
 
-def test_muon_takes_the_eight_kernels_behind_the_first_and_adam_the_rest():
+def test_muon_trains_the_eight_kernels_after_the_first_and_adam_the_rest():
     network, optimizer = built_optimizer(RECIPES["08_in_minutes"])
     with_velocity = {v.path.partition("/")[2] for v in optimizer.variables if v.path.endswith("_velocity")}
     by_muon = [
@@ -52,7 +52,7 @@ def test_muon_takes_the_eight_kernels_behind_the_first_and_adam_the_rest():
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_muon_turns_each_kernel_by_a_step_near_orthogonal(small_recipe, precision):
+def test_muon_update_is_nearly_orthogonal(small_recipe, precision):
     muon = replace(small_recipe.optimizer, newton_schulz_steps=5)
     recipe = replace(small_recipe, schedule=Constant(), optimizer=muon)
     network, optimizer = built_optimizer(recipe, precision)
@@ -67,29 +67,29 @@ def test_muon_turns_each_kernel_by_a_step_near_orthogonal(small_recipe, precisio
     index = [variable.path for variable in network.trainable_variables].index("conv_2_2/kernel")
     gradient = keras.ops.convert_to_numpy(gradients[index]).reshape(-1, 8)
     left, _, right = np.linalg.svd(gradient, full_matrices=False)
-    stretched = left.T @ update @ right.T  # What the update does to each of the gradient's own directions.
+    stretched = left.T @ update @ right.T  # The update in the gradient's singular directions.
     assert np.all((np.diag(stretched) > 0.6) & (np.diag(stretched) < 1.3))
     assert np.abs(stretched - np.diag(np.diag(stretched))).max() < (0.05 if precision == "float32" else 0.15)
 
 
-def test_what_muon_leaves_is_trained_as_keras_adam_does(small_recipe):
+def test_other_weights_are_trained_as_by_keras_adam(small_recipe):
     muon = replace(small_recipe.optimizer, adam_learning_rate=0.004)
     recipe = replace(small_recipe, schedule=Constant(), optimizer=muon)
     network, optimizer = built_optimizer(recipe)
-    twin = build_model(recipe)
+    reference = build_model(recipe)
     adam = keras.optimizers.Adam(0.004)
     for _ in range(3):
         gradients = gradients_of(network)
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        adam.apply_gradients(zip(gradients, twin.trainable_variables, strict=True))
+        adam.apply_gradients(zip(gradients, reference.trainable_variables, strict=True))
     for name in ("conv_1_1", "batch_norm_2_2", "probabilities"):
         for one, other in zip(
-            network.get_layer(name).trainable_weights, twin.get_layer(name).trainable_weights, strict=True
+            network.get_layer(name).trainable_weights, reference.get_layer(name).trainable_weights, strict=True
         ):
             np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (one, other)), rtol=1e-5, atol=1e-7)
 
 
-def test_rate_rises_then_falls_to_nothing_at_the_last_step():
+def test_rate_rises_then_falls_to_zero_at_the_last_step():
     recipe = replace(RECIPES["08_in_minutes"], schedule=RiseAndFall(rise=0.2), epochs=10)
     rates = rates_of(recipe)
     assert rates[:11] == pytest.approx(np.linspace(0, 0.05, 11))
@@ -97,21 +97,21 @@ def test_rate_rises_then_falls_to_nothing_at_the_last_step():
     assert rates[51] == 0
 
 
-def test_without_rise_the_rate_begins_at_its_highest():
+def test_rate_without_rise_starts_at_its_highest():
     recipe = replace(RECIPES["07_without_luck"], schedule=RiseAndFall(), epochs=10)
     assert rates_of(recipe)[:51] == pytest.approx(np.linspace(recipe.optimizer.learning_rate, 0, 51))
 
 
 def rates_of(recipe):
-    """Return the rate of each step, and of one more than the run has, in epochs of five steps."""
+    """Return the rate of each step, and of one step after the run, in epochs of five steps."""
     rate = make_optimizer(recipe, steps_an_epoch=5, precision="float32")._learning_rate
     return [float(rate(step)) for step in range(recipe.epochs * 5 + 2)]
 
 
-def test_smoothed_loss_is_keras_own_of_one_hot_labels():
-    draw = np.random.default_rng(0)
-    probabilities = draw.dirichlet(np.ones(10), size=6).astype(np.float32)
-    labels = draw.integers(0, 10, 6)
+def test_smoothed_loss_is_the_cross_entropy_with_smoothed_one_hot_labels():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(10), size=6).astype(np.float32)
+    labels = rng.integers(0, 10, 6)
     ours = make_loss(replace(RECIPES["08_in_minutes"], label_smoothing=0.2))(labels, probabilities)
     smoothed = np.eye(10)[labels] * 0.8 + 0.02
     np.testing.assert_allclose(
@@ -120,16 +120,16 @@ def test_smoothed_loss_is_keras_own_of_one_hot_labels():
     assert make_loss(FINAL) == "sparse_categorical_crossentropy"
 
 
-def test_diracs_filters_hand_on_a_channel_each():
+def test_dirac_filters_pass_on_one_channel_each():
     recipe = RECIPES["08_in_minutes"]
     images = np.random.default_rng(0).normal(size=(2, 9, 9, 64)).astype(np.float32)
     model = build_model(recipe)
-    for place, margin, handed_on in (("1_2", 1, 64), ("1_3", 2, 64), ("2_1", 0, 64)):
+    for place, margin, passed in (("1_2", 1, 64), ("1_3", 2, 64), ("2_1", 0, 64)):
         outputs = keras.ops.convert_to_numpy(model.get_layer(f"conv_{place}")(images))
         expected = images[:, margin : 9 - margin, margin : 9 - margin]
-        np.testing.assert_allclose(outputs[..., :handed_on], expected, atol=1e-6)
-    drawn = build_model(replace(recipe, initializer="glorot_uniform")).get_layer("conv_2_1").get_weights()[0]
-    assert np.array_equal(model.get_layer("conv_2_1").get_weights()[0][..., 64:], drawn[..., 64:])
+        np.testing.assert_allclose(outputs[..., :passed], expected, atol=1e-6)
+    random_kernel = build_model(replace(recipe, initializer="glorot_uniform")).get_layer("conv_2_1").get_weights()[0]
+    assert np.array_equal(model.get_layer("conv_2_1").get_weights()[0][..., 64:], random_kernel[..., 64:])
 
 
 def test_batch_norm_has_the_experiments_momentum():
@@ -149,7 +149,7 @@ def test_step_augments_with_the_experiments_fill_mode(small_recipe, fill_mode, b
     model = compiled_model(experiment, split, seed=0, precision="float32", execution=execution)
     transforms = plan_epoch(0, 1, size=32, augmentation=experiment.augmentation).transforms
     transforms = {name: values.astype(np.float32) for name, values in transforms.items()}
-    seen, repeated, mirrored = (
+    augmented, repeated, mirrored = (
         keras.ops.convert_to_numpy(transformed)
         for transformed in (
             model._augment(split.train_images, **transforms),
@@ -158,4 +158,4 @@ def test_step_augments_with_the_experiments_fill_mode(small_recipe, fill_mode, b
         )
     )
     assert np.abs(repeated - mirrored).max() > 10
-    np.testing.assert_allclose(seen, mirrored if fill_mode == "reflect" else repeated, atol=0.01)
+    np.testing.assert_allclose(augmented, mirrored if fill_mode == "reflect" else repeated, atol=0.01)

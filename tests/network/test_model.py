@@ -1,4 +1,4 @@
-"""The network is the article's, of stock layers."""
+"""The network is the article's, made of standard layers."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The notebooks are thin and alike, hold nothing of a run, and run from top to bottom."""
+"""The notebooks are short and alike, contain no outputs, and run from top to bottom."""
 
 import importlib.util
 import re
@@ -20,7 +20,7 @@ pytest.importorskip("papermill", reason="Papermill is not installed: pip install
 pytestmark = pytest.mark.versions
 
 EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
-# Compiling each network takes JAX the better part of a minute on a CPU.
+# JAX takes almost a minute to compile each network on a CPU.
 EXECUTED = NAMES if importlib.util.find_spec("tensorflow") else ["06_final"]
 DEFAULTS = {
     "EPOCHS": 700,
@@ -35,12 +35,12 @@ DEFAULTS = {
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def test_these_notebooks_are_there_and_no_others():
+def test_only_the_listed_notebooks_exist():
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_is_valid_and_holds_nothing_of_a_run(name):
+def test_notebook_is_valid_and_has_no_outputs(name):
     notebook = read(name)
     nbformat.validate(notebook)
     assert set(notebook.metadata) == {"accelerator", "colab", "kernelspec", "language_info"}
@@ -53,7 +53,7 @@ def test_notebook_is_valid_and_holds_nothing_of_a_run(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_is_thin(name):
+def test_code_cells_are_short_and_explained(name):
     notebook = read(name)
     for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
         if cell.cell_type == "code":
@@ -72,24 +72,24 @@ def test_parameters_are_forms_that_papermill_finds(name):
         expected = {"EXPERIMENT": name, **DEFAULTS, "EPOCHS": find_experiment(name).epochs}
         assert {key: value for key, value in values.items() if key.isupper()} == expected
     else:
-        assert ("DRIVE_FOLDER" in values) == (name != "13_measure")  # It needs no Drive.
+        assert ("DRIVE_FOLDER" in values) == (name != "13_measure")  # 13_measure needs no Drive.
 
 
-def test_experiments_notebooks_differ_in_story_and_name_only():
+def test_notebooks_of_experiments_differ_only_in_text_and_name():
     first = read(EXPERIMENTS[0])
     for name in EXPERIMENTS[1:]:
         notebook = read(name)
         assert notebook.metadata == first.metadata
         mine, theirs = sources(notebook), sources(first)
         assert list(mine) == list(theirs)
-        # What is said of EPOCHS is another thing where the rate falls to the last of them.
+        # The text about EPOCHS differs if the rate falls to the last epoch.
         differing = {"title", "parameters", "next"} | ({"about-parameters"} if name in colabcnn.RECIPES else set())
         assert {key for key in mine if mine[key] != theirs[key]} == differing
         parameters = theirs["parameters"].replace(EXPERIMENTS[0], name)
         assert mine["parameters"] == parameters.replace("700", str(find_experiment(name).epochs))
 
 
-def test_each_story_says_what_the_article_reports():
+def test_each_title_cell_has_the_articles_values():
     for name, experiment in colabcnn.ABLATIONS.items():
         reported = experiment.reported
         for value in (reported.val_accuracy, reported.best_val_accuracy, reported.best_epoch):
@@ -130,9 +130,9 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
 
 
 @pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
-def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path):
+def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
     project = make_project(tmp_path)
-    for name in ("results", "colabcnn"):  # Linked, the library would look beside its own place.
+    for name in ("results", "colabcnn"):  # With a link, the library would use the results beside its real folder.
         (project / name).unlink()
     shutil.copytree(ROOT / "colabcnn", project / "colabcnn")
     measured = project / "results" / "01_descending_kernels" / "seed-0"
@@ -146,7 +146,7 @@ def test_comparison_works_with_runs_missing_and_with_shipped_ones_only(tmp_path)
 
 
 @pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
-def test_comparison_shows_what_others_have_shared(tmp_path, small_experiment, small_options):
+def test_comparison_shows_shared_runs(tmp_path, small_experiment, small_options):
     (tmp_path / "project").mkdir()
     project = make_project(tmp_path / "project")
     colabcnn.run(small_experiment, tmp_path / "theirs", **{**small_options, "epochs": 1})

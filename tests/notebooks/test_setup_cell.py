@@ -1,4 +1,4 @@
-"""The setup cell finds the library, or installs it at the notebook's own tag, and goes on where Drive is refused."""
+"""The setup cell finds the library or installs it at the notebook's tag, and continues without Drive."""
 
 import os
 import subprocess
@@ -13,21 +13,21 @@ from stamp_address import project, setup_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 TAG = f"v{project()['version']}"
-CARRIED = ["history.csv", "run.json"]
-NOBODYS = project()["urls"]["Homepage"]
-# Nothing of this process leads to the library.
-KEPT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+RESULT_FILES = ["history.csv", "run.json"]
+HOMEPAGE = project()["urls"]["Homepage"]
+# No variable of this process leads to the library.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 RUN = "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\n"
 RUN += "done = InteractiveShell.instance().run_cell(sys.stdin.read())\nsys.exit(not done.success)"
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """A Python that has all that this one has but for the library itself."""
+    """A Python with all packages of this one except the library itself."""
     folder = tmp_path_factory.mktemp("runtime")
     venv.create(folder, with_pip=False)
     packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    # What an installation of the library in place hooks into its folder is not followed from here.
+    # Python reads `.pth` files of this folder only, so an editable installation of the library is not found.
     (packages / "all.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "bin" / "python"
 
@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     subprocess.run([*git, "clone", "-q", "--no-local", ROOT, folder], check=True)
     measured = folder / "results" / "06_final" / "seed-7"
     measured.mkdir(parents=True)
-    for name in CARRIED:
+    for name in RESULT_FILES:
         (measured / name).write_text("")
     for arguments in (("add", "--all"), ("commit", "-q", "-m", "a measured run"), ("tag", "-f", TAG)):
         subprocess.run([*git, *arguments], cwd=folder, check=True, capture_output=True)
@@ -53,7 +53,7 @@ def run_cell(python, folder, home, **environment):
         [python, "-c", RUN],
         input=setup_cell(home, TAG),
         cwd=folder,
-        env=KEPT | environment,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
     )
@@ -63,61 +63,63 @@ def has_library(python, folder):
     code = (
         "import importlib.util as util; print(util.find_spec('colabcnn').origin if util.find_spec('colabcnn') else '')"
     )
-    return subprocess.run([python, "-c", code], cwd=folder, env=KEPT, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [python, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    ).stdout.strip()
 
 
-def test_without_a_home_nothing_is_installed_and_it_says_what_to_do(python, tmp_path):
+def test_error_without_a_home_names_the_fix_and_installs_nothing(python, tmp_path):
     assert not has_library(python, tmp_path)
-    done = run_cell(python, tmp_path, NOBODYS)
-    assert done.returncode == 1
-    assert "Put the project on Drive as MyDrive/colabcnn, or call tools/stamp_address.py" in done.stdout
+    completed = run_cell(python, tmp_path, HOMEPAGE)
+    assert completed.returncode == 1
+    assert "Put the project on Drive as MyDrive/colabcnn, or call tools/stamp_address.py" in completed.stdout
     assert not has_library(python, tmp_path)
 
 
-def test_library_beside_the_notebook_is_taken(python, tmp_path):
+def test_library_beside_the_notebook_is_used(python, tmp_path):
     (tmp_path / "notebooks").mkdir()
     for name in ("colabcnn", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for folder in (tmp_path, tmp_path / "notebooks"):
-        done = run_cell(python, folder, NOBODYS)
-        assert done.returncode == 0, done.stdout
-        assert f"colabcnn {TAG[1:]}" in done.stdout
+        completed = run_cell(python, folder, HOMEPAGE)
+        assert completed.returncode == 0, completed.stdout
+        assert f"colabcnn {TAG[1:]}" in completed.stdout
 
 
-@pytest.mark.parametrize("why", ["NotImplementedError('no Drive here')", "RuntimeError('credentials refused')"])
-def test_where_drive_is_refused_it_goes_on_and_says_so_loudly(python, tmp_path, why):
+@pytest.mark.parametrize("error", ["NotImplementedError('no Drive here')", "RuntimeError('credentials refused')"])
+def test_setup_continues_without_drive_and_warns(python, tmp_path, error):
     package = tmp_path / "google" / "colab"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")  # None in google itself, which other packages share.
-    (package / "drive.py").write_text(f"def mount(place):\n    raise {why}\n")
+    (package / "__init__.py").write_text("")  # There is none in `google` itself, a folder that other packages share.
+    (package / "drive.py").write_text(f"def mount(place):\n    raise {error}\n")
     (tmp_path / "colabcnn").symlink_to(ROOT / "colabcnn")
-    done = run_cell(python, tmp_path, NOBODYS, COLAB_RELEASE_TAG="release-colab", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 0, done.stdout
-    assert "GOOGLE DRIVE IS NOT MOUNTED" in done.stdout
-    assert "an earlier run on Drive is not found" in done.stdout
+    completed = run_cell(python, tmp_path, HOMEPAGE, COLAB_RELEASE_TAG="release-colab", PYTHONPATH=str(tmp_path))
+    assert completed.returncode == 0, completed.stdout
+    assert "GOOGLE DRIVE IS NOT MOUNTED" in completed.stdout
+    assert "an earlier run on Drive is not found" in completed.stdout
 
 
-def test_folder_of_the_same_name_is_not_taken_for_the_library(python, tmp_path):
+def test_empty_folder_of_the_same_name_is_not_the_library(python, tmp_path):
     (tmp_path / "colabcnn").mkdir()
-    done = run_cell(python, tmp_path, NOBODYS)
-    assert "Put the project on Drive" in done.stdout
+    completed = run_cell(python, tmp_path, HOMEPAGE)
+    assert "Put the project on Drive" in completed.stdout
     for name in ("colabcnn", "pyproject.toml"):
         (tmp_path / "colabcnn" / name).symlink_to(ROOT / name)
-    done = run_cell(python, tmp_path, NOBODYS)
-    assert done.returncode == 0, done.stdout
+    completed = run_cell(python, tmp_path, HOMEPAGE)
+    assert completed.returncode == 0, completed.stdout
 
 
-def test_backend_that_is_set_is_kept(python, tmp_path):
+def test_given_backend_is_kept(python, tmp_path):
     (tmp_path / "colabcnn").symlink_to(ROOT / "colabcnn")
-    done = run_cell(python, tmp_path, NOBODYS, KERAS_BACKEND="jax")
-    assert "jaxlib" in done.stdout
+    completed = run_cell(python, tmp_path, HOMEPAGE, KERAS_BACKEND="jax")
+    assert "jaxlib" in completed.stdout
 
 
 def test_library_is_installed_from_the_home_at_the_tag_with_its_measured_runs(python, home, tmp_path):
-    done = run_cell(python, tmp_path, home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"colabcnn {TAG[1:]}" in done.stdout
+    completed = run_cell(python, tmp_path, home)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert f"colabcnn {TAG[1:]}" in completed.stdout
     installed = Path(has_library(python, tmp_path)).parent
     assert python.parent.parent in installed.parents
-    carried = sorted(path.name for path in installed.glob("results/06_final/seed-7/*"))
-    assert carried == CARRIED
+    installed_files = sorted(path.name for path in installed.glob("results/06_final/seed-7/*"))
+    assert installed_files == RESULT_FILES

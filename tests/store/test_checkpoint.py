@@ -1,4 +1,4 @@
-"""A checkpoint file is whole or it is not taken."""
+"""A checkpoint file is complete, or it is skipped."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.versions
 
 
 def checkpoint(epoch, seed=0):
-    draw = np.random.default_rng([epoch, seed])
-    arrays = [draw.random((3, 4), dtype=np.float32), np.array(epoch, dtype=np.int64)]
-    transposed = [draw.random((5, 2)).T, np.zeros((0, 3), dtype=np.float32)]
+    rng = np.random.default_rng([epoch, seed])
+    arrays = [rng.random((3, 4), dtype=np.float32), np.array(epoch, dtype=np.int64)]
+    transposed = [rng.random((5, 2)).T, np.zeros((0, 3), dtype=np.float32)]
     metadata = {"run": {"seed": seed}, "history": {"loss": [0.1, 1 / 3]}, "complete": False, "reason": ""}
     return Checkpoint(epoch, "run", {"model": arrays, "optimizer": transposed, "best": arrays[:1]}, metadata)
 
@@ -27,7 +27,7 @@ def same(one, other):
             assert a.tobytes() == b.tobytes()
 
 
-def test_what_is_written_is_read_even_if_not_contiguous(tmp_path):
+def test_checkpoint_is_read_as_written_even_if_not_contiguous(tmp_path):
     written = checkpoint(7)
     same(read_checkpoint(write_checkpoint(tmp_path, written)), written)
 
@@ -38,7 +38,7 @@ def test_more_than_ten_thousand_arrays_keep_their_order(tmp_path):
     assert [int(array) for array in read_checkpoint(path).arrays["model"]] == list(range(12_000))
 
 
-def test_the_newest_three_are_kept(tmp_path):
+def test_newest_three_checkpoints_are_kept(tmp_path):
     (tmp_path / "notes.txt").write_text("a file of the user's")
     for epoch in range(1, 13):
         write_checkpoint(tmp_path, checkpoint(epoch))
@@ -47,7 +47,7 @@ def test_the_newest_three_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_fault_11_file_cut_at_any_length_is_skipped(tmp_path):
+def test_fault_11_file_truncated_at_any_length_is_skipped(tmp_path):
     older = write_checkpoint(tmp_path, checkpoint(1))
     path = write_checkpoint(tmp_path, checkpoint(2))
     content = path.read_bytes()
@@ -60,7 +60,7 @@ def test_fault_11_file_cut_at_any_length_is_skipped(tmp_path):
     assert older.exists()
 
 
-def test_fault_12_every_flipped_bit_is_noticed(tmp_path):
+def test_fault_12_every_flipped_bit_is_detected(tmp_path):
     path = write_checkpoint(tmp_path, checkpoint(2))
     content = path.read_bytes()
     for bit in range(8 * len(content)):
@@ -71,7 +71,7 @@ def test_fault_12_every_flipped_bit_is_noticed(tmp_path):
             read_checkpoint(path)
 
 
-def test_whole_file_of_another_kind_is_refused(tmp_path):
+def test_complete_file_of_another_kind_is_refused(tmp_path):
     import hashlib
 
     content = b"hello"
@@ -82,7 +82,7 @@ def test_whole_file_of_another_kind_is_refused(tmp_path):
     assert newest_checkpoint(tmp_path)[0] is None
 
 
-def test_full_disk_leaves_the_older_checkpoint_and_no_partial_file(tmp_path, monkeypatch):
+def test_full_disk_keeps_the_older_checkpoint_and_leaves_no_partial_file(tmp_path, monkeypatch):
     import os
 
     write_checkpoint(tmp_path, checkpoint(1))

@@ -1,4 +1,4 @@
-"""`history.csv` holds one row an epoch, and gives back the same floats."""
+"""`history.csv` holds one row an epoch, and reading returns the same floats."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from colabcnn.store.history import best_epoch, empty_history, read_history, writ
 from support.runs import history_of
 
 
-def test_what_is_written_is_read_to_the_last_bit(tmp_path):
+def test_history_is_read_as_written_to_the_last_bit(tmp_path):
     history = history_of(0.1, 0.30000000000000004)
     write_history(tmp_path / "history.csv", history)
     assert read_history(tmp_path / "history.csv") == history
@@ -15,18 +15,18 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path):
     assert first == "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds"
 
 
-def test_best_epoch_is_the_first_of_equals():
+def test_best_epoch_is_the_first_of_equal_ones():
     assert best_epoch(history_of(0.1, 0.5, 0.3, 0.5)) == 2
     assert best_epoch(empty_history()) is None
 
 
 @pytest.mark.parametrize("text", ["epoch,loss\n1,0.5\n", "an HTML page\nand more\n", "epoch\nfirst\n"])
-def test_foreign_file_is_refused_by_line(tmp_path, text):
+def test_error_for_an_invalid_file_names_the_line(tmp_path, text):
     (tmp_path / "history.csv").write_text(text)
     with pytest.raises(Error, match="line 2"):
         read_history(tmp_path / "history.csv")
 
 
-def test_missing_file_is_named(tmp_path):
+def test_error_for_a_missing_file_names_the_file(tmp_path):
     with pytest.raises(Error, match=r"history.csv cannot be read \(No such file"):
         read_history(tmp_path / "history.csv")

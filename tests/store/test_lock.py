@@ -1,4 +1,4 @@
-"""One run in a folder at a time, and a folder that is released can be used again."""
+"""A folder holds one run at a time, and a released folder can be used again."""
 
 import os
 import time
@@ -15,11 +15,11 @@ def test_second_lock_is_refused_and_names_the_holder(tmp_path):
     Lock(tmp_path).release()
 
 
-def test_forked_child_keeps_no_lock_that_its_parent_released_and_releases_none_of_its_parents(tmp_path):
+def test_forked_child_neither_keeps_nor_releases_the_lock_of_its_parent(tmp_path):
     lock = Lock(tmp_path)
     child = os.fork()
     if child == 0:
-        lock.release()  # Its own copy; the parent's lock stays.
+        lock.release()  # The child's copy; the parent keeps its lock.
         time.sleep(60)
         os._exit(0)
     try:

@@ -1,4 +1,4 @@
-"""Folders of runs are expanded into runs, each under a short name of its own."""
+"""Folders of runs are expanded into runs, each with a short unique name."""
 
 import os
 
@@ -30,7 +30,7 @@ def test_folder_of_a_run_is_that_run(make_run):
     assert list_runs(str(folder)) == {"06_final/seed-0": folder}
 
 
-def test_runs_at_any_depth_are_found_in_the_order_of_their_names_and_numbers(make_run, tmp_path):
+def test_runs_at_any_depth_are_found_in_the_order_of_names_and_numbers(make_run, tmp_path):
     for name in ("06_final/seed-10", "06_final/seed-2", "02_augmentation/seed-0", "mine", "a/b/c/deep"):
         make_run(f"runs/{name}")
     found = list_runs(tmp_path / "runs")
@@ -43,48 +43,48 @@ def test_order_of_the_arguments_is_kept(make_run):
     assert list(list_runs(late, early)) == ["z", "a"]
 
 
-@pytest.mark.parametrize("aside", ["moved-aside-1", "moved-aside-12", "checkpoints", ".hidden", ".trash/x"])
-def test_what_is_no_run_of_its_own_is_left_out(make_run, aside):
+@pytest.mark.parametrize("inner", ["moved-aside-1", "moved-aside-12", "checkpoints", ".hidden", ".trash/x"])
+def test_folders_inside_a_run_are_not_listed(make_run, inner):
     folder = make_run("06_final/seed-0")
-    make_run(f"06_final/seed-0/{aside}")
+    make_run(f"06_final/seed-0/{inner}")
     assert list(list_runs(folder.parent).values()) == [folder]
 
 
-def test_run_set_aside_is_found_when_asked_for(make_run):
-    aside = make_run("06_final/seed-0/moved-aside-1")
-    assert list(list_runs(aside).values()) == [aside]
+def test_run_that_was_moved_aside_is_found_by_its_own_folder(make_run):
+    inner = make_run("06_final/seed-0/moved-aside-1")
+    assert list(list_runs(inner).values()) == [inner]
 
 
 @pytest.mark.parametrize("name", ["moved-aside-tests", "moved-aside-2nd", "checkpoints-2"])
-def test_name_that_only_resembles_one_of_those_is_a_run(make_run, name):
+def test_folder_with_a_similar_name_is_listed(make_run, name):
     folder = make_run(f"runs/{name}")
     assert list(list_runs(folder.parent).values()) == [folder]
 
 
-def test_labels_are_as_long_as_it_takes_to_tell_runs_apart(make_run):
+def test_labels_are_just_long_enough_to_be_unique(make_run):
     folders = [make_run(name) for name in ("first/06_final/seed-0", "second/06_final/seed-0", "second/03/seed-0")]
     assert list(list_runs(*folders)) == ["first/06_final/seed-0", "second/06_final/seed-0", "03/seed-0"]
 
 
-def test_run_that_is_found_twice_is_there_once(make_run, tmp_path, monkeypatch):
+def test_run_that_is_found_twice_is_listed_once(make_run, tmp_path, monkeypatch):
     folder = make_run("06_final/seed-0")
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     assert list(list_runs(folder, tmp_path, "06_final", tmp_path / "link")) == ["06_final/seed-0"]
 
 
-def test_run_without_epochs_is_kept(make_run):
-    folder = make_run("just-begun", empty_history())
-    assert list_runs(folder) == {"just-begun": folder}
+def test_run_without_epochs_is_listed(make_run):
+    folder = make_run("just-started", empty_history())
+    assert list_runs(folder) == {"just-started": folder}
 
 
-def test_circle_of_links_ends(make_run, tmp_path):
+def test_circular_links_end(make_run, tmp_path):
     folder = make_run("runs/a")
     (folder / "again").symlink_to(tmp_path / "runs")
     assert list(list_runs(tmp_path / "runs")) == ["a"]
 
 
-def test_what_holds_no_run_is_refused(make_run, tmp_path):
+def test_folder_without_a_run_is_refused(make_run, tmp_path):
     folder = make_run("runs/a")
     os.mkdir(tmp_path / "empty")
     for arguments, message in (

@@ -1,4 +1,4 @@
-"""What `run.json` holds is read as written, refused where another version wrote it, and never lost."""
+"""`run.json` is read as written, refused if another version wrote it, and never lost."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", [*ABLATIONS, *RECIPES])
-def test_record_survives_json(name):
+def test_record_is_the_same_after_json(name):
     start = Start("2026-01-01T00:00:00+00:00", 3, "T4", {"keras": "3.13.2"}, execution={"xla": True}, onednn=False)
     record = (
         make_record({**ABLATIONS, **RECIPES}[name]).with_start(start).with_last_start(ended="the end", last_epoch=5)
@@ -28,7 +28,7 @@ def test_record_survives_json(name):
     assert RunRecord.from_json(json.loads(json.dumps(record.to_json())), "run.json") == record
 
 
-def test_fingerprint_tells_runs_apart_and_not_their_lengths_or_starts():
+def test_fingerprint_differs_between_runs_but_not_with_length_or_starts():
     record = make_record(ABLATIONS["06_final"])
     longer = replace(record, experiment=replace(record.experiment, epochs=701), starts=())
     assert longer.fingerprint() == record.fingerprint()
@@ -42,7 +42,7 @@ def test_fingerprint_tells_runs_apart_and_not_their_lengths_or_starts():
     assert len({other.fingerprint() for other in [record, *others]}) == 6
 
 
-def test_first_difference_is_named_and_what_is_left_open_is_not_compared():
+def test_first_difference_is_named_and_open_fields_are_not_compared():
     final = identity_of(ABLATIONS["06_final"], seed=0)
     assert first_difference(final, identity_of(ABLATIONS["06_final"])) is None
     assert first_difference(final, identity_of(ABLATIONS["06_final"], seed=1)) == ("seed", 0, 1)
@@ -50,20 +50,20 @@ def test_first_difference_is_named_and_what_is_left_open_is_not_compared():
     assert first_difference(final, identity_of(variant)) == ("experiment.optimizer.kind", "Adam", "Muon")
 
 
-@pytest.mark.parametrize("found", [1, 3, "2", None])
-def test_record_of_an_unknown_format_is_refused_with_its_number_and_stays(
-    tmp_path, small_experiment, small_options, found
+@pytest.mark.parametrize("number", [1, 3, "2", None])
+def test_record_of_an_unknown_format_is_refused_with_its_number_and_kept(
+    tmp_path, small_experiment, small_options, number
 ):
     run(small_experiment, tmp_path / "run", **small_options)
     folder = RunFolder(tmp_path / "run")
     record = json.loads(folder.run_json.read_text())
-    record |= {"format": found}
-    if found == 1:  # As version 0.1.0 wrote it.
+    record |= {"format": number}
+    if number == 1:  # As version 0.1.0 wrote it.
         del record["format"]
     folder.run_json.write_text(json.dumps(record))
     before = contents(folder.path)
     for call in (lambda: run(small_experiment, folder.path, **small_options), lambda: status(folder.path)):
-        with pytest.raises(UnknownFormatError, match=rf"is of format {found!r}; .* reads format {FORMAT}\."):
+        with pytest.raises(UnknownFormatError, match=rf"is of format {number!r}; .* reads format {FORMAT}\."):
             call()
     after = contents(folder.path)
     assert {path: after.get(path) for path in before if path.name != "lock"} == {
@@ -72,7 +72,7 @@ def test_record_of_an_unknown_format_is_refused_with_its_number_and_stays(
     assert not list(folder.path.glob("moved-aside-*"))
 
 
-def test_checkpoint_of_an_unknown_format_is_refused_and_stays(tmp_path, small_experiment, small_options, monkeypatch):
+def test_checkpoint_of_an_unknown_format_is_refused_and_kept(tmp_path, small_experiment, small_options, monkeypatch):
     run(small_experiment, tmp_path, **small_options)
     checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
     with monkeypatch.context() as patched:
@@ -109,7 +109,7 @@ def test_record_of_an_unknown_format_on_drive_is_refused_and_stays(tmp_path, sma
         ({"starts": 5}, "does not describe a run"),
     ],
 )
-def test_what_is_no_record_is_refused_in_one_message(change, words):
+def test_invalid_record_is_refused_in_one_message(change, words):
     with pytest.raises(Error, match=r"^run\.json does not describe a run") as raised:
         RunRecord.from_json({**make_record(ABLATIONS["06_final"]).to_json(), **change}, "run.json")
     assert words in str(raised.value)

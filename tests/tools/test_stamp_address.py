@@ -1,4 +1,4 @@
-"""A copy's address and version stand in one place, and everything that is opened or installed from there follows."""
+"""A copy's address and version are kept in one place, and `stamp` writes them to every link and setup cell."""
 
 import json
 import re
@@ -23,7 +23,7 @@ BADGE_IN_README = "[![Open In Colab](https://example.org/badge.svg)](https://exa
 
 @pytest.fixture
 def checkout(tmp_path):
-    """What a copy of the project has of this, with one badge in the README."""
+    """The files of a copy that contain the address, with one badge in the README."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / "notebooks", checkout / "notebooks", ignore=shutil.ignore_patterns(".*", "runs", "measured"))
     for name in ("pyproject.toml", "README.md"):
@@ -43,19 +43,19 @@ def cells(checkout, name):
 
 
 def badges(text):
-    """Return where the badges in a text lead to."""
+    """Return the targets of the badges in a text."""
     return re.findall(r"\[!\[Open In Colab\]\([^)]+\)\]\(([^)]+)\)", text)
 
 
-def assert_lives_at(checkout, home, tag, opened):
-    """See that everything names one home and tag; `opened` is what Colab opens notebooks from."""
+def assert_stamped(checkout, home, tag, opened):
+    """Check that every file names one home and tag; `opened` is the address from which Colab opens notebooks."""
     assert tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["urls"] == {"Homepage": home}
     setups = {cells(checkout, name)["setup"] for name in NAMES}
     (setup,) = setups
     assert f'HOME, TAG = "{home}", "{tag}"\n' in setup
     for name in NAMES:
-        found = badges("\n".join(cells(checkout, name).values()))
-        assert found == [f"{opened}/blob/{tag}/notebooks/{name}"]
+        targets = badges("\n".join(cells(checkout, name).values()))
+        assert targets == [f"{opened}/blob/{tag}/notebooks/{name}"]
     readme = badges((checkout / "README.md").read_text())
     assert f"{opened}/blob/{tag}/notebooks/06_final.ipynb" in readme
     assert all(target.startswith(f"{opened}/blob/{tag}/notebooks/") for target in readme)
@@ -84,12 +84,12 @@ def assert_lives_at(checkout, home, tag, opened):
         ("file:///home/you/it", *["file:///home/you/it"] * 2),
     ],
 )
-def test_home_is_written_wherever_it_is_named(checkout, url, home, opened):
+def test_home_is_written_to_every_place(checkout, url, home, opened):
     version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
-    told_home, tag, changed = stamp(url, checkout)
-    assert (told_home, tag) == (home, f"v{version}")
+    stamped_home, tag, changed = stamp(url, checkout)
+    assert (stamped_home, tag) == (home, f"v{version}")
     assert {path.relative_to(checkout) for path in changed} == set(contents(checkout))
-    assert_lives_at(checkout, home, tag, opened)
+    assert_stamped(checkout, home, tag, opened)
 
 
 def test_only_address_and_tag_change(checkout):
@@ -108,7 +108,7 @@ def test_stamping_again_changes_nothing(checkout):
     assert contents(checkout) == before
 
 
-def test_what_is_committed_is_what_stamping_makes(checkout):
+def test_committed_files_are_stamped(checkout):
     shutil.copy(ROOT / "README.md", checkout)
     assert stamp(root=checkout)[2] == []
     assert contents(checkout).keys() == {Path(name) for name in ("pyproject.toml", "README.md")} | {
@@ -122,21 +122,21 @@ def test_what_is_committed_is_what_stamping_makes(checkout):
         ]
 
 
-def test_no_account_of_nobodys_is_left_in_a_copy_that_has_a_home(checkout):
+def test_placeholder_is_only_in_the_setup_cell_of_a_copy_with_a_home(checkout):
     stamp("https://github.com/you/it", checkout)
     for name in NAMES:
         for cell, source in cells(checkout, name).items():
             assert source.count(PLACEHOLDER) == (1 if cell == "setup" else 0), (name, cell)
 
 
-def test_new_version_is_a_new_tag_everywhere(checkout):
+def test_new_version_gives_a_new_tag_everywhere(checkout):
     stamp("https://github.com/you/it", checkout)
     text = (checkout / "pyproject.toml").read_text()
     (checkout / "pyproject.toml").write_text(re.sub(r'(?m)^version = ".*"$', 'version = "7.8.9"', text))
     home, tag, changed = stamp(root=checkout)
     assert (home, tag) == ("https://github.com/you/it", "v7.8.9")
     assert {path.name for path in changed} == {"README.md", *NAMES}
-    assert_lives_at(checkout, home, tag, "https://colab.research.google.com/github/you/it")
+    assert_stamped(checkout, home, tag, "https://colab.research.google.com/github/you/it")
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_new_version_is_a_new_tag_everywhere(checkout):
         "https://github.com/you/it\\",
     ],
 )
-def test_bad_address_is_refused_and_nothing_written(checkout, url):
+def test_invalid_address_is_refused_and_changes_no_file(checkout, url):
     before = contents(checkout)
     with pytest.raises(Error, match=r"is not a home page; expected an address such as https://github.com/you/colabcnn"):
         stamp(url, checkout)
     assert contents(checkout) == before
 
 
-def test_folder_that_is_no_checkout_is_refused(tmp_path):
+def test_folder_without_a_checkout_is_refused(tmp_path):
     with pytest.raises(Error, match=r"holds no pyproject.toml"):
         stamp("https://github.com/you/it", tmp_path)
 
@@ -175,7 +175,7 @@ def test_version_is_that_of_the_project():
     assert colabcnn.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_command_stamps_the_checkout_that_it_is_run_from(checkout):
+def test_command_stamps_its_own_checkout(checkout):
     for name in ("colabcnn", "tools"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -189,7 +189,7 @@ def test_command_stamps_the_checkout_that_it_is_run_from(checkout):
     tag = f"v{colabcnn.__version__}"
     last = f"The address is https://github.com/you/it; the notebooks install {tag} from there: push that tag.\n"
     assert first.stdout.endswith(last)
-    assert_lives_at(checkout, "https://github.com/you/it", tag, "https://colab.research.google.com/github/you/it")
+    assert_stamped(checkout, "https://github.com/you/it", tag, "https://colab.research.google.com/github/you/it")
     assert stamp_address().stdout == last
     before = contents(checkout)
     refused = stamp_address("http://github.com/you/it")

@@ -1,4 +1,4 @@
-"""The pages say what the runs in `results/` say, and the generator is right on runs that are made up."""
+"""The pages show the values of the runs in `results/`, and the generator is correct on synthetic runs."""
 
 import importlib
 import json
@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def tools(monkeypatch):
-    """Return the maintainers' modules by name."""
+    """Return a function that imports a maintainers' module by name."""
     for folder in ("tools", "benchmarks"):
         monkeypatch.syspath_prepend(ROOT / folder)
     return importlib.import_module
 
 
 def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, training=0.5, settings=None, **changes):
-    """Put a complete run on all of CIFAR-10 into a folder, with these validation accuracies."""
+    """Write a complete run on all of CIFAR-10 with these validation accuracies into a folder."""
     run_dir = folder / name / f"seed-{seed}"
     run_dir.mkdir(parents=True)
     count = len(accuracies)
@@ -54,7 +54,7 @@ def rows(table):
     return {cells[0].strip("`"): cells[1:] for cells in (lines[0], *lines[2:])}
 
 
-def test_pages_say_what_the_runs_say(tools):
+def test_pages_show_the_values_of_the_runs(tools):
     assert tools("update_docs").update(ROOT, check=True) == [], "run python tools/update_docs.py"
 
 
@@ -71,11 +71,11 @@ def test_new_run_changes_the_pages_once(tools, tmp_path):
         page = (tmp_path / path).read_text(encoding="utf-8")
         assert "&lt;b&gt;GPU" in page
         assert "<b>GPU" not in page
-        # What is not generated is as it was.
+        # Text outside of the blocks is not changed.
         assert page.partition("<!-- begin")[0] == (ROOT / path).read_text(encoding="utf-8").partition("<!-- begin")[0]
 
 
-def test_block_is_filled_and_the_rest_is_left(tools):
+def test_block_is_filled_and_the_rest_is_kept(tools):
     fill = tools("update_docs").fill
     page = "above\n<!-- begin a b -->\nold\n<!-- end a b -->\nbelow\n"
     filled = "above\n<!-- begin a b -->\n\nnew\n\n<!-- end a b -->\nbelow\n"
@@ -126,12 +126,12 @@ def test_verdict_follows_from_signs_and_noise(tools, relation, values, verdict):
 
 
 def test_ordering_compares_the_epochs_that_both_have(tools, tmp_path):
-    # What 02 does later than epoch 20 does not count beside 20 epochs of 01.
+    # The epochs of 02 after epoch 20 do not count beside 20 epochs of 01.
     put_run(tmp_path, "02_augmentation", [0.5] * 19 + [0.75] + [0.9] * 680)
     put_run(tmp_path, "01_descending_kernels", [0.25] * 20)
     put_run(tmp_path, "03_dropout_20", [0.5] * 699 + [1.0])
     table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
-    noise = (0.0125) ** 0.5  # Of 0.5, 0.5, 0.5, 0.5, 0.75; the other run's epochs do not differ.
+    noise = (0.0125) ** 0.5  # The noise of 0.5, 0.5, 0.5, 0.5, 0.75; the other run's epochs do not differ.
     cells = ["20, the first of 02's 700", "1", "+0.5000", "+0.5000", "+0.3000", f"{noise:.4f}", "reproduced"]
     assert table["02 above 01"] == cells
     assert table["03 above 02"][:4] == ["700", "1", "+0.1000", "+0.1000"]
@@ -146,7 +146,7 @@ def test_ordering_compares_means_over_the_seeds_of_that_length(tools, tmp_path):
     put_run(tmp_path, "01_descending_kernels", [0.5] * 40)
     table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
     assert table["02 above 01"][:5] == ["40", "2 and 1", "+0.1250", "+0.1250", "+0.1250"]
-    # Two seeds that differ are noise, too: the variance of five times 0.5 and five times 0.75, of the mean of two.
+    # Differing seeds are noise, too: the variance of five times 0.5 and five times 0.75, for the mean of two seeds.
     assert table["02 above 01"][5] == f"{(10 * 0.125**2 / 9 / 2) ** 0.5:.4f}"
     assert table["the article"][-1] == "after 40 epochs"
 
@@ -158,7 +158,7 @@ def test_training_is_shown_beside_validation(tools, tmp_path):
     assert table["01_descending_kernels"] == ["20", "1", "1.0000", "0.7500", "+0.2500"]
 
 
-def test_final_experiment_stands_beside_the_article_once_it_is_as_long(tools, tmp_path):
+def test_final_experiment_is_compared_with_the_article_at_the_same_length(tools, tmp_path):
     final_table, read_results = tools("result_tables").final_table, tools("result_tables").read_results
     put_run(tmp_path, "06_final", [0.95] * 20)
     assert final_table(read_results(tmp_path)) == "A run of `06_final` of 700 epochs is not yet measured."
@@ -177,7 +177,7 @@ def test_final_experiment_stands_beside_the_article_once_it_is_as_long(tools, tm
     assert table["training, last epoch"] == ["near 0.96", "0.9612", "0.5000"]
 
 
-def test_recipe_pools_accuracies_of_devices_and_not_their_seconds(tools, tmp_path):
+def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
     tables = tools("result_tables")
     put_recipe(tmp_path, 0.8999999761581421, device="CPU", seconds=90, flip_averaged=0.91)
     put_recipe(tmp_path, 0.91, seed=1, device="CPU", seconds=98)
@@ -197,7 +197,7 @@ def test_recipe_pools_accuracies_of_devices_and_not_their_seconds(tools, tmp_pat
     ]
 
 
-def test_run_of_700_epochs_takes_the_place_of_one_of_20(tools, tmp_path):
+def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):
     put_run(tmp_path, "06_final", [0.95] * 20)
     put_run(tmp_path, "06_final", [0.8] * 700, seed=1, device="H100")
     table = rows(tools("result_tables").summary_table(tools("result_tables").read_results(tmp_path)))
@@ -220,7 +220,7 @@ def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
     )
     table = rows(block)
     assert table["08_in_minutes"][1:3] == ["3", "0.9100 ± 0.0100"]
-    # Of seeds with a standard deviation of 0.01 two pairs differ by 0.01, and one by 0.014: clear is twice that.
+    # With a standard deviation of 0.01, the mean of two pairs varies by 0.01, one pair by 0.014; clear is twice that.
     assert table["a"] == ["a otherwise", "2", "0.8650 ± 0.0071", "", "-0.0400", "lower"]
     assert table["b"] == ["b otherwise", "1", "0.9050", "", "+0.0050", "no clear difference"]
     assert table["c"] == ["c otherwise", "not yet measured", *[""] * 4]
@@ -240,11 +240,11 @@ def test_interrupted_runs_are_named(tools, tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "words"), [((4.12, 4.3), "4.1 to 4.3 s"), ((90 * 60,), "90 min"), ((100, 37_800), "0.028 to 10 h")]
 )
-def test_durations_have_a_unit_by_the_longest(tools, seconds, words):
+def test_longest_duration_sets_the_unit(tools, seconds, words):
     assert tools("result_tables").duration_in_words(seconds) == words
 
 
-def test_every_ingredient_has_words(tools):
+def test_every_ingredient_has_a_description(tools):
     ingredients = tools("ingredients")
     assert list(ingredients.IN_WORDS) == list(ingredients.WITHOUT)
     assert ingredients.RECIPE is RECIPES["08_in_minutes"]

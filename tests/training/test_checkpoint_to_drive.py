@@ -1,4 +1,4 @@
-"""The callback in somebody's own `fit`: run again, it goes on."""
+"""`CheckpointToDrive` in a user's own `fit`: the same call resumes it."""
 
 import errno
 import itertools
@@ -20,8 +20,8 @@ EPOCHS = 8
 
 
 def images_and_labels():
-    draw = np.random.default_rng(0)
-    images = draw.random((96, 8), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    images = rng.random((96, 8), dtype=np.float32)
     return images, (images.sum(axis=1) > 4).astype("int32")
 
 
@@ -34,7 +34,7 @@ def compiled_model(units=8):
 
 
 def stock_callbacks(folder):
-    """Of each stock callback one that acts within the run, and only by what it remembers of several epochs."""
+    """Return stock callbacks that act within the run, each by a state that it keeps over several epochs."""
     return [
         keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=9, factor=0.5, cooldown=1),
         keras.callbacks.EarlyStopping("loss", patience=6, min_delta=9, restore_best_weights=True),
@@ -55,7 +55,7 @@ class StopBefore(keras.callbacks.Callback):
 
 
 def fit(drive, local, callbacks=(), *, epochs=EPOCHS, place=0, stop=None, model=None):
-    """Train as somebody's cell does; return the model and the history."""
+    """Train as a user's cell does; return the model and the history."""
     model = model or compiled_model()
     images, labels = images_and_labels()
     listed = list(callbacks)
@@ -66,7 +66,7 @@ def fit(drive, local, callbacks=(), *, epochs=EPOCHS, place=0, stop=None, model=
 
 
 def same(one, other):
-    """Whether two fits ended in the same weights, optimizer and history."""
+    """Return whether two fits ended with the same weights, optimizer and history."""
     (model, history), (other_model, other_history) = one, other
     pairs = zip(
         [*model.variables, *model.optimizer.variables],
@@ -81,19 +81,19 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "best").mkdir()
     result = fit(folder / "drive", folder / "local", stock_callbacks(folder / "best"))
-    assert result[1].epoch == list(range(7))  # EarlyStopping has acted,
-    assert len({*result[1].history["learning_rate"]}) > 2  # and ReduceLROnPlateau, twice.
+    assert result[1].epoch == list(range(7))  # EarlyStopping has acted.
+    assert len({*result[1].history["learning_rate"]}) > 2  # ReduceLROnPlateau has acted twice.
     return result, sorted(path.name for path in (folder / "best").iterdir())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("place", [0, 3])
-def test_fault_09_same_result_wherever_the_callback_stands(tmp_path, whole, order, place):
-    result, best = whole
+def test_fault_09_result_does_not_depend_on_the_order_of_callbacks(tmp_path, uninterrupted, order, place):
+    result, best = uninterrupted
     (tmp_path / "best").mkdir()
 
     def callbacks():
@@ -107,13 +107,13 @@ def test_fault_09_same_result_wherever_the_callback_stands(tmp_path, whole, orde
     assert sorted(path.name for path in (tmp_path / "best").iterdir()) == best
 
 
-def test_goes_on_from_drive_on_another_machine(tmp_path):
-    undisturbed = fit(tmp_path / "other drive", tmp_path / "other local")
+def test_fit_resumes_from_drive_on_another_machine(tmp_path):
+    expected = fit(tmp_path / "other drive", tmp_path / "other local")
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "drive", tmp_path / "one", stop=5)
     result = fit(tmp_path / "drive", tmp_path / "two")
     assert checkpoint_files(tmp_path / "two" / "checkpoints")
-    assert same(result, undisturbed)
+    assert same(result, expected)
 
 
 def test_finished_fit_trains_nothing_and_more_epochs_extend_it(tmp_path):
@@ -126,8 +126,8 @@ def test_finished_fit_trains_nothing_and_more_epochs_extend_it(tmp_path):
     assert same(longer, fit(tmp_path / "d", tmp_path / "l", epochs=5))
 
 
-def test_same_model_object_in_the_same_process_goes_on(tmp_path):
-    """As in a notebook: the cell that fits runs again, the one that builds does not."""
+def test_same_model_object_in_the_same_process_resumes(tmp_path):
+    """As in a notebook: the cell that trains runs again, the cell that builds the model does not."""
     model = compiled_model()
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "drive", tmp_path / "local", model=model, stop=4)
@@ -137,7 +137,7 @@ def test_same_model_object_in_the_same_process_goes_on(tmp_path):
     assert model.fit(images, labels, epochs=2, verbose=0).epoch == [0, 1]
 
 
-def test_fit_that_another_callback_stopped_goes_on(tmp_path):
+def test_fit_that_another_callback_stopped_resumes(tmp_path):
     class TimeIsUp(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 2
@@ -146,7 +146,7 @@ def test_fit_that_another_callback_stopped_goes_on(tmp_path):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
-def test_fit_that_early_stopping_ended_and_that_is_extended_is_not_finished_when_interrupted(tmp_path):
+def test_extended_fit_after_early_stopping_is_not_finished_when_interrupted(tmp_path):
     def callbacks():
         return [keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9, mode="max", start_from_epoch=0)]
 
@@ -158,7 +158,7 @@ def test_fit_that_early_stopping_ended_and_that_is_extended_is_not_finished_when
     assert fit(tmp_path / "drive", tmp_path / "local", [patient], epochs=8)[1].epoch == list(range(8))
 
 
-def test_best_weights_in_bfloat16_come_back(tmp_path):
+def test_best_weights_in_bfloat16_are_restored(tmp_path):
     def model():
         keras.utils.set_random_seed(3)
         layers = [keras.Input((8,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")]
@@ -190,7 +190,7 @@ def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
-def test_full_disk_is_one_error_and_the_next_call_goes_on(tmp_path, monkeypatch):
+def test_full_disk_is_one_error_and_the_next_call_resumes(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Error, match="No space left on device"):
         patch.setattr(os, "fsync", no_room)
         fit(tmp_path / "drive", tmp_path / "local", epochs=3)
@@ -208,7 +208,7 @@ def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
             status(tmp_path / folder)
 
 
-def test_checkpoint_of_another_model_is_refused_and_stands(tmp_path):
+def test_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     before = checkpoint_files(tmp_path / "local" / "checkpoints")
     with pytest.raises(Error, match="holds another run"):
@@ -219,7 +219,7 @@ def test_checkpoint_of_another_model_is_refused_and_stands(tmp_path):
     assert checkpoint_files(tmp_path / "local" / "checkpoints") == before
 
 
-def test_model_without_weights_is_refused_with_what_to_do(tmp_path):
+def test_error_for_a_model_without_weights_names_the_fix(tmp_path):
     model = keras.Sequential([keras.layers.Dense(2, "softmax")])
     model.compile("adam", "sparse_categorical_crossentropy")
     if keras.backend.backend() == "jax":
@@ -234,7 +234,7 @@ def test_bad_argument_is_refused_by_name(tmp_path, bad):
         CheckpointToDrive(tmp_path / "same", **{key: tmp_path / v if v == "same" else v for key, v in bad.items()})
 
 
-def test_place_on_this_machine_is_stable_and_named(tmp_path, monkeypatch):
+def test_default_local_folder_depends_on_the_drive_folder_only(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     one, other = CheckpointToDrive("/drive/a/run"), CheckpointToDrive("/drive/b/run")
     assert one.local_folder.parent == tmp_path / ".colabcnn"

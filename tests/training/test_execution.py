@@ -1,4 +1,4 @@
-"""How a step is brought to the device changes its speed and nothing else, and what a device cannot do costs no run."""
+"""How steps are executed changes the speed only, and a run continues where a device cannot execute something."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ from support.runs import differences
 
 pytestmark = pytest.mark.versions
 
-# 7 steps an epoch, the last one of 4 images: some in one call, with a rest; all in one.
+# An epoch has 7 steps, the last of 4 images: 3 steps a call leave a remainder, 100 put all into one call.
 STEPS = (3, 100)
 
 
@@ -49,7 +49,7 @@ def weights_of(run_dir):
 
 
 @pytest.mark.parametrize("steps", STEPS)
-def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_experiment, small_options, execute, steps):
+def test_several_steps_a_call_equal_single_steps(tmp_path, small_experiment, small_options, execute, steps):
     execute(1)
     run(small_experiment, tmp_path / "single", **small_options)
     execute(steps)
@@ -61,7 +61,7 @@ def test_several_steps_a_call_train_what_single_steps_train(tmp_path, small_expe
     for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(result.history[column], single[column], rtol=1e-3, atol=1e-3)
     for one, other in zip(weights_of(tmp_path / "single"), weights_of(tmp_path / "several"), strict=True):
-        # The bias of a convolution before BatchNorm has no gradient but rounding, which Adam makes whole steps of.
+        # The gradient of a bias before BatchNorm is a rounding error only, which Adam scales to a full step.
         assert one.ndim < 4 or np.allclose(one, other, atol=5e-3)
 
 
@@ -70,21 +70,21 @@ def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
     tmp_path, small_experiment, small_options, execute, steps
 ):
     execute(steps)
-    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "uninterrupted", **small_options)
     run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
     run(small_experiment, tmp_path / "resumed", **small_options)
-    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+    assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
 
 
-def test_execution_that_is_given_is_taken_inside_the_with_only(tmp_path, small_experiment, small_options):
-    suits = devices.auto_execution()
-    with devices.execution_given(Execution(3, xla=suits.xla)):
+def test_given_execution_applies_inside_the_context_only(tmp_path, small_experiment, small_options):
+    default = devices.auto_execution()
+    with devices.execution_given(Execution(3, xla=default.xla)):
         run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == 3
-    assert devices.auto_execution() == suits
+    assert devices.auto_execution() == default
 
 
-def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_options, execute, monkeypatch):
+def test_trial_before_the_run_does_not_change_the_run(tmp_path, small_experiment, small_options, execute, monkeypatch):
     execute(3)
     run(small_experiment, tmp_path / "tried", **small_options)
     monkeypatch.setattr("colabcnn.training.session.try_out", lambda *arguments: None)
@@ -93,19 +93,18 @@ def test_trial_before_the_run_leaves_no_trace(tmp_path, small_experiment, small_
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow traces a step once for all shapes")
-def test_what_only_the_last_call_of_an_epoch_cannot_do_is_found_before_the_run(
+def test_failure_of_only_the_last_call_of_an_epoch_is_found_before_the_run(
     tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
 ):
-    refuse_training(monkeypatch, lambda positions: positions == 4)  # 100 images are two calls of three steps, and 4.
+    # 100 images are two calls of three steps, and a last one of 4 images.
+    refuse_training(monkeypatch, lambda positions: positions == 4)
     execute(3)
     result = run(small_experiment, tmp_path / "run", **{**small_options, "quiet": False})
     assert "3 steps a call failed on this device" in capsys.readouterr().out
     assert result.complete
 
 
-def test_ctrl_c_while_the_device_is_tried_out_ends_as_it_does_later(
-    tmp_path, small_experiment, small_options, execute, monkeypatch
-):
+def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experiment, small_options, execute, monkeypatch):
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
@@ -119,23 +118,23 @@ def test_ctrl_c_while_the_device_is_tried_out_ends_as_it_does_later(
     assert run(small_experiment, tmp_path, **small_options).complete
 
 
-def test_resumed_run_keeps_what_it_had_on_the_device(
+def test_resumed_run_keeps_its_execution_on_the_same_device(
     tmp_path, small_experiment, small_options, execute, capsys, monkeypatch
 ):
     execute(3)
-    run(small_experiment, tmp_path / "whole", **small_options)
+    run(small_experiment, tmp_path / "uninterrupted", **small_options)
     run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
     execute(1)
     run(small_experiment, tmp_path / "resumed", **{**small_options, "quiet": False})
     assert "The run keeps Execution(steps_per_call=3" in capsys.readouterr().out
-    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
+    assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
     monkeypatch.setattr(devices, "device_name", lambda: "another")
     run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})
     starts = json.loads((tmp_path / "resumed" / "run.json").read_text())["starts"]
     assert [start["execution"]["steps_per_call"] for start in starts] == [3, 3, 1]
 
 
-def test_what_the_device_cannot_do_is_told_in_a_line_and_the_run_is_a_plain_one(
+def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
 ):
     execute(1)
@@ -161,23 +160,21 @@ def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_o
     assert np.isfinite(result.history["loss"]).all()
 
 
-def test_cpu_takes_one_step_a_call():
+def test_cpu_executes_one_step_a_call():
     on_jax = keras.backend.backend() == "jax"
     parts = {"fused_batch_norm": not on_jax, "xla_augmentation": not on_jax}
     assert devices.auto_execution() == Execution(1, xla=on_jax, **parts)
 
 
 @pytest.mark.parametrize(("capability", "steps"), [((7, 5), 1), ((8, 0), 16), ((9, 0), 16)])
-def test_gpu_takes_several_steps_a_call_where_a_launch_takes_longer(monkeypatch, capability, steps):
+def test_gpu_executes_several_steps_a_call_from_compute_capability_8(monkeypatch, capability, steps):
     monkeypatch.setattr(devices, "is_cpu", lambda: False)
     monkeypatch.setattr(devices, "_tensorflow_capability", lambda: capability)
     expected = 64 if keras.backend.backend() == "jax" else steps
     assert devices.auto_execution() == Execution(expected, xla=True)
 
 
-def test_precision_is_the_runs_whatever_the_notebook_has_set_for_its_own_models(
-    tmp_path, small_experiment, small_options
-):
+def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):
     options = {**small_options, "precision": "float32"}
     run(small_experiment, tmp_path / "plain", **options)
     keras.config.set_dtype_policy("mixed_float16")
@@ -189,7 +186,7 @@ def test_precision_is_the_runs_whatever_the_notebook_has_set_for_its_own_models(
     assert differences(tmp_path / "set", tmp_path / "plain") == []
 
 
-def test_augmentation_compiled_by_xla_trains_the_same(tmp_path, small_experiment, small_options, monkeypatch):
+def test_augmentation_compiled_by_xla_gives_the_same_losses(tmp_path, small_experiment, small_options, monkeypatch):
     if keras.backend.backend() == "jax":
         pytest.skip("JAX is always compiled by XLA")
     losses, options = [], {**small_options, "precision": "float32"}
@@ -201,7 +198,7 @@ def test_augmentation_compiled_by_xla_trains_the_same(tmp_path, small_experiment
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
-def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precision, tolerance):
+def test_fused_batch_norm_equals_keras(small_experiment, precision, tolerance):
     split = load_split("synthetic", train_size=4, val_size=20)
     images = split.train_images.astype(np.float32) / 255
 
@@ -211,7 +208,7 @@ def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precisi
         rng = np.random.default_rng(0)
         for layer in model.network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = 0.5  # Of so few images and so much, biased and unbiased variance are told apart.
+                layer.momentum = 0.5  # With so few images the test can distinguish biased and unbiased variance.
                 for weight in layer.weights:
                     weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         reseed_dropout(model.network, 0, 1)
@@ -228,13 +225,13 @@ def test_fused_batch_norm_computes_what_keras_computes(small_experiment, precisi
     (fused, fused_statistics), (plain, plain_statistics) = outcome(True), outcome(False)
     for one, other in zip(fused, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
-    # Of the first layer, whose inputs are the same: statistics are computed in float32 whatever those are in.
+    # The first layer has the same inputs in both; its statistics are computed in float32 in any precision.
     for one, other in zip(fused_statistics[:2], plain_statistics[:2], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the operation is TensorFlow's")
-def test_fused_batch_norm_leaves_a_layer_alone_that_a_user_has_frozen(small_experiment):
+def test_fused_batch_norm_does_not_change_a_frozen_layer(small_experiment):
     split = load_split("synthetic", train_size=48, val_size=20)
     model = compiled_model(
         small_experiment, split, seed=0, precision="float32", execution=Execution(1, False, fused_batch_norm=True)
@@ -255,20 +252,20 @@ def test_fused_batch_norm_leaves_a_layer_alone_that_a_user_has_frozen(small_expe
         ("fpu avx2 avx512f avx512_bf16x", "float32"),
     ],
 )
-def test_cpu_with_bfloat16_instructions_takes_it_under_tensorflow(tmp_path, monkeypatch, flags, under_tensorflow):
+def test_cpu_with_bfloat16_instructions_uses_bfloat16_under_tensorflow(tmp_path, monkeypatch, flags, under_tensorflow):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n")
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
     expected = under_tensorflow if keras.backend.backend() == "tensorflow" else "float32"
     assert devices.auto_precision() == expected
 
 
-def test_cpu_that_tells_nothing_takes_float32(tmp_path, monkeypatch):
+def test_cpu_without_cpuinfo_uses_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
     assert devices.auto_precision() == "float32"
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_experiment, steps):
+def test_float16_skips_steps_with_overflow_and_then_learns(small_experiment, steps):
     split = load_split("synthetic", train_size=96, val_size=20)
     execution = Execution(steps, xla=keras.backend.backend() == "jax")
     model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16", execution=execution)
@@ -289,8 +286,8 @@ def test_float16_skips_the_steps_whose_gradients_overflow_and_then_learns(small_
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-@pytest.mark.parametrize("own", [False, True])
-def test_jax_keeps_what_it_compiled_for_the_next_start(tmp_path, own):
+@pytest.mark.parametrize("own_cache", [False, True])
+def test_jax_keeps_compiled_code_for_the_next_start(tmp_path, own_cache):
     code = """
 from dataclasses import replace
 from colabcnn import ABLATIONS, run
@@ -298,11 +295,13 @@ small = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=
 run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=True)
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own") if own else ""
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own_cache") if own_cache else ""
     environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    kept = tmp_path / "own" if own else tmp_path / "cache" / "colabcnn" / "jax"
-    # The step, and by itself all else, too.
-    assert len(list(kept.iterdir())) >= (1 if own else 20)
-    assert own != (tmp_path / "cache" / "colabcnn").exists()
+    completed = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert completed.returncode == 0, completed.stderr
+    kept = tmp_path / "own_cache" if own_cache else tmp_path / "cache" / "colabcnn" / "jax"
+    # The step; in the default cache everything else, too.
+    assert len(list(kept.iterdir())) >= (1 if own_cache else 20)
+    assert own_cache != (tmp_path / "cache" / "colabcnn").exists()

@@ -1,6 +1,6 @@
 """A run survives each fault: callbacks' state, other devices, other sessions, another run in its folders.
 
-Numbers are those of the faults that a run must survive; those that need no training are in `drive/`.
+The numbers are those of the faults that a run must survive; tests without training are in `drive/`.
 """
 
 import json
@@ -27,7 +27,7 @@ def sessions(sessions_on):
     return sessions_on(os.environ.get("KERAS_BACKEND", "tensorflow"))
 
 
-def stateful(kind):
+def callback_of(kind):
     return {
         "ReduceLROnPlateau": lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=9, factor=0.5),
         "EarlyStopping": lambda: keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9),
@@ -38,17 +38,17 @@ def stateful(kind):
 
 
 @pytest.mark.parametrize("kind", ["ReduceLROnPlateau", "EarlyStopping", "schedule"])
-def test_fault_07_stopped_one_epoch_before_it_acts_it_acts_on_time(tmp_path, small_experiment, small_options, kind):
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    result = run(small_experiment, whole, callbacks=[stateful(kind)], **{**small_options, "epochs": 5})
+def test_fault_07_callback_acts_at_the_same_epoch_after_a_resume(tmp_path, small_experiment, small_options, kind):
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    result = run(small_experiment, uninterrupted, callbacks=[callback_of(kind)], **{**small_options, "epochs": 5})
     acts = len(result.history["epoch"]) == 4 if kind == "EarlyStopping" else len({*result.history["learning_rate"]}) > 1
     assert acts
     for epochs in (2, 5):
-        run(small_experiment, resumed, callbacks=[stateful(kind)], **{**small_options, "epochs": epochs})
-    assert differences(whole, resumed) == []
+        run(small_experiment, resumed, callbacks=[callback_of(kind)], **{**small_options, "epochs": epochs})
+    assert differences(uninterrupted, resumed) == []
 
 
-def test_fault_08_best_weights_of_before_outlive_a_new_machine(tmp_path, small_experiment, small_options):
+def test_fault_08_earlier_best_weights_are_kept_on_a_new_machine(tmp_path, small_experiment, small_options):
     class Worse(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 0:
@@ -71,13 +71,13 @@ from colabcnn.network import training_model as trainer
 from colabcnn.network.augmentation import augment
 from colabcnn.data.synthetic import load_synthetic
 
-loaded = []
+plans = []
 callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
 trainer.reseed_dropout = lambda *arguments: None
-resident = type("Resident", (), {"load_plan": lambda self, plan: loaded.append(plan)})()
+resident = type("Resident", (), {"load_plan": lambda self, plan: plans.append(plan)})()
 callback.set_model(type("Model", (), {"resident": resident, "network": None})())
 callback.on_epoch_begin(2)
-(plan,) = loaded
+(plan,) = plans
 digest = hashlib.sha256(plan.rows.tobytes())
 for name in sorted(plan.transforms):
     digest.update(plan.transforms[name].tobytes())
@@ -97,10 +97,10 @@ def test_fault_10_same_order_and_augmentation_on_both_backends(tmp_path):
         digests.append(completed.stdout.split()[-1])
         images.append(np.load(path))
     assert digests[0] == digests[1]
-    assert np.abs(images[0] - images[1]).max() < 0.01  # Of 255.
+    assert np.abs(images[0] - images[1]).max() < 0.01  # On a scale of 255.
 
 
-def test_fault_19_unreadable_drive_and_nothing_here_is_refused(tmp_path, sessions, mount):
+def test_fault_19_unreadable_drive_without_a_local_run_is_refused(tmp_path, sessions, mount):
     mount.kill()
     output = sessions(tmp_path / "run", epochs=1, drive_folder=str(mount.path / "run"), ends=2)
     assert "Nothing was started, since the run may be there." in output
@@ -132,13 +132,15 @@ def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(t
     assert "a newer session trains this run" in starts[0]["ended"]
 
 
-def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_experiment, small_options, capsys):
+def test_fault_25_run_resumes_on_another_device_or_version_and_reports_it(
+    tmp_path, small_experiment, small_options, capsys
+):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     path = tmp_path / "run.json"
-    told = json.loads(path.read_text())
-    told["starts"][0]["versions"]["keras"] = "3.0.0"
-    told["starts"][0]["device"] = "Tesla T4"
-    path.write_text(json.dumps(told))
+    record = json.loads(path.read_text())
+    record["starts"][0]["versions"]["keras"] = "3.0.0"
+    record["starts"][0]["device"] = "Tesla T4"
+    path.write_text(json.dumps(record))
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2, "quiet": False})
     assert result.history["epoch"] == [1, 2]
     output = capsys.readouterr().out
@@ -147,7 +149,7 @@ def test_fault_25_other_versions_or_device_go_on_and_say_so(tmp_path, small_expe
     assert "the last bits may differ" in output
 
 
-def test_fault_26_run_that_early_stopping_ended_is_finished_until_more_epochs_are_asked_for(
+def test_fault_26_run_ended_by_early_stopping_is_finished_until_it_is_extended(
     tmp_path, small_experiment, small_options
 ):
     def train(epochs):
@@ -170,16 +172,14 @@ def test_hours_count_from_the_start_of_a_colab_runtime(monkeypatch):
     assert abs(seconds_since_start() - int(age)) < 3
 
 
-@pytest.mark.parametrize("here", ["nothing", "the run"])
-@pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["whole", "run.json lost"])
-def test_another_run_on_drive_is_refused_and_nothing_of_it_is_brought(
-    tmp_path, small_experiment, small_options, here, lost
-):
+@pytest.mark.parametrize("local", ["nothing", "the run"])
+@pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["complete", "run.json lost"])
+def test_another_run_on_drive_is_refused_and_not_fetched(tmp_path, small_experiment, small_options, local, lost):
     drive = tmp_path / "drive"
     run(small_experiment, tmp_path / "other", drive_folder=drive, seed=1, **{**small_options, "epochs": 2})
     for name in lost:
         (drive / name).unlink()
-    if here == "the run":
+    if local == "the run":
         run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 1})
     before = sorted((tmp_path / "mine").rglob("epoch-*"))
     with pytest.raises(Error, match=f"{drive} holds another run: its seed is 1, now given 0"):
@@ -188,7 +188,7 @@ def test_another_run_on_drive_is_refused_and_nothing_of_it_is_brought(
     assert run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 2}).complete
 
 
-def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
+def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "drive_folder": tmp_path / "drive", "drive_minutes": 0}
     other = {**options, "epochs": 1, "seed": 3}
     first = run(small_experiment, tmp_path / "run", **{**options, "epochs": 2})
@@ -203,7 +203,7 @@ def test_start_over_sets_the_run_aside_here_and_on_drive(tmp_path, small_experim
     assert run(small_experiment, tmp_path / "run", **other).history == again.history
 
 
-def test_start_over_without_its_drive_begins_nothing(tmp_path, small_experiment, small_options, mount):
+def test_start_over_without_its_drive_starts_no_run(tmp_path, small_experiment, small_options, mount):
     mount.kill()
     with pytest.raises(Error, match="Transport endpoint"):
         run(small_experiment, tmp_path / "run", drive_folder=mount.path / "run", start_over=True, **small_options)

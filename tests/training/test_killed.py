@@ -1,6 +1,6 @@
-"""A run that is killed or interrupted anywhere continues as the run that was never stopped, bit for bit.
+"""A run that is killed or interrupted anywhere resumes as the uninterrupted run, bit for bit.
 
-Numbers are those of the faults that a run must survive.
+The numbers are those of the faults that a run must survive.
 """
 
 import itertools
@@ -29,23 +29,23 @@ def sessions(sessions_on):
 
 
 @pytest.fixture(scope="module")
-def whole(sessions, tmp_path_factory):
-    """Return a function from a number of epochs to the folder of a run of that length that was never stopped."""
+def uninterrupted(sessions, tmp_path_factory):
+    """Return a function from a number of epochs to the folder of an uninterrupted run of that length."""
     folders = {}
 
-    def whole(epochs):
+    def uninterrupted(epochs):
         if epochs not in folders:
-            folders[epochs] = tmp_path_factory.mktemp("whole") / str(epochs)
+            folders[epochs] = tmp_path_factory.mktemp("uninterrupted") / str(epochs)
             sessions(folders[epochs], epochs=epochs)
         return folders[epochs]
 
-    return whole
+    return uninterrupted
 
 
 def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_property):
-    """Each session trains one epoch and is killed one call further into its save and its end than the one before."""
-    whole, killed, done = tmp_path / "whole", tmp_path / "killed", 3
-    sessions(killed, epochs=done)  # So that a save has an older file to retire, and the one before to fall back to.
+    """Each session trains one epoch and is killed one call later in its save and its end than the previous one."""
+    uninterrupted, killed, done = tmp_path / "uninterrupted", tmp_path / "killed", 3
+    sessions(killed, epochs=done)  # So that a save has an old file to delete and a previous one to resume from.
     for call in itertools.count(1):
         sessions.start(killed, epochs=done + 1, kill={"io": call})
         ended, output = sessions.finish()
@@ -55,59 +55,59 @@ def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_
         assert done in (before, before + 1), output
     assert ended == 0, output
     done = status(killed)["epoch"]
-    sessions(whole, epochs=done)
-    assert differences(whole, killed) == []
+    sessions(uninterrupted, epochs=done)
+    assert differences(uninterrupted, killed) == []
     record_property(
-        "counted", f"SIGKILL at {call - 1} I/O calls of a save, one after another: all went on as the same run"
+        "counted", f"SIGKILL at {call - 1} I/O calls of a save, one after another: all resumed as the same run"
     )
     assert call > 12
 
 
 @pytest.mark.parametrize("kill", [{"step": [2, 4]}, {"validation": 2}], ids=["02 step", "03 validation"])
-def test_fault_02_and_03_sigkill_within_an_epoch_replays_it(tmp_path, sessions, whole, kill):
+def test_fault_02_and_03_sigkill_within_an_epoch_replays_it(tmp_path, sessions, uninterrupted, kill):
     sessions(tmp_path, epochs=3, kill=kill, ends=KILLED)
     sessions(tmp_path, epochs=3)
-    assert differences(whole(3), tmp_path) == []
+    assert differences(uninterrupted(3), tmp_path) == []
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
 
 
-def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, whole):
-    """The history's row of epoch 2 is there, its checkpoint is not."""
+def test_fault_03_sigkill_between_history_and_checkpoint(tmp_path, sessions, uninterrupted):
+    """The history has a row of epoch 2, but the checkpoint of epoch 2 is missing."""
     sessions(tmp_path, epochs=2)
     sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
     output = sessions(tmp_path, epochs=3)
     assert "history.csv ends with epoch 2, the newest checkpoint that verifies is of epoch 1" in output
-    assert differences(whole(3), tmp_path) == []
+    assert differences(uninterrupted(3), tmp_path) == []
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
 
 
-def test_fault_04_killed_again_and_again_during_restore(tmp_path, sessions, whole):
+def test_fault_04_killed_several_times_during_restore(tmp_path, sessions, uninterrupted):
     sessions(tmp_path, epochs=3, kill={"step": [2, 0]}, ends=KILLED)
     before = checkpoint_files(tmp_path / "checkpoints")
     for call in (3, 9, 15):
         sessions(tmp_path, epochs=3, kill={"restore": call}, ends=KILLED)
         assert checkpoint_files(tmp_path / "checkpoints") == before
     sessions(tmp_path, epochs=3)
-    assert differences(whole(3), tmp_path) == []
+    assert differences(uninterrupted(3), tmp_path) == []
 
 
 def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
-    tmp_path, sessions, whole, small_experiment
+    tmp_path, sessions, uninterrupted, small_experiment
 ):
     assert small_experiment.dropout > 0
     assert small_experiment.augmentation is not None
-    draw = random.Random(5)
+    rng = random.Random(5)
     epoch = 1
     while epoch < 12:
-        epoch += draw.randrange(1, 5)
-        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), draw.randrange(7)]}, ends=KILLED)
+        epoch += rng.randrange(1, 5)
+        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED)
     sessions(tmp_path, epochs=12)
-    assert differences(whole(12), tmp_path) == []
+    assert differences(uninterrupted(12), tmp_path) == []
 
 
-def test_fault_16_mount_that_goes_while_training_is_told_and_training_ends(tmp_path, sessions, whole, mount):
-    """The server is killed in epoch 2; what collected arrives when the same call runs with the mount back."""
+def test_fault_16_mount_lost_during_training_is_reported_and_training_ends(tmp_path, sessions, uninterrupted, mount):
+    """The server is killed in epoch 2; the same call delivers the waiting checkpoints when the mount is back."""
     options = {"epochs": 3, "drive_folder": str(mount.path / "run"), "drive_minutes": 0}
     sessions.start(tmp_path / "run", **options)
     deadline = time.monotonic() + 60
@@ -123,12 +123,12 @@ def test_fault_16_mount_that_goes_while_training_is_told_and_training_ends(tmp_p
     mount.mount()
     output = sessions(tmp_path / "run", **options)
     assert f"Epoch 3 is in {mount.path / 'run'}, read back and verified." in output
-    assert differences(whole(3), tmp_path / "run") == []
-    assert differences(whole(3), mount.files / "run") == []
+    assert differences(uninterrupted(3), tmp_path / "run") == []
+    assert differences(uninterrupted(3), mount.files / "run") == []
     assert (mount.files / "run" / "model.keras").exists()
 
 
-def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, whole):
+def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, uninterrupted):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450k", "tmpfs", disk], capture_output=True).returncode:
@@ -141,13 +141,15 @@ def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, 
         assert not list(disk.rglob("*.partial"))
         subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
         sessions(disk / "run", epochs=done + 1)
-        assert differences(whole(done + 1), disk / "run") == []
+        assert differences(uninterrupted(done + 1), disk / "run") == []
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize("step", [1, 5])
-def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(tmp_path, small_experiment, small_options, whole, step):
+def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
+    tmp_path, small_experiment, small_options, uninterrupted, step
+):
     class CtrlC(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if self.model.optimizer.iterations == 7 + step:
@@ -158,13 +160,13 @@ def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(tmp_path, small_
     with pytest.raises(KeyboardInterrupt):
         run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
     assert signal.getsignal(signal.SIGINT) is before
-    # An epoch takes less than a second once the first has shown it, so the one in hand ends first.
+    # The first epoch showed that an epoch takes less than a second, so the current epoch ends first.
     assert status(tmp_path)["epoch"] == 2
     run(small_experiment, tmp_path, **options)
-    assert differences(whole(3), tmp_path) == []
+    assert differences(uninterrupted(3), tmp_path) == []
 
 
-def test_interrupt_in_the_first_epoch_is_not_kept_waiting(tmp_path, small_experiment, small_options):
+def test_interrupt_in_the_first_epoch_ends_the_run_at_once(tmp_path, small_experiment, small_options):
     class CtrlC(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if batch == 2:
@@ -176,7 +178,7 @@ def test_interrupt_in_the_first_epoch_is_not_kept_waiting(tmp_path, small_experi
 
 
 @pytest.mark.parametrize("damage", ["torn", "replayed", "missing"])
-def test_fault_28_damaged_history_has_one_row_an_epoch_afterwards(tmp_path, sessions, whole, damage):
+def test_fault_28_damaged_history_is_repaired_to_one_row_an_epoch(tmp_path, sessions, uninterrupted, damage):
     sessions(tmp_path, epochs=2)
     path = tmp_path / "history.csv"
     text = path.read_text()
@@ -185,11 +187,11 @@ def test_fault_28_damaged_history_has_one_row_an_epoch_afterwards(tmp_path, sess
     else:
         path.write_text(text[:-20] if damage == "torn" else text + text.splitlines()[-1] + "\n")
     sessions(tmp_path, epochs=3)
-    assert differences(whole(3), tmp_path) == []
+    assert differences(uninterrupted(3), tmp_path) == []
     assert read_history(path)["epoch"] == [1, 2, 3]
 
 
-def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path, sessions, whole):
+def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(tmp_path, sessions, uninterrupted):
     seconds = 60
     options = {"epochs": 4000, "drive_folder": str(tmp_path / "drive"), "drive_minutes": 0.2}
     began = time.monotonic()
@@ -206,7 +208,7 @@ def test_fault_31_hours_end_with_the_epoch_saved_and_delivered_in_time(tmp_path,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_fault_32_sigterm_ends_the_epoch_saves_and_delivers_within_20_seconds(tmp_path, backend):
+def test_fault_32_sigterm_ends_the_epoch_then_saves_and_delivers_within_20_seconds(tmp_path, backend):
     command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
     command += ["--val-size", "20", "--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A run that would take days on a CPU stops after its first steps, says what would fit, and stands in nobody's way."""
+"""A run that would take days on a CPU stops after its first steps, names what would fit, and blocks no other run."""
 
 import itertools
 import json
@@ -20,14 +20,14 @@ TOO_MANY = 100_000_000
 
 @pytest.fixture
 def long_options(small_options, monkeypatch):
-    """Days of epochs of 125 steps, several times as long as the guard measures, so that it decides in the first."""
+    """Epochs of 125 steps, for days; one epoch is longer than the guard measures, so it decides in the first."""
     monkeypatch.setattr(long_run, "MEASURED_SECONDS", 0.1)
     return {**small_options, "train_size": 2000, "epochs": TOO_MANY}
 
 
 @pytest.fixture
 def steady_clock(monkeypatch):
-    """A clock on which every step takes 10 ms, so that two runs have the same speed on a busy machine, too."""
+    """A clock on which every step takes 10 ms, so that two runs have the same speed even on a busy machine."""
     reading = itertools.count()
     monkeypatch.setattr(long_run, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(reading)))
 
@@ -46,7 +46,7 @@ def hours_of(message):
     return number(r"would take (\d+) hours", message)
 
 
-def test_total_is_of_the_real_speed(tmp_path, small_experiment, long_options):
+def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long_options):
     class Steps(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             float(logs["loss"])
@@ -60,7 +60,7 @@ def test_total_is_of_the_real_speed(tmp_path, small_experiment, long_options):
     assert hours_of(message) == pytest.approx(total_hours, rel=0.05)
 
 
-def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_experiment, long_options, steady_clock):
+def test_message_names_sizes_that_fit_at_the_measured_speed(tmp_path, small_experiment, long_options, steady_clock):
     total_hours = TOO_MANY * 0.01 * (2000 + 150 / 3) / 16 / 3600
     hours = total_hours / 4
     message = refusal(small_experiment, tmp_path, hours=hours, **{**long_options, "val_size": 150})
@@ -72,18 +72,18 @@ def test_message_names_what_would_fit_at_the_measured_speed(tmp_path, small_expe
     assert number(r"train_size=(\d+)", message) == 400  # (2000 + 150 / 3) / 4 - 150 / 3 = 462.5, in hundreds
 
 
-def test_without_hours_it_is_forty(tmp_path, small_experiment, long_options, steady_clock):
+def test_default_limit_is_forty_hours(tmp_path, small_experiment, long_options, steady_clock):
     assert "would fit into 40 hours" in refusal(small_experiment, tmp_path, hours=None, **long_options)
 
 
-def test_what_would_not_help_is_not_named(tmp_path, small_experiment, long_options):
+def test_message_names_no_size_that_does_not_fit(tmp_path, small_experiment, long_options):
     message = refusal(small_experiment, tmp_path, hours=1e-9, **long_options)
     assert "would fit" not in message
     assert "EPOCHS =" not in message
     assert "hours; allow_long=True" in message
 
 
-def test_folders_can_be_used_with_another_size_since_nothing_had_come_of_it(tmp_path, small_experiment, long_options):
+def test_refused_run_leaves_its_folders_usable_for_another_size(tmp_path, small_experiment, long_options):
     options = {**long_options, "drive_folder": tmp_path / "drive", "drive_minutes": 0}
     refusal(small_experiment, tmp_path / "run", **options)
     (start,) = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
@@ -97,7 +97,7 @@ def test_folders_can_be_used_with_another_size_since_nothing_had_come_of_it(tmp_
         run(small_experiment, tmp_path / "run", **{**options, "train_size": 300, "epochs": 2})
 
 
-def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment, long_options, steady_clock):
+def test_message_for_a_resumed_run_suggests_no_other_size(tmp_path, small_experiment, long_options, steady_clock):
     first = refusal(small_experiment, tmp_path, **long_options)
     options = {**long_options, "hours": hours_of(first) / 3}
     assert "train_size=" in refusal(small_experiment, tmp_path, **options)
@@ -109,7 +109,7 @@ def test_resumed_run_is_not_told_to_take_another_size(tmp_path, small_experiment
     assert status(tmp_path)["epoch"] == 1
 
 
-def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epochs(
+def test_message_for_a_resumed_run_with_a_falling_rate_suggests_no_fewer_epochs(
     tmp_path, small_experiment, long_options, steady_clock
 ):
     falling = replace(small_experiment, schedule=RiseAndFall())
@@ -121,13 +121,13 @@ def test_resumed_run_whose_rate_falls_to_its_end_is_not_told_to_take_fewer_epoch
     assert "would fit" not in message
 
 
-def test_hours_that_would_do_are_not_named_beside_a_refusal(tmp_path, small_experiment, long_options):
+def test_message_names_the_limit_even_if_more_hours_are_given(tmp_path, small_experiment, long_options):
     message = refusal(small_experiment, tmp_path, hours=1e9, **long_options)
     assert "would fit into 40 hours" in message
     assert number(r"epochs=(\d+)", message) < TOO_MANY
 
 
-def test_allow_long_trains_on(tmp_path, small_experiment, long_options):
+def test_allow_long_continues_the_run(tmp_path, small_experiment, long_options):
     class StopAtOne(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
@@ -136,7 +136,7 @@ def test_allow_long_trains_on(tmp_path, small_experiment, long_options):
     assert result.reason == "stopped by a callback after epoch 1"
 
 
-def test_run_that_fits_is_left_alone(tmp_path, small_experiment, long_options, monkeypatch):
+def test_run_that_fits_is_not_stopped(tmp_path, small_experiment, long_options, monkeypatch):
     options = {**long_options, "epochs": 2}
     with monkeypatch.context() as patched:
         patched.setattr(long_run, "LIMIT_HOURS", 1e-9)

@@ -1,4 +1,4 @@
-"""TensorFlow's oneDNN operations are on unless somebody chose otherwise, and a run keeps what it began with."""
+"""TensorFlow's oneDNN operations are on by default, and a run keeps the setting of its first start."""
 
 import json
 import os
@@ -21,10 +21,10 @@ def setting_after(code, **environment):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
 
 
-def test_import_switches_it_on_unless_somebody_has_set_it_or_imported_tensorflow():
+def test_import_switches_onednn_on_unless_it_is_set_or_tensorflow_is_imported():
     assert setting_after("import colabcnn").strip() == "1"
     assert setting_after("import colabcnn", **{onednn.VARIABLE: "0"}).strip() == "0"
-    # Stands for TensorFlow, which has read the setting by then.
+    # A stand-in for TensorFlow, which reads the setting on import.
     imported = "import sys, types; module = sys.modules['tensorflow'] = types.ModuleType('tensorflow'); "
     imported += "module.__spec__ = sys.__spec__; import colabcnn"
     assert setting_after(imported).strip() == "None"
@@ -34,26 +34,26 @@ def starts_of(run_dir):
     return [start["onednn"] for start in json.loads((run_dir / "run.json").read_text())["starts"]]
 
 
-def test_run_keeps_what_it_began_with_and_says_where_it_cannot(tmp_path, run_cli):
+def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_cli):
     pytest.importorskip("tensorflow", reason="oneDNN is a setting of TensorFlow's")
 
     def train(run_dir, epochs, onednn_on):
         env = {onednn.VARIABLE: str(int(onednn_on)), "KERAS_BACKEND": "tensorflow"}
-        done = run_cli(*TINY, "--run-dir", run_dir, "--epochs", epochs, env=env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        completed = run_cli(*TINY, "--run-dir", run_dir, "--epochs", epochs, env=env)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
 
-    train(tmp_path / "whole", 2, onednn_on=False)
+    train(tmp_path / "uninterrupted", 2, onednn_on=False)
     train(tmp_path / "resumed", 1, onednn_on=False)
     output = train(tmp_path / "resumed", 2, onednn_on=True)
     assert starts_of(tmp_path / "resumed") == [False, False]
     assert "oneDNN" not in output
-    assert differences(tmp_path / "resumed", tmp_path / "whole") == []
-    # As in a notebook: TensorFlow is imported before it is known which run it will be.
+    assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
+    # As in a notebook: TensorFlow is imported before the run is known.
     code = "import sys, tensorflow, colabcnn; colabcnn.run('06_final', sys.argv[1], epochs=3, data='synthetic',"
     code += "train_size=32, val_size=20)"
     command = [sys.executable, "-c", code, tmp_path / "resumed"]
     env = {**os.environ, onednn.VARIABLE: "1", "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    completed = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
     assert starts_of(tmp_path / "resumed") == [False, False, True]
-    assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in done.stdout
+    assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in completed.stdout

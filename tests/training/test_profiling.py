@@ -1,4 +1,4 @@
-"""A trace of a few steps is written where it was asked for, and disturbs nothing."""
+"""A trace of a few steps is written to the given folder and does not change the run."""
 
 import gzip
 import importlib
@@ -41,31 +41,31 @@ def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, sma
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
-def test_run_that_ends_before_a_trace_begins_is_told(tmp_path, small_experiment, small_options, capsys):
+def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "epochs": 1, "train_size": 80, "quiet": False}
     run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
     assert "No trace: the first 5 calls are skipped, and there were only 5." in capsys.readouterr().out
 
 
-def test_trace_of_several_steps_a_call_holds_them_and_no_validation(
+def test_trace_with_several_steps_a_call_contains_no_validation(
     tmp_path, small_experiment, small_options, capsys, monkeypatch
 ):
     execution = replace(devices.PLAIN, steps_per_call=3, xla=keras.backend.backend() == "jax")
     monkeypatch.setattr(devices, "auto_execution", lambda: execution)
     validated = []
 
-    class NoTraceWhileValidating(keras.callbacks.Callback):
+    class TraceSeenInValidation(keras.callbacks.Callback):
         def on_test_batch_begin(self, batch, logs=None):
             validated.append(bool(list((tmp_path / "trace").rglob("*.xplane.pb"))))
 
     # 20 steps in 7 calls, the last of which makes 2.
     options = {**small_options, "epochs": 1, "train_size": 320, "quiet": False}
-    run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", callbacks=[NoTraceWhileValidating()], **options)
+    run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", callbacks=[TraceSeenInValidation()], **options)
     assert "A trace of 2 calls" in capsys.readouterr().out
     assert validated[-1]
 
 
-def test_folder_that_cannot_be_made_is_refused(tmp_path, small_experiment, small_options):
+def test_folder_that_cannot_be_created_is_refused(tmp_path, small_experiment, small_options):
     (tmp_path / "file").write_text("")
     with pytest.raises(Error, match="give another folder"):
         run(small_experiment, tmp_path / "run", profile=tmp_path / "file" / "trace", **small_options)

@@ -26,7 +26,7 @@ def test_terminal_shows_one_line(tmp_path):
     try:
         while part := os.read(reader, 1 << 16):
             output += part
-    except OSError:  # how a terminal ends on Linux
+    except OSError:  # On Linux, reading a closed terminal fails.
         pass
     assert process.wait() == 0
     assert output.count(b"\n") == 1
@@ -67,5 +67,5 @@ def test_quiet_prints_nothing(capsys):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (37800, "10 h 30 min"), (-3, "0 s")]
 )
-def test_duration_is_told_in_two_units(seconds, text):
+def test_duration_has_at_most_two_units(seconds, text):
     assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""A recipe's run is killed and resumed, extended, evaluated and shared as any other."""
+"""A recipe's run is killed, resumed, extended, evaluated and shared like any other run."""
 
 import importlib
 import json
@@ -34,30 +34,30 @@ FINAL = ABLATIONS["06_final"]
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_recipe_that_goes_on_equals_the_uninterrupted_one(tmp_path, sessions_on, backend, name):
+def test_killed_recipe_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, backend, name):
     sessions, options = sessions_on(backend), {"epochs": 5, "recipe": name}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    sessions(whole, **options)
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    sessions(uninterrupted, **options)
     for epoch in (2, 4):
         sessions(killed, kill={"step": [epoch, 3]}, ends=-signal.SIGKILL, **options)
     sessions(killed, **options)
 
-    assert differences(whole, killed) == []
+    assert differences(uninterrupted, killed) == []
     history = read_history(killed / "history.csv")
     assert history["epoch"] == [1, 2, 3, 4, 5]
-    rates = history["learning_rate"]  # As each epoch begins.
+    rates = history["learning_rate"]  # At the start of each epoch.
     highest = rates.index(max(rates))
     assert rates == sorted(rates[:highest]) + sorted(rates[highest:], reverse=True)
     assert rates[0] == 0 < rates[-1] < rates[highest]
 
 
-def test_another_length_is_another_run_where_the_rate_falls_to_its_end(tmp_path, small_recipe, small_options, capsys):
+def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_options, capsys):
     small_options.pop("epochs")
     stopped = run(small_recipe, tmp_path, epochs=2, hours=1e-9, **small_options)
     assert not stopped.complete
     with pytest.raises(Error, match=r"experiment.epochs is 2, over which its learning rate falls, now given 4"):
         run(small_recipe, tmp_path, epochs=4, **small_options)
-    # No number given: the run's own, which is said.
+    # Without a number the run keeps its own, and reports it.
     result = run(small_recipe, tmp_path, **{**small_options, "quiet": False})
     assert "falls over 2 epochs, not 3" in capsys.readouterr().out
     assert (result.complete, result.history["epoch"]) == (True, [1, 2])
@@ -66,20 +66,20 @@ def test_another_length_is_another_run_where_the_rate_falls_to_its_end(tmp_path,
     assert run(small_recipe, tmp_path, **small_options) == result
 
 
-def test_changed_schedule_is_what_is_refused_and_not_what_follows_from_it(tmp_path, small_recipe, small_options):
+def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe, small_options):
     constant = replace(small_recipe, schedule=Constant())
-    for number, (begun, given) in enumerate(((constant, small_recipe), (small_recipe, constant))):
-        run(begun, tmp_path / str(number), hours=1e-9, **small_options)
-        kinds = type(begun.schedule).__name__, type(given.schedule).__name__
-        told = "experiment.schedule.kind is '{}', now given '{}'".format(*kinds)
-        with pytest.raises(Error, match=told):
-            run(given, tmp_path / str(number), **small_options)
+    for number, (first, second) in enumerate(((constant, small_recipe), (small_recipe, constant))):
+        run(first, tmp_path / str(number), hours=1e-9, **small_options)
+        kinds = type(first.schedule).__name__, type(second.schedule).__name__
+        message = "experiment.schedule.kind is '{}', now given '{}'".format(*kinds)
+        with pytest.raises(Error, match=message):
+            run(second, tmp_path / str(number), **small_options)
 
 
-def test_recipe_goes_on_from_drive_with_the_length_that_it_has_there(tmp_path, small_recipe, small_options):
+def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
-    here, drive = tmp_path / "here", tmp_path / "drive"
-    run(small_recipe, here, drive_folder=drive, epochs=2, hours=1e-9, **small_options)
+    local, drive = tmp_path / "local", tmp_path / "drive"
+    run(small_recipe, local, drive_folder=drive, epochs=2, hours=1e-9, **small_options)
     result = run(small_recipe, tmp_path / "elsewhere", drive_folder=drive, **small_options)
     assert (result.complete, result.history["epoch"]) == (True, [1, 2])
     with pytest.raises(Error, match=r"experiment.epochs is 2, .*, now given 3"):
@@ -96,7 +96,7 @@ def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precisi
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_recipe_trains_in_several_steps_a_call(tmp_path, small_recipe, small_options, monkeypatch, precision):
-    losses, compared = [], 3 if precision == "float32" else 2  # What rounding makes of them grows from step to step.
+    losses, compared = [], 3 if precision == "float32" else 2  # Rounding differences grow from step to step.
     recipe = replace(small_recipe, precise_batch_norm=True)
     for steps in (1, 3):
         execution = devices.Execution(steps, xla=True)
@@ -113,7 +113,9 @@ def test_recipe_trains_in_several_steps_a_call(tmp_path, small_recipe, small_opt
         keras.callbacks.ReduceLROnPlateau("loss"),
     ],
 )
-def test_two_that_set_the_rate_are_refused_before_anything_begins(tmp_path, small_recipe, small_options, callback):
+def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run(
+    tmp_path, small_recipe, small_options, callback
+):
     with pytest.raises(Error, match=rf"{type(callback).__name__}.*RiseAndFall.*give an experiment with schedule="):
         run(small_recipe, tmp_path / "run", callbacks=[callback], **small_options)
     assert not (tmp_path / "run").exists()
@@ -137,7 +139,7 @@ def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_
 
 
 @pytest.mark.parametrize("saved", [None, {}, "06_final", []])
-def test_run_json_without_an_experiment_that_came_to_no_checkpoint_stands_in_nobodys_way(
+def test_run_json_without_experiment_and_checkpoint_does_not_block_a_new_run(
     tmp_path, small_recipe, small_options, saved
 ):
     run(small_recipe, tmp_path, hours=1e-9, **small_options)
@@ -147,7 +149,7 @@ def test_run_json_without_an_experiment_that_came_to_no_checkpoint_stands_in_nob
     assert run(small_recipe, tmp_path, **{**small_options, "epochs": 1}).complete
 
 
-def test_each_comparison_leaves_out_what_its_name_says(monkeypatch):
+def test_each_comparison_leaves_out_the_ingredient_in_its_name(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
     ingredients = importlib.import_module("ingredients")
     recipe, *others = (flatten_settings(e.settings()) for e in ingredients.EXPERIMENTS.values())

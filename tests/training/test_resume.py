@@ -1,4 +1,4 @@
-"""A run that was killed and goes on is the run that was never stopped, bit for bit."""
+"""A killed run resumes as the uninterrupted run, bit for bit."""
 
 import random
 import shutil
@@ -19,40 +19,40 @@ EPOCHS = 6
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_run_that_goes_on_equals_uninterrupted_run(tmp_path, sessions_on, backend, precision):
+def test_killed_run_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, backend, precision):
     sessions, options = sessions_on(backend), {"epochs": EPOCHS, "precision": precision}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    sessions(whole, **options)
-    moment = random.Random(f"{backend} {precision}")
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    sessions(uninterrupted, **options)
+    rng = random.Random(f"{backend} {precision}")
     for epoch in (2, 4) if precision == "float32" else (3,):
-        sessions(killed, kill={"step": [epoch, moment.randrange(7)]}, ends=-signal.SIGKILL, **options)
+        sessions(killed, kill={"step": [epoch, rng.randrange(7)]}, ends=-signal.SIGKILL, **options)
     sessions(killed, **options)
 
-    assert differences(whole, killed) == []
+    assert differences(uninterrupted, killed) == []
     assert read_history(killed / "history.csv")["epoch"] == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, sessions_on, backend):
-    sessions_on(backend)(tmp_path / "whole", epochs=3)
+    sessions_on(backend)(tmp_path / "uninterrupted", epochs=3)
     sessions_on(backend)(tmp_path / "altered", epochs=3, altered_epoch=3)
-    found = differences(tmp_path / "whole", tmp_path / "altered")
-    assert "loss" in found
-    assert "model 0" in found
-    assert "optimizer 2" in found
+    differing = differences(tmp_path / "uninterrupted", tmp_path / "altered")
+    assert "loss" in differing
+    assert "model 0" in differing
+    assert "optimizer 2" in differing
 
 
 def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, small_options):
     small_options.pop("epochs")
-    run(small_experiment, tmp_path / "whole", epochs=3, **small_options)
+    run(small_experiment, tmp_path / "uninterrupted", epochs=3, **small_options)
     run(small_experiment, tmp_path / "extended", epochs=1, **small_options)
     result = run(small_experiment, tmp_path / "extended", epochs=3, **small_options)
     assert result.complete
-    assert differences(tmp_path / "whole", tmp_path / "extended") == []
+    assert differences(tmp_path / "uninterrupted", tmp_path / "extended") == []
 
 
-def test_best_weights_outlive_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
-    """A callback ruins the network after the first epoch and after the resume; the best stay those of epoch 1."""
+def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
+    """A callback ruins the network after epoch 1 and after the resume; the best weights stay those of epoch 1."""
 
     class Ruin(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -74,7 +74,7 @@ def test_best_weights_outlive_worse_epochs_and_a_resume(tmp_path, small_experime
     assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path).get_weights(), kept, strict=True))
 
 
-def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experiment, small_options):
+def test_run_with_fewer_epochs_than_done_returns_the_stored_history(tmp_path, small_experiment, small_options):
     stopped = run(small_experiment, tmp_path, hours=1e-9, **{**small_options, "epochs": 9})
     assert not stopped.complete
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
@@ -84,14 +84,14 @@ def test_fewer_epochs_than_are_done_returns_what_there_is(tmp_path, small_experi
 
 def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, small_options):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
-    partial, foreign = (
+    partial, other = (
         tmp_path / "checkpoints" / name for name in (".epoch-000002-0.safetensors.9.partial", ".x.partial")
     )
-    for path in (partial, foreign):
+    for path in (partial, other):
         path.write_bytes(b"half")
     run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
     assert not partial.exists()
-    assert foreign.exists()
+    assert other.exists()
 
 
 def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
@@ -149,7 +149,7 @@ def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monk
         run(small_experiment, tmp_path, **small_options)
 
 
-def test_no_readable_checkpoint_sets_them_aside_and_begins_anew(tmp_path, small_experiment, small_options, capsys):
+def test_run_without_readable_checkpoint_is_moved_aside_and_restarts(tmp_path, small_experiment, small_options, capsys):
     first = run(small_experiment, tmp_path, **small_options)
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
@@ -177,7 +177,7 @@ def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_exp
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
-def test_history_without_checkpoints_is_set_aside_not_overwritten(tmp_path, small_experiment, small_options):
+def test_history_without_checkpoints_is_moved_aside_and_not_overwritten(tmp_path, small_experiment, small_options):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
     before = (tmp_path / "history.csv").read_bytes()
     shutil.rmtree(tmp_path / "checkpoints")

@@ -1,4 +1,4 @@
-"""`run` trains what the experiment says, keeps its folder up to date, and says what is wrong in one message."""
+"""`run` trains the experiment, keeps its folder up to date, and reports an error in one message."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.versions
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run of three epochs: `(folder, result)`; tests read it and leave it alone."""
+    """A finished run of three epochs: `(folder, result)`; tests only read it."""
     from colabcnn import ABLATIONS
 
     folder = tmp_path_factory.mktemp("finished")
@@ -40,7 +40,7 @@ def test_result_and_history_file_agree(finished):
     assert result.history["loss"][2] < result.history["loss"][0]
 
 
-def test_folder_holds_what_the_readme_says(finished):
+def test_folder_holds_the_files_that_the_readme_lists(finished):
     folder, _ = finished
     names = {path.name for path in folder.iterdir()} - {"lock"}
     assert names == {"run.json", "history.csv", "checkpoints", "curves.png", "model.keras"}
@@ -53,7 +53,7 @@ def test_folder_holds_what_the_readme_says(finished):
     assert str(folder) not in (folder / "run.json").read_text()
 
 
-def test_validation_figures_are_those_of_the_whole_validation_set(finished):
+def test_validation_values_cover_the_full_validation_set(finished):
     from colabcnn import load_synthetic
     from colabcnn.inspection.weights import network_with_weights
 
@@ -62,27 +62,27 @@ def test_validation_figures_are_those_of_the_whole_validation_set(finished):
     images, labels = (values[:40] for values in load_synthetic(1)[1])
     network = network_with_weights(RunFolder(folder).read_record(), checkpoint.arrays["model"])
     probabilities = network.predict(images.astype(np.float32) / 255, verbose=0)
-    picked = probabilities[np.arange(40), labels]
+    label_probabilities = probabilities[np.arange(40), labels]
     assert (probabilities.argmax(1) == labels).mean() == pytest.approx(result.history["val_accuracy"][-1])
-    assert -np.log(picked).mean() == pytest.approx(result.history["val_loss"][-1], rel=1e-4)
+    assert -np.log(label_probabilities).mean() == pytest.approx(result.history["val_loss"][-1], rel=1e-4)
 
 
-def test_load_model_gives_the_best_weights_and_model_keras_opens_in_plain_keras(finished):
+def test_load_model_returns_the_best_weights_and_plain_keras_opens_model_keras(finished):
     folder, _ = finished
     images = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
-    by_us = load_model(folder)
+    loaded = load_model(folder)
     by_keras = keras.saving.load_model(folder / "model.keras", safe_mode=True)
-    np.testing.assert_array_equal(by_us.predict(images, verbose=0), by_keras.predict(images, verbose=0))
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), by_keras.predict(images, verbose=0))
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
-    assert all(np.array_equal(a, b) for a, b in zip(by_us.get_weights(), checkpoint.arrays["best"], strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(loaded.get_weights(), checkpoint.arrays["best"], strict=True))
     assert "colabcnn" not in zipfile.ZipFile(folder / "model.keras").read("config.json").decode()
 
 
 def test_status_has_exactly_its_fields(finished):
     folder, result = finished
-    told = status(folder)
+    found = status(folder)
     checkpoint, _ = newest_checkpoint(folder / "checkpoints")
-    assert told == {
+    assert found == {
         "experiment": "small",
         "seed": 0,
         "epoch": 3,
@@ -124,7 +124,7 @@ def test_evaluate_measures_once(finished, tmp_path, monkeypatch):
         evaluate(folder, data="cifar10")
 
 
-def test_holdout_leaves_the_test_set_alone(tmp_path, small_experiment, small_options):
+def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_options):
     small_options.pop("val_size")
     run(small_experiment, tmp_path, holdout=50, **{**small_options, "epochs": 1})
     recorded = json.loads((tmp_path / "run.json").read_text())
@@ -157,7 +157,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoin
     assert result.history["epoch"] == [1, 2, 3]
 
 
-def test_hours_end_in_order_with_a_checkpoint_and_the_same_call_goes_on(tmp_path, small_experiment, small_options):
+def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, small_experiment, small_options):
     options = {**small_options, "checkpoint_minutes": 60}
     result = run(small_experiment, tmp_path, hours=1e-9, **options)
     assert not result.complete
@@ -166,7 +166,7 @@ def test_hours_end_in_order_with_a_checkpoint_and_the_same_call_goes_on(tmp_path
     assert run(small_experiment, tmp_path, **options).complete
 
 
-def test_run_that_a_callback_stopped_goes_on_with_the_same_call(tmp_path, small_experiment, small_options):
+def test_run_that_a_callback_stopped_resumes_with_the_same_call(tmp_path, small_experiment, small_options):
     class StopAtTwo(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
@@ -177,7 +177,7 @@ def test_run_that_a_callback_stopped_goes_on_with_the_same_call(tmp_path, small_
     assert run(small_experiment, tmp_path, **options).history["epoch"] == [1, 2, 3]
 
 
-def test_tensorboard_goes_on_after_a_resume(tmp_path, small_experiment, small_options):
+def test_tensorboard_continues_after_a_resume(tmp_path, small_experiment, small_options):
     tensorflow = pytest.importorskip("tensorflow")
     for epochs in (1, 3):
         callbacks = [keras.callbacks.TensorBoard(tmp_path / "logs")]
@@ -190,7 +190,7 @@ def test_tensorboard_goes_on_after_a_resume(tmp_path, small_experiment, small_op
     assert steps == {0, 1, 2}
 
 
-def test_interrupt_is_passed_on_and_the_same_call_goes_on(tmp_path, small_experiment, small_options):
+def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experiment, small_options):
     class InterruptInSecondEpoch(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
@@ -225,7 +225,7 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
 
 
-def test_variant_of_ones_own_trains(tmp_path, small_experiment, small_options):
+def test_own_variant_trains(tmp_path, small_experiment, small_options):
     mine = replace(small_experiment, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(3,))
     assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete
 

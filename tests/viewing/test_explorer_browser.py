@@ -26,7 +26,7 @@ pytestmark = pytest.mark.versions
 CLASSIC = bool(importlib.util.find_spec("notebook")) and metadata.version("notebook").startswith("6.")
 if not CLASSIC and not importlib.util.find_spec("jupyterlab"):
     pytest.skip("JupyterLab is not installed: pip install jupyterlab", allow_module_level=True)
-HANDLE = ".ui-slider-handle, .noUi-handle"  # jQuery's and the one that took its place.
+HANDLE = ".ui-slider-handle, .noUi-handle"  # jQuery's, and that of its successor.
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -82,8 +82,8 @@ def server(runs, tmp_path_factory):
 def run_all(page, server):
     """Open the notebook and run its cell."""
     if CLASSIC:
-        # The page first asks the kernel for widgets of an earlier visit. What a cell makes before that is over is made
-        # twice, and one half of it stays empty.
+        # The page first requests the widgets of an earlier visit from the kernel. A widget that a cell makes before
+        # that is done appears twice, and one of the two stays empty.
         with page.expect_console_message(lambda message: "fetching individual model state" in message.text):
             page.goto(f"{server}/notebooks/explore.ipynb")
         kernel = "window.Jupyter?.notebook?.kernel"
@@ -112,7 +112,7 @@ def page(server):
 
 
 class Explorer:
-    """The explorer as a person has it in front of them."""
+    """The explorer as a person sees and uses it."""
 
     def __init__(self, page):
         self.page = page
@@ -131,7 +131,7 @@ class Explorer:
         self.page.locator(".widget-html-content", has_text=caption).first.wait_for()
 
     def changes(self, act, caption):
-        """Act, and wait for the caption; the picture must be another one."""
+        """Act, wait for the caption, and check that the picture has changed."""
         before = self.picture
         act()
         self.wait(caption)
@@ -175,7 +175,7 @@ def explorer(page):
     return explorer
 
 
-def test_buttons_show_the_articles_views_and_lead_back(explorer):
+def test_buttons_show_the_articles_views_and_go_back(explorer):
     explorer.changes(lambda: explorer.press("Around the best"), "accuracy from 0.86 to 0.91, epochs 275 to 325")
     explorer.changes(lambda: explorer.press("Zoom out"), "epochs 249 to 351")
     explorer.changes(lambda: explorer.press("Back"), "accuracy from 0.86 to 0.91, epochs 275 to 325")
@@ -189,7 +189,7 @@ def test_typed_numbers_zoom(explorer):
     explorer.changes(lambda: explorer.type("values", 0, 0.85), "accuracy from 0.85 to 1")
 
 
-def test_dragged_and_pushed_handles_zoom(explorer):
+def test_handles_zoom_by_mouse_and_keyboard(explorer):
     explorer.changes(lambda: explorer.drag("epochs", 0, 200), "epochs")
     first = int(explorer.caption.split("epochs ")[1].split(" ")[0])
     assert 50 < first < 300
@@ -210,7 +210,7 @@ def test_fast_drag_leaves_no_queue_of_redraws(explorer):
     assert 0 < drawn < 75
 
 
-def test_runs_curves_smoothing_and_line_are_switched(explorer):
+def test_runs_curves_smoothing_and_line_can_be_switched(explorer):
     for label in ("06_final/seed-0: best 0.8900, epoch 300", "training (dashed)", "validation (solid)", "line at"):
         box = explorer.page.locator("label", has_text=label).locator("input[type=checkbox]")
         explorer.changes(box.click, "accuracy from")
@@ -219,13 +219,13 @@ def test_runs_curves_smoothing_and_line_are_switched(explorer):
     explorer.changes(lambda: explorer.page.keyboard.press("ArrowRight"), "accuracy from")
 
 
-def test_metric_is_chosen_by_the_keyboard(explorer):
+def test_metric_can_be_chosen_by_the_keyboard(explorer):
     toggle = explorer.page.locator("button.widget-toggle-button", has_text="loss")
     toggle.focus()
     explorer.changes(lambda: explorer.page.keyboard.press("Enter"), "loss from")
 
 
-def test_saved_picture_is_where_it_says(explorer, tmp_path):
+def test_picture_is_saved_to_the_reported_path(explorer, tmp_path):
     for name in ("curves.svg", "curves.png"):
         explorer.page.locator(".widget-text input[type=text]").fill(str(tmp_path / name))
         explorer.press("Save")
@@ -236,7 +236,7 @@ def test_saved_picture_is_where_it_says(explorer, tmp_path):
     explorer.page.locator(".widget-html-content", has_text="cannot be written").wait_for()
 
 
-def test_run_that_goes_on_is_refreshed(explorer, runs):
+def test_running_run_is_refreshed(explorer, runs):
     history = runs / "06_final" / "seed-0" / "history.csv"
     before = history.read_text()
     try:

@@ -1,4 +1,4 @@
-"""The interactive figure holds what the histories hold; its page is one file that needs nothing else."""
+"""The interactive figure shows the histories, and its page is one self-contained file."""
 
 import json
 import os
@@ -47,13 +47,13 @@ def button(figure, label):
     return buttons[label].args
 
 
-def test_figure_is_a_plain_one(runs):
+def test_figure_is_a_plain_plotly_figure(runs):
     figure = interactive_figure(*runs)
     assert type(figure).__module__.startswith("plotly.graph_objs")
     assert type(figure).__name__ == "Figure"
 
 
-def test_accuracy_of_each_run_is_drawn_dashed_in_training_and_solid_in_validation(runs):
+def test_training_accuracy_is_dashed_and_validation_accuracy_is_solid(runs):
     figure = interactive_figure(*runs)
     training, validation, best = curves_of(figure, legendgroup="06_final/seed-0")
     assert (training.line.dash, validation.line.dash) == ("dash", None)
@@ -73,7 +73,7 @@ def test_each_run_has_one_colour_and_one_row_in_the_legend(runs):
     assert names == ["06_final/seed-0: best 0.5000, epoch 2", "02_augmentation/seed-0: best 0.8000, epoch 3"]
 
 
-def test_runs_beyond_the_colours_are_told_apart_by_thicker_lines(make_run, tmp_path):
+def test_more_runs_than_colours_get_thicker_lines(make_run, tmp_path):
     for number in range(len(COLOURS) + 2):
         make_run(f"run-{number}", history_of(0.1, 0.2))
     lines = [trace.line for trace in curves_of(interactive_figure(tmp_path / "runs"), showlegend=True)]
@@ -81,13 +81,13 @@ def test_runs_beyond_the_colours_are_told_apart_by_thicker_lines(make_run, tmp_p
     assert len({(line.color, line.width) for line in lines}) == len(lines)
 
 
-def test_folder_of_runs_stands_for_its_runs(runs, tmp_path):
+def test_folder_of_runs_shows_all_its_runs(runs, tmp_path):
     figure = interactive_figure(tmp_path / "runs")
     groups = [trace.legendgroup for trace in curves_of(figure, showlegend=True)]
     assert groups == ["02_augmentation/seed-0", "06_final/seed-0"]
 
 
-def test_button_for_the_loss_brings_the_losses_of_all_curves(runs):
+def test_loss_button_shows_the_losses_of_all_curves(runs):
     history = history_of(0.2, 0.5, 0.4)
     history["val_loss"] = [3.0, 2.0, 1.0]
     write_history(runs[0] / "history.csv", history)
@@ -103,7 +103,7 @@ def test_button_for_the_loss_brings_the_losses_of_all_curves(runs):
 
 
 @pytest.mark.parametrize("label", ["accuracy", "accuracy enlarged", "around the best epoch"])
-def test_button_for_the_accuracy_brings_what_was_shown_first(runs, label):
+def test_accuracy_buttons_show_the_first_values_again(runs, label):
     figure = interactive_figure(*runs)
     values, layout = button(figure, label)
     assert [tuple(curve) for curve in values["y"]] == [trace.y for trace in figure.data]
@@ -123,7 +123,7 @@ def test_article_views_are_around_the_best_epoch_of_all_runs(make_run):
     assert around["yaxis.range"][0] < 0.885 < 0.9 < around["yaxis.range"][1]
 
 
-def test_background_is_the_figures_own(runs):
+def test_figure_has_its_own_background(runs):
     layout = interactive_figure(*runs).layout
     assert layout.paper_bgcolor == layout.plot_bgcolor == "white"
 
@@ -133,7 +133,7 @@ def test_guide_line_is_at_nine_tenths(runs):
     assert (line.y0, line.y1) == (0.9, 0.9)
 
 
-def test_pointing_tells_four_decimals_and_the_best_epochs_values(runs):
+def test_hover_text_has_four_decimals_and_the_values_of_the_best_epoch(runs):
     figure = interactive_figure(runs[0])
     training, validation, best = (trace.hovertemplate for trace in figure.data)
     assert "epoch %{x}<br>training %{y:.4f}" in training
@@ -158,7 +158,7 @@ def test_run_without_epochs_draws_nothing(make_run, tmp_path, others):
     assert "<th>begun</th><td>no epoch yet</td>" in page
 
 
-def test_values_tell_one_float32_from_another(make_run):
+def test_values_keep_float32_precision(make_run):
     value = 0.8999999761581421
     figure = interactive_figure(make_run("run", history_of(value, 0.1)))
     assert figure.data[1].y[0] == pytest.approx(value, abs=1e-9)
@@ -172,7 +172,7 @@ def test_nine_runs_of_700_epochs_make_a_small_figure(make_run, tmp_path):
     assert len(figure.to_json()) < 1.5e6
 
 
-def test_page_is_one_file_that_names_itself(runs, tmp_path):
+def test_page_is_one_file_with_title_language_and_encoding(runs, tmp_path):
     path = export_html(*runs, path=str(tmp_path / "page.html"))
     page = path.read_text(encoding="utf-8")
     assert path == tmp_path / "page.html"
@@ -185,7 +185,7 @@ def test_page_is_one_file_that_names_itself(runs, tmp_path):
     assert not re.search("mathjax[^\"']*[.]js", page, re.IGNORECASE)
 
 
-def test_page_of_one_run_bears_its_name(runs, tmp_path):
+def test_page_of_one_run_has_its_name_as_title(runs, tmp_path):
     page = export_html(runs[0], path=tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<title>Curves of 06_final/seed-0</title>" in page
 
@@ -195,12 +195,12 @@ def test_same_runs_make_the_same_page(runs, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_page_is_called_curves_unless_it_is_told(runs, tmp_path, monkeypatch):
+def test_default_page_is_curves_html(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert export_html(*runs).resolve() == tmp_path / "curves.html"
 
 
-def test_table_tells_the_best_epoch_of_each_run(runs, tmp_path):
+def test_table_shows_the_best_epoch_of_each_run(runs, tmp_path):
     page = export_html(*runs, path=tmp_path / "page.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr><th>(.*?)</th>(.*)</tr>", page)
     cells = {name: re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for name, row in rows}
@@ -216,7 +216,7 @@ def test_table_tells_the_best_epoch_of_each_run(runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["</script><script>alert(1)<", "<!--<script>", "a&b\"c'", "{title}", "\udcff"])
-def test_any_folders_name_makes_a_page_in_order(make_run, tmp_path, name):
+def test_any_folder_name_gives_a_valid_page(make_run, tmp_path, name):
     folder = make_run(os.path.join(name, "seed-0"), history_of(0.2, 0.3))
     plain = make_run("plain/seed-0", history_of(0.2, 0.3))
     page = export_html(folder, path=tmp_path / "page.html").read_text(encoding="utf-8")
@@ -225,7 +225,7 @@ def test_any_folders_name_makes_a_page_in_order(make_run, tmp_path, name):
         assert page.count(tag) == expected.count(tag), tag
 
 
-def test_long_name_is_shortened_in_the_legend_alone(make_run, tmp_path):
+def test_long_name_is_shortened_in_the_legend_only(make_run, tmp_path):
     folder = make_run("a" * 100 + "b" * 100, history_of(0.2, 0.3))
     figure = interactive_figure(folder)
     assert len(figure.data[1].name) < 100
@@ -234,12 +234,12 @@ def test_long_name_is_shortened_in_the_legend_alone(make_run, tmp_path):
     assert folder.name in figure.data[1].hovertemplate
 
 
-def test_page_that_cannot_be_written_is_told(runs, tmp_path):
+def test_page_that_cannot_be_written_is_one_error(runs, tmp_path):
     with pytest.raises(Error, match=r"page.html cannot be written \(No such file"):
         export_html(runs[0], path=tmp_path / "nowhere" / "page.html")
 
 
-def test_missing_plotly_is_told_with_what_to_do(runs, tmp_path, monkeypatch):
+def test_error_for_missing_plotly_names_the_fix(runs, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "plotly"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "plotly", None)

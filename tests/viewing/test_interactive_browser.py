@@ -1,4 +1,4 @@
-"""The exported page in a real browser without a network: the mouse zooms, points, switches and hides."""
+"""The exported page in a real browser without a network: zoom, hover text, buttons and legend work by mouse."""
 
 import json
 import math
@@ -26,7 +26,7 @@ HOSTILE = """<img src=x onerror=alert(1)>&" %{y} $x$ <b>'"""
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three runs, one of them with a name that is HTML, whose best epochs lie apart."""
+    """Three runs with different best epochs; the name of one is HTML."""
     folder = tmp_path_factory.mktemp("runs")
     for seed, name in enumerate(("06_final", "02_augmentation", HOSTILE)):
         (folder / name).mkdir()
@@ -35,16 +35,16 @@ def folder(tmp_path_factory):
 
 
 def saturating(top, seed):
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     history = empty_history()
     for epoch in range(1, EPOCHS + 1):
         rise = top * math.sqrt(1 - math.exp(-epoch / 30))
         row = {
             "epoch": epoch,
-            "loss": 2 * math.exp(-epoch / 30) + draw.gauss(0.1, 0.01),
+            "loss": 2 * math.exp(-epoch / 30) + rng.gauss(0.1, 0.01),
             "accuracy": min(1.0, rise + 0.06),
-            "val_loss": 2 * math.exp(-epoch / 30) + draw.gauss(0.4, 0.02),
-            "val_accuracy": rise + draw.gauss(0, 0.004) + 0.05 * (epoch == 300 + 100 * seed),
+            "val_loss": 2 * math.exp(-epoch / 30) + rng.gauss(0.4, 0.02),
+            "val_accuracy": rise + rng.gauss(0, 0.004) + 0.05 * (epoch == 300 + 100 * seed),
             "learning_rate": 0.001,
             "seconds": 20.0,
         }
@@ -69,13 +69,13 @@ def page_file(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wrong():
-    """What no page may do: ask the network for something, complain, or open a dialog."""
+    """What a page must not do: network requests, console errors or warnings, and dialogs."""
     return []
 
 
 @pytest.fixture(scope="module")
 def open_page(browser, page_file, wrong):
-    """Open the page, or another, in a window of its own with the network off."""
+    """Open the page, or another one, in a new window with the network off."""
     contexts = []
 
     def open_page(path=page_file, **options):
@@ -104,7 +104,7 @@ def opened(open_page):
 
 @pytest.fixture
 def curves(opened, folder):
-    """The page as it is when it is opened; drawn anew, since opening it takes two seconds."""
+    """The page as after opening; it is drawn again, since opening it takes two seconds."""
     opened.page.set_viewport_size({"width": 1100, "height": 800})
     figure = interactive_figure(folder).update_layout(height=None).to_json()
     draw = f"figure => Plotly.newPlot({GRAPH}, figure.data, figure.layout, {{...{GRAPH}._context}})"
@@ -120,7 +120,7 @@ def nothing_goes_wrong(wrong):
     assert seen == []
 
 
-def test_accuracy_of_the_whole_run_is_shown_first(opened):
+def test_accuracy_of_the_complete_run_is_shown_first(opened):
     curves = opened
     first, last, low, high = curves.ranges
     assert 0 <= first <= 1
@@ -131,7 +131,7 @@ def test_accuracy_of_the_whole_run_is_shown_first(opened):
     assert curves.highlighted == ["accuracy", "whole run"]
 
 
-def test_drag_zooms_and_double_click_shows_everything_again(curves):
+def test_drag_zooms_and_double_click_resets_the_zoom(curves):
     before = curves.ranges
     curves.drag((200, 0.8), (400, 0.5))
     curves.wait("graph.layout.xaxis.range[0] > 100")
@@ -141,7 +141,7 @@ def test_drag_zooms_and_double_click_shows_everything_again(curves):
     assert curves.ranges == pytest.approx(before)
 
 
-def test_loss_and_accuracy_take_turns(curves):
+def test_buttons_switch_between_loss_and_accuracy(curves):
     before = curves.ranges
     curves.press("loss")
     curves.wait("graph.layout.yaxis.range[1] > 1.5")
@@ -153,7 +153,7 @@ def test_loss_and_accuracy_take_turns(curves):
     assert curves.ranges == pytest.approx(before)
 
 
-def test_other_metric_is_shown_over_the_whole_run(curves):
+def test_other_metric_is_shown_over_the_complete_run(curves):
     curves.press("around the best epoch")
     curves.wait("graph.layout.xaxis.range[0] > 100")
     curves.press("loss")
@@ -161,7 +161,7 @@ def test_other_metric_is_shown_over_the_whole_run(curves):
     assert curves.highlighted == ["loss", "whole run"]
 
 
-def test_guide_line_is_drawn_in_the_accuracy_only(curves):
+def test_guide_line_is_drawn_for_accuracy_only(curves):
     line = curves.page.locator(".shapelayer path:not(.label)")
     assert line.count() == 1
     _, height = curves.at(1, 0.9)
@@ -171,7 +171,7 @@ def test_guide_line_is_drawn_in_the_accuracy_only(curves):
 
 
 @pytest.mark.parametrize("shown", ["accuracy", "loss"])
-def test_article_views_are_a_click_away_from_either_metric(curves, shown):
+def test_article_views_open_from_both_metrics(curves, shown):
     curves.press(shown)
     curves.press("accuracy enlarged")
     curves.wait("graph.layout.yaxis.range[0] > 0.5")
@@ -190,7 +190,7 @@ def test_article_views_are_a_click_away_from_either_metric(curves, shown):
     assert curves.highlighted == ["accuracy", "around the best epoch"]
 
 
-def test_whole_run_leads_back_from_a_zoom_in_the_metric_that_is_shown(curves):
+def test_button_for_the_complete_run_resets_the_zoom_and_keeps_the_metric(curves):
     curves.press("loss")
     curves.wait("graph.layout.yaxis.range[1] > 1.5")
     before = curves.ranges
@@ -211,7 +211,7 @@ def test_double_click_leaves_an_article_view(curves):
     assert curves.ranges == pytest.approx(before)
 
 
-def test_pointing_at_a_curve_tells_run_epoch_and_value(curves):
+def test_hover_text_of_a_curve_shows_run_epoch_and_value(curves):
     history = saturating(0.86, 0)
     value = history["val_accuracy"][99]
     assert curves.hover(100, value) == ["06_final", "epoch 100", f"validation {value:.4f}"]
@@ -224,7 +224,7 @@ def test_pointing_at_a_curve_tells_run_epoch_and_value(curves):
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
-def test_pointing_at_a_star_tells_all_values_of_the_best_epoch(curves, metric):
+def test_hover_text_of_a_star_shows_all_values_of_the_best_epoch(curves, metric):
     history = saturating(0.86, 0)
     row = {column: values[299] for column, values in history.items()}
     assert row["val_accuracy"] == max(history["val_accuracy"])
@@ -240,9 +240,9 @@ def test_pointing_at_a_star_tells_all_values_of_the_best_epoch(curves, metric):
     ]
 
 
-def test_click_in_the_legend_hides_all_of_a_run_and_a_second_shows_it(curves):
-    everything = ["02_augmentation", "06_final", HOSTILE]
-    assert curves.drawn == sorted(everything)
+def test_click_in_the_legend_hides_a_run_and_a_second_click_shows_it(curves):
+    all_runs = ["02_augmentation", "06_final", HOSTILE]
+    assert curves.drawn == sorted(all_runs)
     assert curves.page.locator(".legend .traces").count() == 3
     entry = curves.page.locator(".legend .traces", has_text="06_final").locator(".legendtoggle")
     entry.click()
@@ -253,10 +253,10 @@ def test_click_in_the_legend_hides_all_of_a_run_and_a_second_shows_it(curves):
     assert "06_final" not in curves.drawn
     entry.click()
     curves.wait("graph.calcdata.filter(curve => curve[0].trace.visible === true).length == 9")
-    assert curves.drawn == sorted(everything)
+    assert curves.drawn == sorted(all_runs)
 
 
-def test_name_of_a_folder_is_shown_as_it_is_and_injects_nothing(curves):
+def test_folder_name_is_shown_as_text(curves):
     page = curves.page
     assert page.locator("img").count() == 0
     names = page.locator(".legend .legendtext").all_text_contents()
@@ -269,28 +269,28 @@ def test_name_of_a_folder_is_shown_as_it_is_and_injects_nothing(curves):
     assert curves.hover(50, history["val_accuracy"][49])[0] == HOSTILE
 
 
-def test_no_epoch_below_zero_is_shown_where_the_first_is_the_best(open_page, tmp_path):
+def test_no_epoch_below_zero_is_shown_if_the_first_is_the_best(open_page, tmp_path):
     write_history(tmp_path / "history.csv", history_of(0.5, *[0.4] * 99))
     first, last, *_ = open_page(export_html(tmp_path, path=tmp_path / "page.html")).ranges
     assert 0 <= first <= 1
     assert 100 <= last <= 103
 
 
-def test_title_of_a_single_run_injects_nothing(open_page, folder, tmp_path):
+def test_title_of_a_single_run_is_shown_as_text(open_page, folder, tmp_path):
     page = open_page(export_html(folder / HOSTILE, path=tmp_path / "single.html")).page
     assert page.title() == f"Curves of {HOSTILE}"
     assert page.locator("h1").text_content() == f"Curves of {HOSTILE}"
     assert page.locator("img").count() == 0
 
 
-def test_table_below_the_figure_tells_the_best_epochs(curves):
+def test_table_below_the_figure_shows_the_best_epochs(curves):
     row = curves.page.locator("table tr", has_text="06_final").locator("td").all_text_contents()
     history = saturating(0.86, 0)
     assert row == ["300", *(f"{history[name][299]:.4f}" for name in ("val_accuracy", "accuracy", "val_loss", "loss"))]
 
 
 @pytest.mark.parametrize("width", [600, 800, 1400])
-def test_nothing_overlaps_or_is_cut_and_the_figure_follows_the_window(curves, width):
+def test_no_element_overlaps_or_is_clipped_and_the_figure_follows_the_window(curves, width):
     curves.page.set_viewport_size({"width": width, "height": 700})
     curves.wait(f"Math.abs(graph._fullLayout.width - {width}) < 50")
     figure = curves.page.locator(".js-plotly-plot").bounding_box()
@@ -311,13 +311,13 @@ def test_nothing_overlaps_or_is_cut_and_the_figure_follows_the_window(curves, wi
         assert box["x"] + box["width"] <= figure["x"] + figure["width"] + 1
         assert box["y"] + box["height"] <= figure["y"] + figure["height"] + 1
         for other in boxes[index + 1 :]:
-            apart = (
+            separate = (
                 box["x"] + box["width"] <= other["x"] + 1
                 or other["x"] + other["width"] <= box["x"] + 1
                 or box["y"] + box["height"] <= other["y"] + 1
                 or other["y"] + other["height"] <= box["y"] + 1
             )
-            assert apart, (box, other)
+            assert separate, (box, other)
 
 
 def test_toolbar_offers_a_picture_and_no_upload(curves):
@@ -331,7 +331,7 @@ def test_toolbar_offers_a_picture_and_no_upload(curves):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figure_is_a_light_card_on_a_light_and_on_a_dark_page(open_page, scheme, tmp_path):
+def test_figure_is_light_on_a_light_and_on_a_dark_page(open_page, scheme, tmp_path):
     curves = open_page(color_scheme=scheme)
     curves.page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
     colour = "getComputedStyle({}).{}"

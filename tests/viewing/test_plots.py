@@ -1,4 +1,4 @@
-"""The curves show what the history holds."""
+"""The curves show the history."""
 
 import matplotlib
 import pytest
@@ -22,7 +22,7 @@ def runs(tmp_path):
     return folders
 
 
-def test_both_metrics_of_one_run_with_the_best_epoch_marked(runs):
+def test_one_run_has_both_metrics_with_the_best_epoch_marked(runs):
     loss, accuracy = plot_curves(runs[0]).axes
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
     curves = {line.get_label(): line for line in accuracy.lines}
@@ -32,7 +32,7 @@ def test_both_metrics_of_one_run_with_the_best_epoch_marked(runs):
     assert accuracy.get_title() == "06_final/seed-0"
 
 
-def test_zoom_and_guide_line_of_several_runs(runs):
+def test_several_runs_have_zoom_and_guide_line(runs):
     (axes,) = plot_curves(*runs, metric="accuracy", epochs=(2, 3), value_range=(0.3, 0.7), line=0.55).axes
     assert axes.get_xlim() == (2, 3)
     assert axes.get_ylim() == (0.3, 0.7)
@@ -46,13 +46,13 @@ def test_zoom_and_guide_line_of_several_runs(runs):
     ]
 
 
-def test_no_figure_is_left_in_pyplot(runs):
+def test_pyplot_keeps_no_figure(runs):
     plot_curves(*runs)
     assert not matplotlib._pylab_helpers.Gcf.figs
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
-def test_file_is_of_the_kind_that_its_ending_names(runs, tmp_path, ending):
+def test_file_format_follows_the_ending(runs, tmp_path, ending):
     path = tmp_path / f"curves.{ending}"
     save_figure(plot_curves(runs[0]), path)
     assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
@@ -66,7 +66,7 @@ def test_file_is_of_the_kind_that_its_ending_names(runs, tmp_path, ending):
         ({"value_range": (0.5, 0.9)}, "needs a metric"),
     ],
 )
-def test_bad_request_is_refused(runs, arguments, message):
+def test_invalid_argument_is_refused(runs, arguments, message):
     with pytest.raises(Error, match=message):
         plot_curves(runs[0], **arguments)
 

@@ -1,4 +1,4 @@
-"""The table and the pictures say what the runs' files say, and what was not run."""
+"""The table and the pictures show the values of the runs' files, and name missing runs."""
 
 import json
 from dataclasses import replace
@@ -43,11 +43,11 @@ def rows(table):
     return {name.strip("`"): cells for name, *cells in all_rows(table)}
 
 
-def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
-    told = rows(summarize(results))
+def test_table_has_the_articles_value_and_the_last_and_best_epoch(results):
+    table_rows = rows(summarize(results))
     history = read_history(results / "06_final" / "seed-0" / "history.csv")
-    assert list(told) == list(EXPERIMENTS)
-    article, last, _, best, epochs, _, device = told["06_final"]
+    assert list(table_rows) == list(EXPERIMENTS)
+    article, last, _, best, epochs, _, device = table_rows["06_final"]
     assert "best 0.9010 at epoch 326" in article
     assert last == f"{history['val_accuracy'][-1]:.4f}"
     assert best.startswith(f"{max(history['val_accuracy']):.4f} (epoch ")
@@ -55,11 +55,11 @@ def test_table_has_the_articles_word_and_the_last_and_best_epoch(results):
     assert device.endswith(f"{devices.auto_precision()}, seed 0")
 
 
-def test_experiment_without_a_run_says_so(results):
+def test_experiment_without_a_run_is_not_yet_measured(results):
     assert rows(summarize(results))["01_descending_kernels"][1:] == ["not yet measured", "", "", "", "", ""]
 
 
-def test_seconds_leave_out_what_holds_the_compilation(results, tmp_path):
+def test_seconds_leave_out_epochs_with_compilation(results, tmp_path):
     folder = tmp_path / "06_final" / "seed-0"
     folder.mkdir(parents=True)
     run_json = json.loads((results / "06_final" / "seed-0" / "run.json").read_text())
@@ -71,7 +71,7 @@ def test_seconds_leave_out_what_holds_the_compilation(results, tmp_path):
     assert rows(summarize(tmp_path))["06_final"][5] == "7"
 
 
-def test_figures_are_written_and_are_pictures(results, tmp_path):
+def test_figures_are_written_as_png(results, tmp_path):
     paths = save_figures(results, tmp_path / "figures")
     assert [path.stem for path in paths] == [
         "loss",
@@ -84,7 +84,7 @@ def test_figures_are_written_and_are_pictures(results, tmp_path):
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in paths)
 
 
-def test_picture_of_the_recipes_comes_with_their_runs(tmp_path, put_run):
+def test_picture_of_the_recipes_is_drawn_if_they_have_runs(tmp_path, put_run):
     put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
     for seed in (0, 1):
         put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
@@ -96,21 +96,21 @@ def test_picture_of_the_recipes_comes_with_their_runs(tmp_path, put_run):
     assert article.get_label() == "the article's best: epoch 326, of 54 s, Colab 2018"
     seconds = read_history(tmp_path / "06_final" / "seed-0" / "history.csv")["seconds"]
     assert list(minutes.lines[0].get_xdata()) == pytest.approx([seconds[0] / 60, sum(seconds) / 60])
-    assert list(minutes.lines[3].get_xdata()) == pytest.approx([326 * 54 / 60])  # As the article has it.
+    assert list(minutes.lines[3].get_xdata()) == pytest.approx([326 * 54 / 60])  # The article's values.
 
 
-def test_last_epoch_flip_averaged_is_what_evaluate_measured(tmp_path, put_run):
+def test_flip_averaged_accuracy_is_that_of_evaluate_for_the_last_epoch(tmp_path, put_run):
     run_dir = put_run(tmp_path, "06_final", 0.5, 0.625)
-    # Of an earlier epoch it is not the last one's, and of other images not the same.
-    for epoch, size, told in ((2, 40, "0.6875"), (1, 40, ""), (2, 10_000, "")):
+    # The value of an earlier epoch or of other images is not shown.
+    for epoch, size, cell in ((2, 40, "0.6875"), (1, 40, ""), (2, 10_000, "")):
         measured = {"epoch": epoch, "flip_averaged_accuracy": 0.6875}
         (run_dir / "test.json").write_text(json.dumps({"test_size": size, "last_epoch": measured}))
-        assert rows(summarize(tmp_path))["06_final"][2] == told
+        assert rows(summarize(tmp_path))["06_final"][2] == cell
     (run_dir / "test.json").write_text("[]")
     assert rows(summarize(tmp_path))["06_final"][2] == ""
 
 
-def test_table_tells_what_was_validated_on_if_not_the_test_set(tmp_path, put_run):
+def test_table_names_the_validation_images_unless_they_are_the_test_set(tmp_path, put_run):
     put_run(tmp_path, "06_final", 0.5, holdout=5000)
     assert rows(summarize(tmp_path))["06_final"][-1].endswith("validated on 5000 training images held out")
 
@@ -119,7 +119,7 @@ def on(device):
     return {"starts": [Start("", 1, device, {})]}
 
 
-def test_picture_of_the_recipes_draws_each_device_as_a_line_of_its_own_and_the_whole_test_set_only(tmp_path, put_run):
+def test_picture_of_the_recipes_has_a_line_for_each_device_and_only_the_full_test_set(tmp_path, put_run):
     for seed, device in enumerate(("T4", "T4", "$CPU$")):
         put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, **on(device))
     for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=3):
@@ -149,7 +149,7 @@ def test_longest_run_of_an_experiment_is_drawn(tmp_path, put_run, monkeypatch):
         (axes,) = pictures[name].axes
         assert [len(line.get_xdata()) for line in axes.lines] == [2, 700]
         assert axes.get_xscale() == "log"
-    # The seconds of the two differ a hundredfold, and they are those of two devices.
+    # The seconds of the two devices differ a hundredfold.
     assert axes.get_yscale() == "log"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["05_ascending_kernels: T4", "06_final: H100"]
@@ -176,7 +176,7 @@ def test_seconds_have_decimals_below_ten(tmp_path, put_run, seconds, cell):
 
 
 def test_seconds_of_a_run_on_two_devices_are_not_averaged(tmp_path, put_run):
-    # The T4 lost epoch 3, which the CPU trained again.
+    # Epoch 3 was lost on the T4 and trained again on the CPU.
     starts = [Start("", first, device, {}) for device, first in (("T4", 1), ("T4", 3), ("CPU", 3))]
     run_dir = put_run(tmp_path, "06_final", *[0.5] * 5, starts=starts)
     history = read_history(run_dir / "history.csv")
@@ -185,7 +185,7 @@ def test_seconds_of_a_run_on_two_devices_are_not_averaged(tmp_path, put_run):
     assert rows(summarize(tmp_path))["06_final"][5] == "0.5 on T4; 50 on CPU"
 
 
-def test_folder_without_runs_is_told(tmp_path, run_cli):
+def test_folder_without_runs_is_reported(tmp_path, run_cli):
     assert summarize(tmp_path).count("not yet measured") == len(EXPERIMENTS)
     with pytest.raises(Error, match="holds no run"):
         save_figures(tmp_path, tmp_path / "figures")
@@ -196,7 +196,7 @@ def test_folder_without_runs_is_told(tmp_path, run_cli):
 
 @pytest.fixture
 def put_run(results):
-    """Put a run of a name and seed into a folder, with these validation accuracies and changes to its `run.json`."""
+    """Write a run with this name, seed, validation accuracies and changes of its `run.json` into a folder."""
     record = RunFolder(results / "06_final" / "seed-0").read_record()
 
     def put_run(folder, name, *accuracies, seed=0, epochs=3, starts=record.starts, **changes):
@@ -213,85 +213,85 @@ def put_run(results):
 
 @pytest.fixture
 def folders(tmp_path, put_run, monkeypatch):
-    """What a session, Drive and the project hold: `06_final/seed-0` lies in all three."""
-    here, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
+    """The runs of a session, of Drive and of the project; all three have `06_final/seed-0`."""
+    own, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
     for module in (run_list, table):
         monkeypatch.setattr(module, "shipped_results", lambda: shipped)
-    put_run(here, "06_final", 0.25, 0.5)
-    put_run(here, "my_variant", 0.75)
+    put_run(own, "06_final", 0.25, 0.5)
+    put_run(own, "my_variant", 0.75)
     put_run(drive, "06_final", 0.125)
     put_run(drive, "06_final", 0.375, 0.25, seed=10)
     put_run(drive, "06_final", 0.625, seed=2)
     put_run(shipped, "06_final", 0.875, 0.75, 0.9375)
     put_run(shipped, "01_descending_kernels", 0.6875)
-    return here, drive, shipped
+    return own, drive, shipped
 
 
 def measured_of(table, name):
-    """Return the rows of an experiment without the article's word: last epoch, best, epochs."""
+    """Return the rows of an experiment without the article's value: last epoch, best, epochs."""
     return [[cells[2], *cells[4:6]] for cells in all_rows(table) if cells[0] == f"`{name}`"]
 
 
-def test_of_a_run_in_several_folders_the_first_ones_counts(folders):
-    here, drive, _ = folders
+def test_run_in_several_folders_counts_from_the_first_folder(folders):
+    own, drive, _ = folders
     others = [["0.6250", "0.6250 (epoch 1)", "1 of 3"], ["0.2500", "0.3750 (epoch 1)", "2 of 3"]]
-    assert measured_of(summarize(here, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
-    assert measured_of(summarize(drive, here), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
+    assert measured_of(summarize(own, drive), "06_final") == [["0.5000", "0.5000 (epoch 2)", "2 of 3"], *others]
+    assert measured_of(summarize(drive, own), "06_final") == [["0.1250", "0.1250 (epoch 1)", "1 of 3"], *others]
 
 
 def test_missing_folder_counts_as_empty(folders, tmp_path):
-    here = folders[0]
-    assert summarize(tmp_path / "nowhere", here) == summarize(str(here))
+    own = folders[0]
+    assert summarize(tmp_path / "nowhere", own) == summarize(str(own))
     assert summarize(tmp_path / "nowhere").count("not yet measured") == len(EXPERIMENTS)
 
 
-def test_variants_of_ones_own_stand_below_the_articles_and_without_its_word(folders):
+def test_own_variants_are_below_the_articles_experiments_and_have_no_article_value(folders):
     table = summarize(*folders)
     assert list(rows(table)) == [*EXPERIMENTS, "my_variant"]
     assert "| `my_variant` |  | 0.7500 |  | 0.7500 (epoch 1) | 1 of 3 |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_shipped_run_stands_beside_ones_own_of_the_same_seed(folders):
-    here, _, shipped = folders
-    told = [last for last, *_ in measured_of(summarize(here, shipped), "06_final")]
-    assert told == ["0.5000", "0.9375"]
+def test_shipped_run_is_shown_beside_an_own_run_of_the_same_seed(folders):
+    own, _, shipped = folders
+    last_accuracies = [last for last, *_ in measured_of(summarize(own, shipped), "06_final")]
+    assert last_accuracies == ["0.5000", "0.9375"]
 
 
 def test_run_without_epochs_or_with_a_broken_file_has_a_row(tmp_path, put_run):
     put_run(tmp_path, "06_final")
     (put_run(tmp_path, "06_final", 0.5, seed=1) / "run.json").write_text("{")
-    told = [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
-    assert measured_of(summarize(tmp_path), "06_final") == told
+    expected = [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
+    assert measured_of(summarize(tmp_path), "06_final") == expected
 
 
-def test_notebook_shows_the_table_as_one(results):
+def test_notebook_shows_the_table_as_markdown(results):
     table = summarize(results)
     assert table._repr_markdown_() == str(table)
     assert table._repr_markdown_().startswith("| experiment | the article reports |")
 
 
-def test_runs_are_found_and_behind_them_those_that_come_with_the_project(folders, tmp_path):
-    here, drive, shipped = folders
-    of_final = [here / "06_final" / "seed-0", drive / "06_final" / "seed-2", drive / "06_final" / "seed-10"]
+def test_own_runs_are_found_before_the_shipped_ones(folders, tmp_path):
+    own, drive, shipped = folders
+    of_final = [own / "06_final" / "seed-0", drive / "06_final" / "seed-2", drive / "06_final" / "seed-10"]
     shipped_final = shipped / "06_final" / "seed-0"
     all_shipped = [shipped / "01_descending_kernels" / "seed-0", shipped_final]
-    assert find_runs(here, drive) == [*of_final, here / "my_variant" / "seed-0", *all_shipped]
-    assert find_runs(here, str(drive), name="06_final") == [*of_final, shipped_final]
+    assert find_runs(own, drive) == [*of_final, own / "my_variant" / "seed-0", *all_shipped]
+    assert find_runs(own, str(drive), name="06_final") == [*of_final, shipped_final]
     assert find_runs(tmp_path / "nowhere", "", None) == all_shipped
-    assert find_runs(here, name="02_augmentation") == []
+    assert find_runs(own, name="02_augmentation") == []
 
 
-def test_runs_that_can_be_asked_for_a_prediction_are_those_with_a_checkpoint(folders, results):
+def test_trained_runs_are_those_with_a_checkpoint(folders, results):
     trained = find_runs(results, folders[0], trained=True)
     assert trained == [results / "02_augmentation" / "seed-0", results / "06_final" / "seed-0"]
 
 
-def test_shipped_run_is_drawn_with_what_it_was_measured_on(folders, capsys):
+def test_plot_of_a_shipped_run_names_its_device(folders, capsys):
     figure = plot_shipped("06_final")
     device = rows(summarize(folders[2]))["06_final"][-1]
-    told = f"3 of 3 epochs on {device}; 0.11 s an epoch; best 0.9375 (epoch 3), last 0.9375"
-    assert figure.get_suptitle() == told
+    title = f"3 of 3 epochs on {device}; 0.11 s an epoch; best 0.9375 (epoch 3), last 0.9375"
+    assert figure.get_suptitle() == title
     curves = {line.get_label(): line for line in figure.axes[1].lines}
     assert curves["06_final/seed-0: validation"].get_ydata().tolist() == [0.875, 0.75, 0.9375]
     assert plot_shipped(ABLATIONS["01_descending_kernels"]).axes
@@ -303,13 +303,13 @@ def test_longest_shipped_run_is_drawn(folders, put_run):
     assert plot_shipped("06_final").get_suptitle().startswith("20 of 20 epochs on ")
 
 
-def test_run_that_is_not_shipped_is_told(folders, capsys):
+def test_run_that_is_not_shipped_is_reported(folders, capsys):
     assert plot_shipped("02_augmentation") is None
     assert capsys.readouterr().out == "No measured run of 02_augmentation comes with the project yet.\n"
     with pytest.raises(Error, match="09_none"):
         plot_shipped("09_none")
 
 
-def test_what_is_shipped_is_found_in_a_checkout():
+def test_shipped_results_are_found_in_a_checkout():
     assert run_list.shipped_results().name == "results"
     assert run_list.shipped_results().is_dir()
