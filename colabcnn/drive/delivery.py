@@ -92,7 +92,7 @@ class Delivery:
         self.delivered = None
         return response["move_aside"]
 
-    def begin(self, run: str) -> None:
+    def begin(self, run: str | None) -> None:
         """Take the run over from older sessions on other machines; does not wait.
 
         Args:

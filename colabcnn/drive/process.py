@@ -20,7 +20,7 @@ from colabcnn.errors import AnotherRunError
 
 # Isolated and with the library's folder last: of the user's own modules none is imported there.
 _START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.drive.process import main; main()"
-_LIBRARY = str(Path(__file__).resolve().parents[2])
+LIBRARY = str(Path(__file__).resolve().parents[2])
 
 
 class DriveProcess:
@@ -35,7 +35,7 @@ class DriveProcess:
         self._connection, other_end = Pipe()
         with other_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, _LIBRARY, str(local), str(drive), str(other_end.fileno())],
+                [sys.executable, "-I", "-c", _START, LIBRARY, str(local), str(drive), str(other_end.fileno())],
                 pass_fds=[other_end.fileno()],
                 # An abandoned process would keep inherited streams open, and `train ... | tee log` would not end.
                 stdin=subprocess.DEVNULL,

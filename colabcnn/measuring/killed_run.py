@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from colabcnn.drive.process import import_path
+from colabcnn.drive.process import LIBRARY
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
@@ -19,7 +19,8 @@ from colabcnn.store.run_folder import run_folder
 from colabcnn.training.run import run
 
 CHECKPOINT_SECONDS = 60
-_START = "from colabcnn.measuring.killed_run import main; main()"
+# Isolated, with the caller's folders last: no module of the user's project replaces one of the standard library.
+_START = "import sys; sys.path += sys.argv.pop(1).split(':'); from colabcnn.measuring.killed_run import main; main()"
 
 
 class _EndedError(Exception):
@@ -75,7 +76,7 @@ def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dic
     request = json.dumps({"experiment": experiment.settings(), "run_dir": str(run_dir), "options": options})
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _START, request],
+            [sys.executable, "-I", "-c", _START, ":".join(filter(None, [*sys.path, LIBRARY])), request],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -119,7 +120,6 @@ def _environment():
     environment = {
         **os.environ,
         "KERAS_BACKEND": devices.backend(),
-        "PYTHONPATH": os.pathsep.join(import_path()),
         # This process may hold most of a GPU's memory; the rest is enough without preallocation.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",

@@ -51,8 +51,10 @@ class FitState:
         optimizer = getattr(self.model, "optimizer", None)
         known = {id(variable) for variable in (*self.model.variables, *(optimizer.variables if optimizer else ()))}
         found = {path: value for path, value in self.objects.items() if _is_variable(value) and id(value) not in known}
-        metrics = {id(variable) for variable in self.model.metrics_variables if self._is_reset(variable)}
-        return {path: variable for path, variable in found.items() if id(variable) not in metrics}
+        # Keras sets its own metrics to zero at the beginning of each epoch.
+        metrics = [v for v in self.objects.values() if isinstance(v, keras.Metric) and _package_of(v) == "keras"]
+        reset = {id(variable) for metric in metrics for variable in metric._variables}
+        return {path: variable for path, variable in found.items() if id(variable) not in reset}
 
     def unbuilt(self) -> list[str]:
         """Return the paths of layers whose variables do not exist yet."""
@@ -95,8 +97,8 @@ class FitState:
         state = FitState.of(self.model)
         for path, trained in plan["optimizers"].items():
             optimizer = state.objects.get(path)
-            unbuilt = isinstance(optimizer, keras.optimizers.Optimizer) and not optimizer.built
-            if unbuilt and all(name in state.objects for name in trained):
+            present = all(name in state.objects for name in trained)
+            if isinstance(optimizer, keras.optimizers.Optimizer) and not optimizer.built and present:
                 optimizer.build([state.objects[name] for name in trained])
         return FitState.of(self.model)
 
@@ -104,7 +106,7 @@ class FitState:
         """Return `(paths, arrays, unreadable)` of `variables`; the last are the paths of those that hold no numbers."""
         paths, arrays, unreadable = [], [], []
         for path, variable in self.variables().items():
-            value = keras.ops.convert_to_numpy(variable)
+            value = np.asarray(keras.ops.convert_to_numpy(variable))
             if value.dtype.kind in "biufc" or value.dtype.name == "bfloat16":
                 paths.append(path)
                 arrays.extend(as_arrays([value]))
@@ -131,11 +133,6 @@ class FitState:
                     if isinstance(member, (bool, int, float, np.ndarray, np.generic)) and not _is_of_keras(name):
                         values[f"{path}.{name}".lstrip(".")] = np.array(member)
         return values
-
-    def _is_reset(self, variable):
-        """Whether Keras sets a metric's variable to zero at the beginning of each epoch."""
-        owners = [metric for metric in self.model.metrics if any(variable is own for own in metric.variables)]
-        return bool(owners) and all(_package_of(metric) == "keras" for metric in owners)
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
     """
     _check_keras_settings()
     policy = keras.DTypePolicy(precision)
-    last = {"data_format": "channels_last"}  # Keras's default may be another one, from ~/.keras/keras.json.
+    last: dict[str, Any] = {"data_format": "channels_last"}  # ~/.keras/keras.json may have another default.
     layer_number = itertools.count()
 
     def initializer() -> Any:  # Keras infers `str` from its default.

@@ -186,7 +186,7 @@ def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
                 self.model.set_weights([np.nan * weights for weights in self.model.get_weights()])
 
     fit(tmp_path / "drive", tmp_path / "local", [Spoil()])
-    assert capsys.readouterr().out.count("The loss is not finite in epoch 4") == 1
+    assert capsys.readouterr().out.count("not finite in epoch 4: no checkpoint is taken") == 1
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
@@ -219,13 +219,17 @@ def test_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     assert checkpoint_files(tmp_path / "local" / "checkpoints") == before
 
 
-def test_error_for_a_model_without_weights_names_the_fix(tmp_path):
-    model = keras.Sequential([keras.layers.Dense(2, "softmax")])
-    model.compile("adam", "sparse_categorical_crossentropy")
-    if keras.backend.backend() == "jax":
-        pytest.skip("Keras on JAX builds the model itself before callbacks begin")
-    with pytest.raises(Error, match=r"keras\.Input"):
-        fit(tmp_path / "drive", tmp_path / "local", model=model)
+def test_model_that_the_first_step_builds_resumes(tmp_path):
+    def model():
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dropout(0.3), keras.layers.Dense(2, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "drive", tmp_path / "local", model=model(), stop=4)
+    resumed = fit(tmp_path / "drive", tmp_path / "local", model=model())
+    assert same(resumed, fit(tmp_path / "d", tmp_path / "l", model=model()))
 
 
 @pytest.mark.parametrize("bad", [{"checkpoint_minutes": -1}, {"drive_minutes": "ten"}, {"local_folder": "same"}])

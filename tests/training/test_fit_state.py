@@ -1,0 +1,265 @@
+"""A fit's state beside weights and optimizer comes back, or the callback names what does not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import CheckpointToDrive, Error
+from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from colabcnn.store.lock import Lock
+from colabcnn.training import checkpoint_to_drive
+from support.runs import BACKENDS
+
+pytestmark = pytest.mark.versions
+
+ROOT = Path(__file__).resolve().parents[2]
+# With an own train_step, noise, recurrent layers, a late layer, mixed precision, a metric that is never reset.
+SEEDS = [0, 1, 3, 5, 6, 8, 10, 14]
+on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_random_fits_resume_as_the_uninterrupted_ones(tmp_path, backend):
+    """One process is killed in the last of several fits, another one resumes them all."""
+    script, environment = ROOT / "tests" / "support" / "random_fits.py", {**os.environ, "KERAS_BACKEND": backend}
+    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    outputs = []
+    for verb, status in ("train", -signal.SIGKILL), ("resume", 0):
+        command = [sys.executable, str(script), verb, str(tmp_path), *map(str, SEEDS)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stdout + done.stderr
+        outputs.append(done.stdout)
+    found = [json.loads(line) for line in outputs[1].splitlines() if line.startswith("{")]
+    assert [fit["seed"] for fit in found] == SEEDS
+    assert [fit for fit in found if fit["differing"]] == []
+    assert "is not restored" not in outputs[0]
+
+
+@pytest.fixture
+def callback(tmp_path):
+    """Return a function that makes the callback of one run."""
+
+    def callback(**options):
+        options = {"local_folder": tmp_path / "local", "checkpoint_minutes": 0, "drive_minutes": 100, **options}
+        return CheckpointToDrive(tmp_path / "drive", **options)
+
+    return callback
+
+
+class StopBefore(keras.callbacks.Callback):
+    """Interrupt as Ctrl-C does, before an epoch, and keep the numbers of the epochs that began."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.at, self.epochs = epoch, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        if epoch == self.at:
+            raise KeyboardInterrupt
+
+
+def dense():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+def fit(model, callbacks, epochs=3):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(32, 6)).astype("float32")
+    return model.fit(x, x[:, :1], epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+
+
+def epochs_of(folder):
+    return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").iterdir())
+
+
+def test_weight_without_dimensions_keeps_its_shape_in_the_best_weights(callback):
+    def model():
+        normalization = keras.layers.Normalization()
+        normalization.adapt(np.random.default_rng(0).normal(size=(32, 6)))
+        model = keras.Sequential([keras.Input((6,)), normalization, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return model
+
+    for _ in range(2):
+        best = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+        fit(model(), [best, callback()])
+    assert any(weight.shape == () for weight in best.best_weights)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32])
+def test_number_of_epochs_may_be_numpys(callback, kind):
+    assert len(fit(dense(), [callback()], epochs=kind(3)).epoch) == 3
+    assert len(fit(dense(), [callback()], epochs=kind(5)).epoch) == 5
+
+
+def test_value_in_the_logs_comes_back_or_is_left_out_by_name(callback, capsys):
+    class Log(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"count": np.int64(epoch), "note": f"epoch {epoch}", "object": object()}
+
+    fit(dense(), [Log(), callback()], epochs=2)
+    assert capsys.readouterr().out.count("History.history.object[0] is not restored") == 1
+    history = fit(dense(), [Log(), callback()], epochs=3).history
+    assert history["note"] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert [type(count) for count in history["count"]] == [np.int64] * 3
+    assert history["object"][:2] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["loss", "g_loss", "energy"])
+def test_epoch_with_a_log_that_is_not_finite_replaces_no_checkpoint(callback, tmp_path, capsys, name):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs[name] = np.float32("inf") if epoch in (2, 3) else 1.0
+
+    fit(dense(), [Spoil(), callback()], epochs=4)
+    assert epochs_of(tmp_path / "local") == [1, 2]
+    assert capsys.readouterr().out.count(f"{name} not finite in epoch 3") == 1
+    fit(dense(), [Spoil(), StopBefore(4), callback()], epochs=4)
+    assert epochs_of(tmp_path / "local") == [1, 2]
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(callback, tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.layers[-1].bias.assign([np.nan])
+
+    fit(dense(), [Spoil(), callback()], epochs=2)
+    assert epochs_of(tmp_path / "local") == [1]
+
+
+def test_weight_that_was_never_finite_is_kept(callback, tmp_path):
+    class Lowest(keras.layers.Layer):
+        def build(self, shape):
+            self.lowest = self.add_weight(initializer=keras.initializers.Constant(np.inf), trainable=False)
+
+        def call(self, x):
+            return x
+
+    model = keras.Sequential([keras.Input((6,)), Lowest(), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    fit(model, [callback()], epochs=2)
+    assert epochs_of(tmp_path / "local") == [1, 2]
+
+
+def test_epoch_that_another_callback_has_restored_is_left_alone(callback, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), StopBefore(2)], epochs=4)
+    seen = StopBefore(None)
+    fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), callback(), seen], epochs=4)
+    assert seen.epochs == [2, 3]
+
+
+def test_later_fit_of_the_same_model_starts_with_its_first_epoch(callback):
+    class StopWithin(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer.iterations == 2:
+                raise KeyboardInterrupt
+
+    model = dense()
+    for _ in range(2):  # The second one resumes.
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, [callback(), StopWithin()])
+    assert fit(model, []).epoch == [0, 1, 2]
+
+
+@on_tensorflow
+def test_attribute_that_changes_and_is_no_variable_is_named_once(callback, capsys):
+    class Counting(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.steps, self.fixed = keras.layers.Dense(1), 0, 7
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            self.steps += 1
+            return super().train_step(data)
+
+    model = Counting()
+    model(np.ones((1, 6)))
+    model.compile("adam", "mse", run_eagerly=True)
+    fit(model, [callback()])
+    output = capsys.readouterr().out
+    assert output.count("steps is not restored by a resume: it changes and is no variable") == 1
+    assert "fixed" not in output
+
+
+@on_tensorflow
+def test_layer_that_only_train_step_calls_resumes(callback, capsys):
+    import tensorflow as tf
+
+    class Headed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = keras.layers.Dense(8), keras.layers.Dense(1)
+
+        def build(self, shape):
+            self.body.build(shape)
+
+        def call(self, x):
+            return self.body(x)
+
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.head(self(data[0])) - data[1]) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    def model():
+        keras.utils.set_random_seed(1)
+        model = Headed()
+        model(np.ones((1, 6)))
+        model.compile(keras.optimizers.Adam(0.01))
+        return model
+
+    fit(model(), [callback()], epochs=2)
+    resumed, uninterrupted = model(), model()
+    fit(resumed, [callback()], epochs=4)
+    fit(uninterrupted, [], epochs=4)
+    for one, other in zip(resumed.variables, uninterrupted.variables, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy())
+    assert "not restored" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("build", {"layers": 7}), ("others", ["a", "b"]), ("callbacks", [{"class": "History"}])]
+)
+def test_altered_checkpoint_is_one_error(callback, tmp_path, name, value):
+    folder = tmp_path / "local" / "checkpoints"
+    fit(dense(), [callback()], epochs=1)
+    checkpoint, _ = newest_checkpoint(folder)
+    write_checkpoint(folder, Checkpoint(2, "fit", checkpoint.arrays, {**checkpoint.metadata, name: value}))
+    with pytest.raises(Error, match=r"does not fit this model|is damaged or altered"):
+        fit(dense(), [callback()], epochs=3)
+
+
+def test_csv_logger_that_empties_its_file_is_named(callback, tmp_path, capsys):
+    fit(dense(), [keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True), callback()], epochs=1)
+    assert "CSVLogger" not in capsys.readouterr().out
+    fit(dense(), [keras.callbacks.CSVLogger(tmp_path / "log.csv"), callback()], epochs=2)
+    assert "append=True keeps it" in capsys.readouterr().out
+
+
+def test_cell_that_was_interrupted_releases_the_folder(callback, tmp_path, monkeypatch):
+    interactive = pytest.importorskip("IPython.core.interactiveshell", reason="IPython is not installed")
+    shell = interactive.InteractiveShell()
+    monkeypatch.setattr(checkpoint_to_drive, "running_shell", lambda: shell)
+    shell.push({"cell": lambda: fit(dense(), [callback(), StopBefore(1)])})
+    shell.run_cell("cell()")
+    Lock(tmp_path / "local").release()
+    assert tmp_path / "local" not in checkpoint_to_drive._training
