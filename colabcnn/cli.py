@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
-from colabcnn import verbs
+from colabcnn import output, verbs
 from colabcnn.errors import Error
 from colabcnn.training.request import HELP, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
@@ -24,7 +24,7 @@ ADVICE = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         """Report the error in one line; --help shows the usage."""
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        output.write(f"{self.prog}: {message}; see {self.prog} --help", stream=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.verb(options)
     except Error as error:
-        print(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", file=sys.stderr)
+        output.write(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", stream=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        print(f"colabcnn: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        output.write(f"colabcnn: {error.filename or 'the disk'}: {error.strerror or error}", stream=sys.stderr)
         return BAD_INPUT
 
 

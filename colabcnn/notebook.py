@@ -8,6 +8,7 @@ from pathlib import Path
 
 from colabcnn import colab, output
 from colabcnn.errors import Error
+from colabcnn.store.files import expand
 
 # Three checkpoints of the final network and one that is being written, 47.6 MB each, and `model.keras`.
 RUN_GIGABYTES = 0.2
@@ -67,10 +68,11 @@ def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | N
     """
     if not folder:
         return None
-    if colab.DRIVE_MOUNT in Path(folder).parents and not _is_or_was_mounted():
+    folder = expand(folder)
+    if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
         output.write(_drive_in_words())
         return None
-    return Path(folder) / name / f"seed-{seed}"
+    return folder / name / f"seed-{seed}"
 
 
 def _is_or_was_mounted():

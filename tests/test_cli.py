@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from colabcnn import ABLATIONS, RECIPES, __version__
+from colabcnn.cli import main
 from colabcnn.store.history import read_history
 
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
@@ -20,6 +21,20 @@ def assert_refused(completed, *words):
     assert "Traceback" not in completed.stderr + completed.stdout
     for word in words:
         assert word in lines[0]
+
+
+@pytest.fixture
+def main_here(capsys):
+    """Run the command line in this process, which has imported Keras; its status and streams as of another one."""
+
+    def main_here(*arguments):
+        try:
+            status = main([*map(str, arguments)])
+        except SystemExit as exit:
+            status = exit.code
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return main_here
 
 
 @pytest.fixture(scope="module")
@@ -123,24 +138,24 @@ def test_help_explains_every_verb(run_cli, verb):
     assert len(completed.stdout.split()) > 12
 
 
-def test_invalid_input_is_one_line_and_exit_code_2(run_cli, tmp_path):
+def test_invalid_input_is_one_line_and_exit_code_2(main_here, tmp_path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("precious")
     train = ("train", "06_final", *SMALL)
-    assert_refused(run_cli("train", "07_none", "--run-dir", folder), "07_none", "06_final")
-    assert_refused(run_cli(*train, "--run-dir", folder, "--epochs", "-3"), "epochs is -3")
-    assert_refused(run_cli(*train, "--run-dir", folder, "--epochs", "three"), "three")
-    assert_refused(run_cli(*train, "--run-dir", file), "is a file")
-    assert_refused(run_cli(*train), "--run-dir")
-    assert_refused(run_cli("train", "06_final", "--run-dir", folder, "--data", tmp_path / "nowhere"), "nowhere")
-    assert_refused(run_cli("status", tmp_path), "holds no run")
-    assert_refused(run_cli("evaluate", tmp_path), "holds no run")
-    assert_refused(run_cli("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
-    assert_refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
-    assert_refused(run_cli("plot", tmp_path, "-o", "x.png", "--epochs", "nan:"), "not a range")
-    assert_refused(run_cli("status", "~nobody-of-that-name/run"), "~nobody-of-that-name")
-    assert_refused(run_cli("status", "x" * 300), "File name too long")
-    assert_refused(run_cli("fly"), "fly")
+    assert_refused(main_here("train", "07_none", "--run-dir", folder), "07_none", "06_final")
+    assert_refused(main_here(*train, "--run-dir", folder, "--epochs", "-3"), "epochs is -3")
+    assert_refused(main_here(*train, "--run-dir", folder, "--epochs", "three"), "three")
+    assert_refused(main_here(*train, "--run-dir", file), "is a file")
+    assert_refused(main_here(*train), "--run-dir")
+    assert_refused(main_here("train", "06_final", "--run-dir", folder, "--data", tmp_path / "nowhere"), "nowhere")
+    assert_refused(main_here("status", tmp_path), "holds no run")
+    assert_refused(main_here("evaluate", tmp_path), "holds no run")
+    assert_refused(main_here("plot", tmp_path, "-o", folder / "x.png"), "history.csv")
+    assert_refused(main_here("plot", tmp_path, "-o", "x.png", "--epochs", "5"), "not a range")
+    assert_refused(main_here("plot", tmp_path, "-o", "x.png", "--epochs", "nan:"), "not a range")
+    assert_refused(main_here("status", "~nobody-of-that-name/run"), "~nobody-of-that-name")
+    assert_refused(main_here("status", "x" * 300), "File name too long")
+    assert_refused(main_here("fly"), "fly")
     assert file.read_text() == "precious"
     assert not folder.exists() or {path.name for path in folder.iterdir()} <= {"lock"}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from colabcnn import colab, output
 from colabcnn.errors import Error
-from colabcnn.store.files import DISK_ERRORS, copy_atomically, write_atomically
+from colabcnn.store.files import DISK_ERRORS, copy_atomically, expand, write_atomically
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -50,7 +50,7 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
         Error: a file is missing, truncated, altered or not the official one; no network; no room.
     """
     folder = folder or os.environ.get("CIFAR10_DIR") or _cached_folder() or _download()
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     if (folder / FOLDER_NAME).is_dir():
         folder = folder / FOLDER_NAME
     if not folder.is_dir():

@@ -25,6 +25,7 @@ from colabcnn.measuring.trials import (
 from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
 from colabcnn.network.model import build_model
+from colabcnn.store.files import expand
 from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
 from colabcnn.training.progress import ProgressLine, in_notebook
@@ -116,7 +117,7 @@ def measure(
             interruption=interruption,
         )
         progress.end()
-    path = write_measurement(Path(folder).expanduser(), measurement)
+    path = write_measurement(expand(folder), measurement)
     read_measurement(path)  # An unreadable file must fail here, not at its receiver.
     return path
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from colabcnn.errors import Error
 from colabcnn.experiments.experiment import FILL_MODES, check_choice
 from colabcnn.network.keras_types import ops
 
@@ -25,7 +26,8 @@ def augment(
     Rotation and shift are one bilinear map about the image's centre, with `fill_mode` outside of the image; then comes
     the channel shift, clipped to the warped image's own minimum and maximum; then the mirroring. `row_shift` moves the
     image along its rows: Keras 3's parameter `ty`; `column_shift` is `tx`. It works eagerly, in `tf.function` (with XLA
-    or without) and in `jax.jit`.
+    or without) and in `jax.jit`. Images that are not square turn about their centre; Keras 3.15 turns those about
+    another point.
 
     Args:
         images: `(batch, height, width, channels)`, uint8 or float, on the 0-255 scale; the CIFAR shape is (32, 32, 3).
@@ -40,10 +42,14 @@ def augment(
         `(batch, height, width, channels) float32` on the 0-255 scale.
 
     Raises:
-        Error: an unknown `fill_mode`.
+        Error: an unknown `fill_mode`, or images of another rank.
     """
     check_choice("fill_mode", fill_mode, FILL_MODES)
     images = ops.convert_to_tensor(images)
+    if len(images.shape) != 4:
+        raise Error(f"images have the shape {tuple(images.shape)}; expected (batch, height, width, channels).")
+    if images.shape[0] == 0:
+        return ops.cast(images, "float32")
     height, width = images.shape[1:3]
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
     fill = _reflect if fill_mode == "reflect" else _repeat

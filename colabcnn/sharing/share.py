@@ -1,5 +1,6 @@
 """Share a run as one file, and fetch a shared run."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -147,17 +148,21 @@ def _fetched_before(folder: Path, source: str, sha256: str | None) -> Path | Non
         note = _read_note(path)
         matches = note and (note["sha256"] == sha256 if sha256 else source in note["sources"])
         if matches and _is_usable(path.parent):
-            found.append((path.stat().st_mtime, path.parent))
+            found.append((note["fetched"], path.parent))
     return max(found)[1] if found else None
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
-    """Return a fetched run's `sha256` and its `sources`, or None if they cannot be read."""
+    """Return a fetched run's `sha256`, its `sources` and when it was `fetched`, or None if they cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return {"sha256": note["sha256"], "sources": list(note["sources"])}
+        return {**note, "sources": list(note["sources"]), "fetched": str(note["fetched"])}
     except (OSError, ValueError, LookupError, RecursionError, TypeError):
         return None
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 def _is_usable(run_dir: Path) -> bool:
@@ -177,6 +182,7 @@ def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
         raise Error(f"{target} holds other files; move it away.")
     if note and _is_usable(target):  # The same file, from another source.
         note["sources"].append(source)
+        note["fetched"] = _now()
         write_atomically(target / SHARED_RUN, json.dumps(note) + "\n")
         return target
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
@@ -187,7 +193,8 @@ def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
         run.write_record(record)
         write_history(run.history_csv, checkpoint.metadata["history"])
         save_curves(run.path, run.curves_png)
-        write_atomically(run.shared_json, json.dumps({"sha256": sha256, "sources": [source]}) + "\n")
+        note = {"sha256": sha256, "sources": [source], "fetched": _now()}
+        write_atomically(run.shared_json, json.dumps(note) + "\n")
         target.parent.mkdir(exist_ok=True)
         if target.exists():
             move_aside(target.parent, [target])

@@ -6,6 +6,7 @@ from pathlib import Path
 from colabcnn.errors import Error
 from colabcnn.network import devices
 from colabcnn.network.keras_types import FitCallback, Logs
+from colabcnn.store.files import expand
 
 SKIPPED_CALLS, TRACED_CALLS = 5, 10
 
@@ -26,7 +27,7 @@ class ProfileSteps(FitCallback):
 
     def __init__(self, folder: str | Path, info: Callable[[str], None]):
         super().__init__()
-        self._folder = Path(folder).expanduser()
+        self._folder = expand(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
