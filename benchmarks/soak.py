@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from colabcnn import status
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.history import read_history
-from conftest import Sessions
+from support.forked_sessions import Sessions
 from support.runs import differences
 
 

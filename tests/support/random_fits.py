@@ -64,37 +64,42 @@ class CountOfSteps(keras.metrics.Metric):
         pass
 
 
-def drawn_layers(draw):
-    """Return layers from `(12,)` to `(8,)`."""
-    kinds = {
-        "dense": lambda: [L.Dense(8, draw.choice(["relu", "tanh", "gelu"]))],
-        "dropout": lambda: [L.Dense(8), L.Dropout(0.3)],
-        "noise": lambda: [L.GaussianNoise(0.2), L.Dense(8)],
-        "batch norm": lambda: [L.Dense(8), L.BatchNormalization(momentum=0.9)],
-        "spectral norm": lambda: [L.SpectralNormalization(L.Dense(8))],
-        "layer norm": lambda: [L.LayerNormalization(), L.Dense(8)],
-        "running mean": lambda: [RunningMean(), L.Dense(8)],
-        "generator": lambda: [NoiseFromGenerator(), L.Dense(8)],
-        "convolution": lambda: [L.Reshape((4, 3)), L.Conv1D(4, 2), L.GlobalAveragePooling1D(), L.Dense(8)],
-        "recurrent": lambda: [L.Reshape((4, 3)), L.GRU(8, stateful=True)],
-        "recurrent dropout": lambda: [L.Reshape((4, 3)), L.LSTM(8, recurrent_dropout=0.2)],
-    }
-    names = draw.sample(sorted(kinds), 2)
-    back = [L.Dense(12)]
-    return names, [*kinds[names[0]](), *back, *kinds[names[1]]()]
+LAYERS = {
+    "dense layers": lambda: [L.Dense(8, "gelu")],
+    "dropout": lambda: [L.Dense(8), L.Dropout(0.3)],
+    "Gaussian noise": lambda: [L.GaussianNoise(0.2), L.Dense(8)],
+    "batch normalization": lambda: [L.Dense(8), L.BatchNormalization(momentum=0.9)],
+    "spectral normalization": lambda: [L.SpectralNormalization(L.Dense(8))],
+    "layer normalization": lambda: [L.LayerNormalization(), L.Dense(8)],
+    "a layer with a scalar weight of its own": lambda: [RunningMean(), L.Dense(8)],
+    "a layer with a generator in a dict": lambda: [NoiseFromGenerator(), L.Dense(8)],
+    "convolution": lambda: [L.Reshape((4, 3)), L.Conv1D(4, 2), L.GlobalAveragePooling1D(), L.Dense(8)],
+    "a recurrent layer that keeps its state": lambda: [L.Reshape((4, 3)), L.GRU(8, stateful=True)],
+    "recurrent dropout": lambda: [L.Reshape((4, 3)), L.LSTM(8, recurrent_dropout=0.2)],
+}
+OPTIONS = {
+    "": {},
+    "an average of weights (EMA)": {"use_ema": True, "ema_overwrite_frequency": 3},
+    "gradient clipping": {"clipnorm": 0.5},
+    "weight decay": {"weight_decay": 0.01},
+    "gradient accumulation": {"gradient_accumulation_steps": 2},
+}
+OPTIMIZERS = (O.Adam, O.SGD, O.RMSprop, O.Adagrad, O.Nadam, O.Lion, O.Adamax)
+SCHEDULE, METRIC, PLATEAU = "a schedule of the rate", "a metric that is never reset", "ReduceLROnPlateau"
+PRECISIONS = {"float32": "", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16 with loss scaling"}
+OWN_STEP, LATE = "an own train_step, two optimizers, a tf.Variable", "a layer that only train_step calls"
+KINDS = (*LAYERS, *filter(None, OPTIONS), *filter(None, PRECISIONS.values()), SCHEDULE, METRIC, PLATEAU, OWN_STEP, LATE)
+"""What a drawn model may have; the last two under TensorFlow only."""
 
 
 def drawn_optimizer(draw):
-    rate = draw.choice([0.01, 0.003, O.schedules.ExponentialDecay(0.01, 5, 0.8)])
-    options = draw.choice(
-        [{}, {"use_ema": True, "ema_overwrite_frequency": 3}, {"clipnorm": 0.5}, {"weight_decay": 0.01}]
-    )
-    options |= draw.choice([{}, {"gradient_accumulation_steps": 2}]) if "use_ema" not in options else {}
-    kind = draw.choice([O.Adam, O.SGD, O.RMSprop, O.Adagrad, O.Nadam, O.Lion, O.Adamax])
-    return kind.__name__, kind(rate, **options)
+    """Return `(kinds, optimizer)`."""
+    scheduled, option = draw.random() < 0.3, draw.choice([*OPTIONS])
+    rate = O.schedules.ExponentialDecay(0.01, 5, 0.8) if scheduled else 0.01
+    return [option, SCHEDULE if scheduled else ""], draw.choice(OPTIMIZERS)(rate, **OPTIONS[option])
 
 
-def custom_model(draw, body, head):
+def custom_model(has_late_layer, body, head):
     """Return a model with a training step of its own: two optimizers, a counter that is no weight, a late layer."""
     import tensorflow as tf
 
@@ -102,7 +107,7 @@ def custom_model(draw, body, head):
         def __init__(self):
             super().__init__()
             self.body, self.head = body, head
-            self.late = L.Dense(1) if draw.random() < 0.5 else None
+            self.late = L.Dense(1) if has_late_layer else None
             self.seen = tf.Variable(0.0, trainable=False)
             self.built = True
 
@@ -131,32 +136,30 @@ def custom_model(draw, body, head):
 
 
 def drawn_model(seed):
-    """Return `(what it is, model)`, compiled; the same seed gives the same one."""
+    """Return `(kinds, model)`, compiled; the same seed gives the same one."""
     keras.utils.set_random_seed(seed)
     draw = random.Random(seed)
-    names, layers = drawn_layers(draw)
-    custom = ON_TENSORFLOW and draw.random() < 0.4
-    precision = draw.choice(["float32", "float32", "mixed_bfloat16", "mixed_float16"])
-    keras.config.set_dtype_policy("float32" if custom else precision)
+    names, precision = draw.sample([*LAYERS], 2), draw.choice(["float32", *PRECISIONS])
+    own_step, late = ON_TENSORFLOW and draw.random() < 0.4, draw.random() < 0.5
+    precision = "float32" if own_step else precision
+    kinds, optimizer = drawn_optimizer(draw)
+    inputs = keras.Input((12,), batch_size=BATCH)
+    keras.config.set_dtype_policy(precision)
     try:
-        names, layers = drawn_layers(random.Random(seed + 1000))  # Made under the policy.
-        inputs = keras.Input((12,), batch_size=BATCH)
-        if custom:
-            body = keras.Sequential([inputs, *layers])
-            head = keras.Sequential([keras.Input((8,)), L.Dense(1)])
-            (first, one), (second, other) = drawn_optimizer(draw), drawn_optimizer(draw)
-            model = custom_model(draw, body, head)
-            model.compile(one, other)
-            return f"own train_step: {', '.join(names)}; {first} and {second}", model
-        model = keras.Sequential([inputs, *layers, L.Dense(1, dtype="float32")])
-        name, optimizer = drawn_optimizer(draw)
-        metric, metrics = draw.choice(
-            [("no metric", []), ("mae", ["mae"]), ("a metric of all epochs", [CountOfSteps()])]
-        )
-        model.compile(optimizer, "mse", metrics=metrics)
-        return f"{', '.join(names)}; {name}, {precision}, {metric}", model
+        layers = [inputs, *LAYERS[names[0]](), L.Dense(12), *LAYERS[names[1]]()]
+        if own_step:
+            second_kinds, second = drawn_optimizer(draw)
+            model = custom_model(late, keras.Sequential(layers), keras.Sequential([keras.Input((8,)), L.Dense(1)]))
+            model.compile(optimizer, second)
+            kinds += [*second_kinds, OWN_STEP, LATE if late else ""]
+        else:
+            model = keras.Sequential([*layers, L.Dense(1, dtype="float32")])
+            metrics = draw.choice([[], ["mae"], [CountOfSteps()]])
+            model.compile(optimizer, "mse", metrics=metrics)
+            kinds += [METRIC if metrics and metrics != ["mae"] else "", PRECISIONS[precision]]
     finally:
         keras.config.set_dtype_policy("float32")
+    return sorted({*names, *filter(None, kinds)}, key=KINDS.index), model
 
 
 class Stop(keras.callbacks.Callback):
@@ -174,19 +177,19 @@ class Stop(keras.callbacks.Callback):
 
 
 def fit(seed, callbacks):
-    """Fit a drawn model; return `(what it is, model, history)`."""
-    what, model = drawn_model(seed)
+    """Fit a drawn model; return `(kinds, model, history)`."""
+    kinds, model = drawn_model(seed)
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(4 * BATCH, 12)).astype("float32")
     y = (x @ draw.normal(size=(12, 1))).astype("float32")
     own = []
-    scheduled = isinstance(getattr(model.optimizer, "_learning_rate", None), O.schedules.LearningRateSchedule)
-    if seed % 2 and not scheduled and not isinstance(model.optimizer, O.LossScaleOptimizer):
-        loss = "energy" if what.startswith("own") else "loss"
+    if seed % 2 and not {SCHEDULE, PRECISIONS["mixed_float16"]} & {*kinds}:
+        loss = "energy" if OWN_STEP in kinds else "loss"
         own = [keras.callbacks.ReduceLROnPlateau(loss, patience=1, min_delta=9, mode="min")]
+        kinds.append(PLATEAU)
     keras.utils.set_random_seed(seed)
     history = model.fit(x, y, epochs=EPOCHS, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[*own, *callbacks])
-    return what, model, history.history
+    return kinds, model, history.history
 
 
 def state_of(model):
@@ -213,14 +216,14 @@ def train(folder, seeds):
 
 def resume(folder, seeds):
     for seed in seeds:
-        what, resumed, history = fit(seed, [drive(folder, seed)])
+        kinds, resumed, history = fit(seed, [drive(folder, seed)])
         _, uninterrupted, expected = fit(seed, [])
         one, other = state_of(resumed), state_of(uninterrupted)
         names = list(zip(one, other, strict=False))
         differing = [name for name, theirs in names if one[name] != other[theirs]]
         differing += ["number of variables"] if len(one) != len(other) else []
         differing += ["history"] if repr(history) != repr(expected) else []
-        print(json.dumps({"seed": seed, "what": what, "differing": differing}), flush=True)
+        print(json.dumps({"seed": seed, "kinds": kinds, "differing": differing}), flush=True)
         keras.backend.clear_session()
 
 

@@ -15,13 +15,14 @@ from colabcnn import CheckpointToDrive, Error
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from colabcnn.store.lock import Lock
 from colabcnn.training import checkpoint_to_drive
+from support.random_fits import KINDS, LATE, OWN_STEP
 from support.runs import BACKENDS
 
 pytestmark = pytest.mark.versions
 
 ROOT = Path(__file__).resolve().parents[2]
-# With an own train_step, noise, recurrent layers, a late layer, mixed precision, a metric that is never reset.
-SEEDS = [0, 1, 3, 5, 6, 8, 10, 14]
+# Together they have everything that `random_fits.py` can draw.
+SEEDS = [2, 10, 11, 27, 33, 45, 57, 58]
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
 
 
@@ -40,7 +41,15 @@ def test_random_fits_resume_as_the_uninterrupted_ones(tmp_path, backend):
     found = [json.loads(line) for line in outputs[1].splitlines() if line.startswith("{")]
     assert [fit["seed"] for fit in found] == SEEDS
     assert [fit for fit in found if fit["differing"]] == []
+    drawn = {kind for fit in found for kind in fit["kinds"]}
+    assert drawn == {*KINDS} - ({OWN_STEP, LATE} if backend == "jax" else set())
     assert "is not restored" not in outputs[0]
+
+
+def test_documented_table_has_all_kinds_that_are_tried():
+    table = (ROOT / "docs" / "reliability.md").read_text().partition("<!-- random fits -->\n")[2]
+    rows = [line.split(" | ")[0][2:] for line in table.partition("<!-- end -->")[0].splitlines()[2:]]
+    assert rows == [*KINDS]
 
 
 @pytest.fixture
