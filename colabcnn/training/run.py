@@ -21,6 +21,7 @@ from colabcnn.store.history import write_history
 from colabcnn.store.lock import Lock
 from colabcnn.store.run_folder import RunFolder, open_checkpoint, run_folder
 from colabcnn.training import resume
+from colabcnn.training.checkpoint_to_drive import CheckpointToDrive
 from colabcnn.training.interruption import Interruption
 from colabcnn.training.long_run import LongRunGuard
 from colabcnn.training.profiling import ProfileSteps
@@ -177,15 +178,23 @@ def _finish(folder, epochs, reason=None):
 
 
 def _check_callbacks(request):
-    """Refuse a second setter of the learning rate; Keras would refuse it at its first change, perhaps hours later."""
-    setting = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
-    names = [type(callback).__name__ for callback in request.callbacks if isinstance(callback, setting)]
+    """Refuse at once the callbacks that Keras would refuse later, or that would spoil a resume."""
+    kinds = [type(callback) for callback in request.callbacks]
+    if names := _names(kinds, (keras.callbacks.BackupAndRestore, CheckpointToDrive)):
+        raise Error(f"callbacks contain {names}; leave it out: `run` resumes by itself and delivers to drive_folder.")
+    if names := _names(kinds, (keras.callbacks.SwapEMAWeights,)):
+        raise Error(f"callbacks contain {names}, which needs an optimizer with use_ema; no experiment has one.")
+    names = _names(kinds, (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau))
     if names and not resume.is_extendable(request.experiment):
         raise Error(
-            f"callbacks contain {', '.join(names)}, which sets the learning rate, as {request.experiment.name}'s "
-            f"schedule does, {request.experiment.schedule}; expected only one of them: leave the callback out, or give "
-            "an experiment with schedule=Constant()."
+            f"callbacks contain {names}, which sets the learning rate, as {request.experiment.name}'s schedule does, "
+            f"{request.experiment.schedule}; expected only one of them: leave the callback out, or give an experiment "
+            "with schedule=Constant()."
         )
+
+
+def _names(kinds, of):
+    return ", ".join(kind.__name__ for kind in kinds if issubclass(kind, of))
 
 
 @contextlib.contextmanager
