@@ -2,10 +2,11 @@
 
 import math
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from colabcnn.errors import Error
+from colabcnn.experiments.settings import as_json, make, make_nested, take_plain_numbers
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
@@ -64,6 +65,7 @@ class Augmentation:
     fill_mode: str = "nearest"
 
     def __post_init__(self):
+        take_plain_numbers(self)
         _check_number("rotation_range", self.rotation_range, 0, 180)
         _check_number("width_shift_range", self.width_shift_range, 0, 1)
         _check_number("height_shift_range", self.height_shift_range, 0, 1)
@@ -116,6 +118,7 @@ class Adam:
     learning_rate: float = 0.001
 
     def __post_init__(self):
+        take_plain_numbers(self)
         _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
 
 
@@ -139,6 +142,7 @@ class Muon:
     newton_schulz_steps: int = 5
 
     def __post_init__(self):
+        take_plain_numbers(self)
         _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
         _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
         _check_number("momentum", self.momentum, 0, 0.999)
@@ -164,6 +168,7 @@ class RiseAndFall:
     rise: float = 0.0
 
     def __post_init__(self):
+        take_plain_numbers(self)
         _check_number("rise", self.rise, 0, 0.9)
 
 
@@ -216,6 +221,7 @@ class Experiment:
     reported: Reported = field(default=Reported(), compare=False)
 
     def __post_init__(self):
+        take_plain_numbers(self)
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or len(self.name.encode()) > 200:
             raise Error(
                 f"name is {self.name!r:.200}; expected up to 100 letters, digits and ' _.,+=-', such as 'my_variant'."
@@ -253,7 +259,7 @@ class Experiment:
 
     def settings(self) -> dict[str, Any]:
         """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""
-        return {name: value for name, value in _as_json(self).items() if name not in ("kind", "reported")}
+        return {name: value for name, value in as_json(self).items() if name not in ("kind", "reported")}
 
     def convolutions(self) -> list[tuple[int, int, int, int]]:
         """Return `(kernel size, channels, filters, output size)` of each convolution, in order."""
@@ -293,60 +299,8 @@ class Experiment:
         nested = {}
         for name, kinds in _KINDS.items():
             if settings.get(name) is not None:
-                nested[name] = _make_nested(name, settings[name], kinds)
-        return _make(cls, settings | nested, "the experiment")
+                nested[name] = make_nested(name, settings[name], kinds)
+        return make(cls, settings | nested, "the experiment")
 
 
 _KINDS = {"augmentation": (Augmentation, type(None)), "optimizer": (Adam, Muon), "schedule": (Constant, RiseAndFall)}
-
-
-def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings with nested ones as names such as "optimizer.momentum"."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= flatten_settings(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def changed_settings(experiment: Experiment) -> dict[str, Any]:
-    """Return the settings that differ from their defaults, so that new fields with defaults change nothing."""
-    defaults = {f.name: _as_json(f.default) for f in fields(Experiment) if f.default is not MISSING}
-    changed = {}
-    for name, value in experiment.settings().items():
-        if name not in defaults or value != defaults[name]:
-            changed[name] = _without_defaults(getattr(experiment, name))
-    return changed
-
-
-def _as_json(value):
-    if is_dataclass(value):
-        named = {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
-        return {"kind": type(value).__name__, **named}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _without_defaults(value):
-    if not is_dataclass(value):
-        return _as_json(value)
-    changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
-    return {"kind": type(value).__name__, **changed}
-
-
-def _make_nested(name, settings, kinds):
-    by_name = {kind.__name__: kind for kind in kinds}
-    kind = settings.get("kind") if isinstance(settings, dict) else None
-    if kind not in by_name:
-        raise Error(f"the experiment's {name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
-    return _make(by_name[kind], {key: value for key, value in settings.items() if key != "kind"}, f"its {name}")
-
-
-def _make(cls, settings, name):
-    known = {f.name for f in fields(cls)} - {"reported"}
-    if unknown := set(settings) - known:
-        raise Error(f"{name} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
-    if missing := {f.name for f in fields(cls) if f.default is MISSING and f.name not in settings}:
-        raise Error(f"{name} lacks {sorted(missing)}; expected all settings of {cls.__name__}.")
-    return cls(**settings)

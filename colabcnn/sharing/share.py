@@ -146,8 +146,9 @@ def _fetched_before(folder: Path, source: str, sha256: str | None) -> Path | Non
     found = []
     for path in folder.glob(f"*/seed-*/{SHARED_RUN}"):
         note = _read_note(path)
-        matches = note and (note["sha256"] == sha256 if sha256 else source in note["sources"])
-        if matches and _is_usable(path.parent):
+        if note is None or not (note["sha256"] == sha256 if sha256 else source in note["sources"]):
+            continue
+        if _is_usable(path.parent):
             found.append((note["fetched"], path.parent))
     return max(found)[1] if found else None
 

@@ -11,10 +11,9 @@ from colabcnn.experiments.experiment import (
     PRECISIONS,
     Constant,
     Experiment,
-    changed_settings,
     check_choice,
-    flatten_settings,
 )
+from colabcnn.experiments.settings import changed_settings, flatten_settings
 
 FORMAT = 2
 """The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""

@@ -10,6 +10,7 @@ from colabcnn.data.split import data_name
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
+from colabcnn.experiments.settings import take_plain_numbers
 from colabcnn.store.run_record import identity_of
 
 HELP = {
@@ -77,6 +78,7 @@ class RunRequest:
     quiet: bool = False
 
     def __post_init__(self):
+        take_plain_numbers(self)
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for name in ("epochs", "train_size", "val_size"):

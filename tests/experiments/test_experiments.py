@@ -1,11 +1,14 @@
 """The six experiments are the article's; each changes the previous one in one respect."""
 
+import json
 from dataclasses import FrozenInstanceError, asdict, replace
 
+import numpy as np
 import pytest
 
 from colabcnn import ABLATIONS, Adam, Augmentation, Error, Experiment
 from colabcnn.experiments.catalog import find_experiment
+from colabcnn.training.request import RunRequest
 
 NAMES = (
     "01_descending_kernels",
@@ -121,3 +124,19 @@ def test_parameters_are_counted_without_building_the_network(name):
     from colabcnn import build_model
 
     assert ABLATIONS[name].parameter_count() == build_model(ABLATIONS[name]).count_params()
+
+
+def test_numbers_of_numpy_become_pythons():
+    given = replace(
+        ABLATIONS["06_final"],
+        name="mine",
+        filters=(4, np.int64(8), np.uint8(8)),
+        dropout=np.float32(0.5),
+        epochs=np.int64(3),
+        optimizer=Adam(learning_rate=np.float64(0.01)),
+    )
+    assert json.loads(json.dumps(given.settings())) == given.settings()
+    assert (given.epochs, given.filters, given.dropout) == (3, (4, 8, 8), 0.5)
+    assert RunRequest(given, "run", epochs=np.int16(2), seed=np.uint8(1), hours=np.float32(1)).epochs == 2
+    with pytest.raises(Error, match=r"epochs is 2\.5"):
+        RunRequest(given, "run", epochs=np.float64(2.5))

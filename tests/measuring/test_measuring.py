@@ -20,7 +20,7 @@ from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing.measurement_table import COLUMNS
 from support.refusals import refuse_training
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 SIZES = {"data": "synthetic", "train_size": 100, "val_size": 40}
 

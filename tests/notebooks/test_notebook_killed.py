@@ -14,7 +14,7 @@ from support.notebook_runs import command, execute, make_project
 
 pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.notebook]
 
 
 @pytest.fixture

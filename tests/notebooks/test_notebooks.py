@@ -17,7 +17,7 @@ from support.runs import history_of
 
 pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.notebook]
 
 EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
 # JAX takes almost a minute to compile each network on a CPU.

@@ -11,6 +11,9 @@ import pytest
 
 from stamp_address import project, setup_cell
 
+pytestmark = pytest.mark.notebook
+
+
 ROOT = Path(__file__).resolve().parents[2]
 TAG = f"v{project()['version']}"
 RESULT_FILES = ["history.csv", "run.json"]

@@ -14,7 +14,7 @@ import pytest
 from colabcnn import CheckpointToDrive, Error, status
 from colabcnn.store.checkpoint_files import checkpoint_files
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 EPOCHS = 8
 

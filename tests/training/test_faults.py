@@ -21,6 +21,8 @@ from colabcnn.store.history import read_history
 from colabcnn.store.lock import Lock
 from support.runs import differences
 
+pytestmark = pytest.mark.kill
+
 
 @pytest.fixture(scope="module")
 def sessions(sessions_on):

@@ -20,6 +20,9 @@ from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
 
+pytestmark = pytest.mark.kill
+
+
 KILLED = -signal.SIGKILL
 
 

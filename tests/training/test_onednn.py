@@ -10,7 +10,7 @@ import pytest
 from colabcnn import onednn
 from support.runs import differences
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 TINY = ("train", "06_final", "--data", "synthetic", "--train-size", "32", "--val-size", "20")
 

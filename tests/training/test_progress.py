@@ -15,8 +15,6 @@ SEVEN_HUNDRED = (
     "for epoch in range(1, 701): line.update(lambda: f'epoch {epoch}/700', milestone=True, last=epoch == 700)"
 )
 
-pytestmark = pytest.mark.versions
-
 
 def test_terminal_shows_one_line(tmp_path):
     reader, writer = pty.openpty()

@@ -20,13 +20,14 @@ from colabcnn import (
     fetch,
     run,
 )
-from colabcnn.experiments.experiment import Constant, flatten_settings
+from colabcnn.experiments.experiment import Constant
+from colabcnn.experiments.settings import flatten_settings
 from colabcnn.network import devices
 from colabcnn.store.history import read_history
 from support.file_server import FileServer
 from support.runs import BACKENDS, differences
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
 FINAL = ABLATIONS["06_final"]

@@ -12,7 +12,7 @@ from colabcnn import Error, load_model, run, status
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 EPOCHS = 6
 

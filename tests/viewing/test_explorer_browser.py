@@ -21,7 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 if not shutil.which("chromium"):
     pytest.skip("Chromium is not installed: apt-get install chromium", allow_module_level=True)
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.browser]
 
 CLASSIC = bool(importlib.util.find_spec("notebook")) and metadata.version("notebook").startswith("6.")
 if not CLASSIC and not importlib.util.find_spec("jupyterlab"):

@@ -18,7 +18,7 @@ pytest.importorskip("plotly", reason="Plotly is not installed")
 if not shutil.which("chromium"):
     pytest.skip("Chromium is not installed: apt-get install chromium", allow_module_level=True)
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.browser]
 
 EPOCHS = 700
 HOSTILE = """<img src=x onerror=alert(1)>&" %{y} $x$ <b>'"""
