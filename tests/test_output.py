@@ -19,16 +19,16 @@ model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
 model.compile("adam", "mse")
 drive = colabcnn.CheckpointToDrive(folder + "/drive", local_folder=folder + "/local", checkpoint_minutes=0)
 model.fit(np.ones((32, 6)), np.ones((32, 1)), epochs=2, verbose=0, callbacks=[drive])
-tiny = replace(colabcnn.ABLATIONS["06_final"], name="tiny", filters=(4, 8, 8), batch_size=32)
+tiny = replace(colabcnn.ABLATIONS["06_final"], name="tiny", filters=(4, 8), kernel_sizes=(3,), batch_size=32)
 result = colabcnn.run(tiny, folder + "/run", data="synthetic", train_size=64, val_size=32, epochs=2)
 assert result.complete
 """
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("stdout", ["ascii", "closed", "none", "full", "no reader"])
+@pytest.mark.parametrize("stdout", ["ascii", "closed", "full", "no reader"])
 def test_training_continues(tmp_path, stdout):
-    before = {"closed": "sys.stdout.close()", "none": "sys.stdout = None"}.get(stdout, "")
+    before = "sys.stdout.close()" if stdout == "closed" else ""
     command = [sys.executable, "-c", TRAINING.format(before=before), str(tmp_path / "学習")]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii" if stdout == "ascii" else "utf-8"}
     reader, writer = os.pipe()

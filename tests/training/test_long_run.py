@@ -20,9 +20,9 @@ TOO_MANY = 100_000_000
 
 @pytest.fixture
 def long_options(small_options, monkeypatch):
-    """Epochs of 125 steps, for days; one epoch is longer than the guard measures, so it decides in the first."""
+    """Epochs of 50 steps, for days; one epoch is longer than the guard measures, so it decides in the first."""
     monkeypatch.setattr(long_run, "MEASURED_SECONDS", 0.1)
-    return {**small_options, "train_size": 2000, "epochs": TOO_MANY}
+    return {**small_options, "train_size": 800, "epochs": TOO_MANY}
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long
 
     ended = []
     message = refusal(small_experiment, tmp_path, callbacks=[Steps()], **long_options)
-    assert 4 <= len(ended) < 125
+    assert 4 <= len(ended) < 50
     step_seconds = (ended[-1] - ended[0]) / (len(ended) - 1)
-    total_hours = TOO_MANY * step_seconds * (2000 + 40 / 3) / 16 / 3600
+    total_hours = TOO_MANY * step_seconds * (800 + 40 / 3) / 16 / 3600
     assert hours_of(message) == pytest.approx(total_hours, rel=0.05)
 
 
 def test_message_names_sizes_that_fit_at_the_measured_speed(tmp_path, small_experiment, long_options, steady_clock):
-    total_hours = TOO_MANY * 0.01 * (2000 + 150 / 3) / 16 / 3600
+    total_hours = TOO_MANY * 0.01 * (800 + 150 / 3) / 16 / 3600
     hours = total_hours / 4
     message = refusal(small_experiment, tmp_path, hours=hours, **{**long_options, "val_size": 150})
     assert "\n" not in message
@@ -69,7 +69,7 @@ def test_message_names_sizes_that_fit_at_the_measured_speed(tmp_path, small_expe
     assert f"would fit into {hours:g} hours" in message
     assert "allow_long=True trains all of them" in message
     assert number(r"epochs=(\d+)", message) == pytest.approx(TOO_MANY / 4, abs=1)
-    assert number(r"train_size=(\d+)", message) == 400  # (2000 + 150 / 3) / 4 - 150 / 3 = 462.5, in hundreds
+    assert number(r"train_size=(\d+)", message) == 100  # (800 + 150 / 3) / 4 - 150 / 3 = 162.5, in hundreds
 
 
 def test_default_limit_is_forty_hours(tmp_path, small_experiment, long_options, steady_clock):

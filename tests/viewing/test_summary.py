@@ -129,7 +129,7 @@ def test_picture_of_the_recipes_has_a_line_for_each_device_and_only_the_full_tes
         assert [list(line.get_ydata()) for line in lines] == [[0.75], [0.76], [0.77]]
         assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
         labels = [line.get_label() for line in lines if not line.get_label().startswith("_")]
-        assert labels == ["08_in_minutes, 2 seeds: T4", r"08_in_minutes: \$CPU\$"]
+        assert labels == ["08_in_minutes, 2 seeds: T4", "08_in_minutes: $CPU$"]
     for seed in (0, 1, 2):
         (tmp_path / "08_in_minutes" / f"seed-{seed}" / "run.json").write_text("{")
     with pytest.raises(Error, match="holds no run"):
