@@ -40,14 +40,17 @@ class CheckpointToDrive(FitCallback):
 
     What it guarantees: a checkpoint is one file with its SHA-256 in its name. A truncated, altered or missing one is
     skipped, with the reason, and the one before is used. A resume restores the model's weights, the states of its
-    random layers, the optimizer with its learning rate, the history that `fit` returns, and the state of Keras's
-    EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights. This callback may have any place in the list.
-    Training never waits for Drive: another process copies the files. A loss that is not finite replaces no checkpoint.
+    random and recurrent layers, the optimizer with its learning rate, the history that `fit` returns, and the state of
+    Keras's EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights. It also restores what the model holds
+    in attributes, lists and dicts: more optimizers, `keras.Variable`s, a `tf.Variable`, random generators, metrics that
+    are never reset. This callback may have any place in the list. Training never waits for Drive: another process
+    copies the files. An epoch whose logs or weights are not finite replaces no checkpoint.
 
     What it cannot do: restore the order of your data. `fit(x, y)` shuffles with a global generator, which a new process
     seeds again. A resumed run is then as good as an uninterrupted one, but not identical. It is identical if an epoch's
     order depends only on the epoch's number, as with `shuffle=False`. Your own callbacks must keep their state
-    themselves. Checkpoints are taken at the end of epochs: an interrupted epoch is trained again. The runtime cannot
+    themselves. A plain number that an attribute of the model holds, a value of an unknown type in the logs, and a layer
+    that the first step builds in a way of its own are not restored; it names them once. Checkpoints are taken at the end of epochs: an interrupted epoch is trained again. The runtime cannot
     see whether Drive has uploaded the files that it accepted.
 
     Args:
