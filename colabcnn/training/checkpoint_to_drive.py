@@ -17,7 +17,7 @@ from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
 from colabcnn.output import write
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
-from colabcnn.store.files import expand, move_aside
+from colabcnn.store.files import expand, move_aside, remove_partials
 from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, forgotten_by, restore_states, save_states
 from colabcnn.training.progress import running_shell
@@ -41,17 +41,18 @@ class CheckpointToDrive(FitCallback):
     What it guarantees: a checkpoint is one file with its SHA-256 in its name. A truncated, altered or missing one is
     skipped, with the reason, and the one before is used. A resume restores the model's weights, the states of its
     random and recurrent layers, the optimizer with its learning rate, the history that `fit` returns, and the state of
-    Keras's EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and SwapEMAWeights. It also restores what the model holds
-    in attributes, lists and dicts: more optimizers, `keras.Variable`s, a `tf.Variable`, random generators, metrics that
-    are never reset. This callback may have any place in the list. Training never waits for Drive: another process
-    copies the files. An epoch whose logs or weights are not finite replaces no checkpoint.
+    Keras's EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, SwapEMAWeights and TensorBoard. It also restores what the
+    model holds in attributes, lists and dicts: more optimizers, `keras.Variable`s, a `tf.Variable`, random generators,
+    metrics that are never reset. This callback may have any place in the list. Training never waits for Drive: another
+    process copies the files. After an epoch with NaN or infinity in its logs or weights, no checkpoint is written.
 
     What it cannot do: restore the order of your data. `fit(x, y)` shuffles with a global generator, which a new process
     seeds again. A resumed run is then as good as an uninterrupted one, but not identical. It is identical if an epoch's
     order depends only on the epoch's number, as with `shuffle=False`. Your own callbacks must keep their state
-    themselves. A plain number that an attribute of the model holds, a value of an unknown type in the logs, and a layer
-    that the first step builds in a way of its own are not restored; it names them once. Checkpoints are taken at the end of epochs: an interrupted epoch is trained again. The runtime cannot
-    see whether Drive has uploaded the files that it accepted.
+    themselves. It does not restore a plain number in an attribute of the model, a value of an unknown type in the logs,
+    or a layer that the first step builds and Keras cannot build again; it names these once. Checkpoints are taken at
+    the end of epochs: an interrupted epoch is trained again. The runtime cannot see whether Drive has uploaded the
+    files that it accepted.
 
     Args:
         folder: where it delivers, such as a folder below `/content/drive/MyDrive`.
@@ -156,6 +157,7 @@ class CheckpointToDrive(FitCallback):
             interrupted._end()
         self.local_folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.local_folder)
+        remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         _training[self.local_folder] = self
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._diverged = False

@@ -1,4 +1,4 @@
-"""The interactive explorer: ipywidgets around `plots`; the picture is a PNG, which every front end shows."""
+"""The interactive explorer: ipywidgets around `curves`; the picture is a PNG, which every front end shows."""
 
 import asyncio
 import html

@@ -201,6 +201,14 @@ def no_room(descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_partial_file_of_a_killed_write_is_removed(tmp_path):
+    fit(tmp_path / "drive", tmp_path / "local", epochs=1)
+    partial = tmp_path / "local" / "checkpoints" / ".epoch-000002-0.safetensors.9.partial"
+    partial.write_bytes(b"half")
+    fit(tmp_path / "drive", tmp_path / "local", epochs=2)
+    assert not partial.exists()
+
+
 def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     for folder in ("drive", "local"):
