@@ -24,5 +24,5 @@ def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> N
         except UnicodeEncodeError:
             encoding = getattr(stream, "encoding", None) or "ascii"
             print(text.encode(encoding, "replace").decode(encoding), end=end, file=stream, flush=True)
-    except (OSError, ValueError):  # ValueError: it is closed.
+    except Exception:  # Whatever a stream does that is closed, full, without a reader, or no file.
         pass

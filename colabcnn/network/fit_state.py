@@ -3,14 +3,18 @@
 Such as a second optimizer, a layer that only `train_step` calls, a generator or a counter that Keras does not track.
 """
 
+import hashlib
 import sys
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 
+from colabcnn.encoding import Encoder, decode
 from colabcnn.network.variables import as_arrays
 
 _HOLDERS = (
@@ -24,8 +28,9 @@ _HOLDERS = (
 _FOREIGN = {"keras", "tensorflow", "jax", "jaxlib", "numpy", "builtins", *sys.stdlib_module_names}
 # TensorFlow's own lists of what an object holds.
 _TENSORFLOWS = "_self_"
-# A longer list is data.
-_MAX_MEMBERS = 10_000
+_CONTAINERS = (Mapping, list, tuple, deque)
+# Longer lists, and more objects than these, are data.
+_MAX_MEMBERS, _MAX_OBJECTS = 10_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -42,57 +47,68 @@ class FitState:
     objects: dict[str, Any]
 
     @classmethod
-    def of(cls, model: keras.Model) -> "FitState":
-        """Find what a model holds now; layers and optimizers may get more variables in the first step."""
-        return cls(model, {"": model, **_objects_in(model)})
+    def of(cls, model: keras.Model, before: "FitState | None" = None) -> "FitState":
+        """Find what a model holds now; layers and optimizers may get more variables in the first step.
+
+        Args:
+            model: `keras.Model`.
+            before: what it held earlier: an object keeps the path that it had.
+        """
+        paths = {id(value): path for path, value in before.objects.items()} if before else {}
+        found = {"": model, **_objects_in(model)}
+        return cls(model, {paths.get(id(value), path): value for path, value in found.items()})
 
     def variables(self) -> dict[str, Any]:
         """Return the variables by path that belong neither to `model.variables` nor to `model.optimizer`."""
         optimizer = getattr(self.model, "optimizer", None)
         known = {id(variable) for variable in (*self.model.variables, *(optimizer.variables if optimizer else ()))}
         found = {path: value for path, value in self.objects.items() if _is_variable(value) and id(value) not in known}
-        # Keras sets its own metrics to zero at the beginning of each epoch.
-        metrics = [v for v in self.objects.values() if isinstance(v, keras.Metric) and _package_of(v) == "keras"]
-        reset = {id(variable) for metric in metrics for variable in metric._variables}
+        # Keras sets these metrics to zero at the beginning of each epoch.
+        reset = set()
+        for metric in self.model.metrics:
+            for held in (metric, *_objects_in(metric).values()):
+                if isinstance(held, keras.Metric) and _package_of(held) == "keras":
+                    reset |= {id(variable) for variable in held._variables}
         return {path: variable for path, variable in found.items() if id(variable) not in reset}
 
     def unbuilt(self) -> list[str]:
         """Return the paths of layers whose variables do not exist yet."""
         return [path for path, value in self.objects.items() if isinstance(value, keras.Layer) and not value.built]
 
-    def build_plan(self, late: set[str]) -> dict[str, Any]:
-        """Return as JSON types what `build` needs in another process.
+    def build_plan(self, before: "FitState", late: set[str]) -> tuple[dict[str, Any], list[str]]:
+        """Return what `build` needs in another process, and what it cannot build.
 
         Args:
+            before: what the model held before its first step.
             late: the paths of layers that the first step has built.
 
         Returns:
-            A dict of `layers`, from path to Keras's own build config, and of `optimizers`, from path to the paths of
-            the variables that it trains.
+            `(plan, unplanned)`: a dict of `layers`, from path to Keras's own build config, encoded, and of
+            `optimizers`, from path to the paths of the variables that it trains; and the paths of layers that the first
+            step has made or built in a way that the plan does not describe.
         """
+        layers, optimizers, unplanned = {}, {}, []
         paths = {id(value): path for path, value in self.objects.items()}
-        layers = {path: self.objects[path].get_build_config() for path in late if path in self.objects}
-        optimizers = {}
         for path, value in self.objects.items():
+            if isinstance(value, keras.Layer) and (path in late or path not in before.objects):
+                encoder = Encoder()
+                config = encoder.encode(value.get_build_config(), path) if path in before.objects else None
+                if config and not encoder.arrays and not encoder.left_out:
+                    layers[path] = config
+                elif value.built and (value._trainable_variables or value._non_trainable_variables):
+                    unplanned.append(path)
             if isinstance(value, keras.optimizers.Optimizer) and value.built:
                 trained = [paths.get(id(variable)) for variable in getattr(value, "_trainable_variables", [])]
-                optimizers[path] = trained if trained and None not in trained else None
-        return {
-            "layers": {path: config for path, config in layers.items() if config},
-            "optimizers": {path: trained for path, trained in optimizers.items() if trained},
-        }
-
-    def unplanned(self, late: set[str], plan: dict[str, Any]) -> list[str]:
-        """Return the paths of layers that the first step has built and that no plan can build."""
-        built = [path for path in late if path in self.objects and self.objects[path].built]
-        return [path for path in built if path not in plan["layers"] and _own_variables(self.objects[path])]
+                if trained and None not in trained:
+                    optimizers[path] = trained
+        return {"layers": layers, "optimizers": optimizers}, unplanned
 
     def build(self, plan: dict[str, Any]) -> "FitState":
         """Build the layers and optimizers of a plan that are not built yet, and return what the model holds then."""
         for path, config in plan["layers"].items():
             layer = self.objects.get(path)
             if isinstance(layer, keras.Layer) and not layer.built:
-                layer.build_from_config(config)
+                layer.build_from_config(decode(config, []))
                 layer.built = True
         state = FitState.of(self.model)
         for path, trained in plan["optimizers"].items():
@@ -107,7 +123,7 @@ class FitState:
         paths, arrays, unreadable = [], [], []
         for path, variable in self.variables().items():
             value = np.asarray(keras.ops.convert_to_numpy(variable))
-            if value.dtype.kind in "biufc" or value.dtype.name == "bfloat16":
+            if value.dtype.kind in "biuf" or value.dtype.name == "bfloat16":
                 paths.append(path)
                 arrays.extend(as_arrays([value]))
             else:
@@ -125,53 +141,72 @@ class FitState:
         return missing
 
     def plain_values(self) -> dict[str, Any]:
-        """Return numbers and arrays by path that are plain attributes of the user's own classes."""
+        """Return numbers, and digests of arrays, by path: plain attributes of the user's own classes."""
         values = {}
         for path, value in self.objects.items():
-            if _package_of(value) not in _FOREIGN and hasattr(value, "__dict__"):
-                for name, member in vars(value).items():
-                    if isinstance(member, (bool, int, float, np.ndarray, np.generic)) and not _is_of_keras(name):
-                        values[f"{path}.{name}".lstrip(".")] = np.array(member)
+            if _package_of(value) in _FOREIGN or not hasattr(value, "__dict__"):
+                continue
+            for name, member in vars(value).items():
+                if isinstance(member, (bool, int, float, np.generic)) and not _is_of_keras(name):
+                    values[f"{path}.{name}".lstrip(".")] = repr(member)
+                elif isinstance(member, np.ndarray) and member.dtype.kind != "O":
+                    digest = hashlib.sha256(np.ascontiguousarray(member).tobytes()).hexdigest()
+                    values[f"{path}.{name}".lstrip(".")] = digest
         return values
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the paths of `plain_values` that differ; those that only one of them has do not count."""
-    return [path for path in before if path in after and not np.array_equal(before[path], after[path], equal_nan=True)]
+    """Return the paths of `plain_values` that differ; paths that only one of them has do not count."""
+    return [path for path in before if path in after and before[path] != after[path]]
 
 
-def _objects_in(model: keras.Model) -> dict[str, Any]:
-    seen, waiting = {id(model)}, [("", model)]
+def _objects_in(holder: Any) -> dict[str, Any]:
+    seen, waiting = {id(holder)}, [("", holder)]
     for path, value in waiting:
         for name, member in _members_of(value):
-            if id(member) not in seen and (_is_variable(member) or _may_hold(member)):
+            if id(member) not in seen and len(waiting) < _MAX_OBJECTS and (_is_variable(member) or _may_hold(member)):
                 seen.add(id(member))
-                waiting.append((f"{path}.{name}".lstrip("."), member))
-    return {path: value for path, value in waiting[1:] if not isinstance(value, (Mapping, list, tuple))}
+                waiting.append((f"{path}.{name if isinstance(name, str) else repr(name)}".lstrip("."), member))
+    return {path: value for path, value in waiting[1:] if not isinstance(value, _CONTAINERS)}
 
 
 def _members_of(value):
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, (list, tuple)):
-        return list(enumerate(value))
     if _is_variable(value):
+        return []
+    try:
+        if isinstance(value, Mapping):
+            return list(value.items())
+        if isinstance(value, (list, tuple, deque)):
+            return list(enumerate(value))
+        slots = [
+            name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(value, name)
+        ]
+        members = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+    except Exception:  # Of an object that is closed, or loads its members when it is asked.
         return []
     # An optimizer's own list of what it trains is no path: it is empty before the optimizer is built.
     skipped = {"_trainable_variables"} if isinstance(value, keras.optimizers.Optimizer) else set()
-    return [(n, member) for n, member in vars(value).items() if n not in skipped and not n.startswith(_TENSORFLOWS)]
+    return [(n, member) for n, member in members.items() if n not in skipped and not n.startswith(_TENSORFLOWS)]
 
 
 def _may_hold(value):
-    if isinstance(value, (Mapping, list, tuple)):
-        return len(value) <= _MAX_MEMBERS
-    if isinstance(value, _HOLDERS):
-        return True
-    return hasattr(value, "__dict__") and not isinstance(value, type) and _package_of(value) not in _FOREIGN
+    try:
+        if isinstance(value, _CONTAINERS):
+            return len(value) <= _MAX_MEMBERS
+        if isinstance(value, (*_HOLDERS, SimpleNamespace)) or _holds_in_tensorflow(value):
+            return True
+        has_members = hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
+        return has_members and not isinstance(value, type) and _package_of(value) not in _FOREIGN
+    except Exception:
+        return False
 
 
-def _own_variables(layer):
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+def _holds_in_tensorflow(value):
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return False
+    kinds = (tensorflow.Module, tensorflow.random.Generator, tensorflow.train.ExponentialMovingAverage)
+    return isinstance(value, kinds)
 
 
 def _is_variable(value):

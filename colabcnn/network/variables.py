@@ -1,6 +1,6 @@
 """Convert Keras variables to NumPy arrays and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -50,10 +50,14 @@ def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarr
 
 
 def is_finite(value: Any) -> bool:
-    """Return whether a variable, an array or a number holds finite numbers only; what holds no numbers counts, too."""
+    """Return whether a variable, an array, a number or a container holds no NaN and no infinity."""
+    if isinstance(value, (list, tuple)):
+        return all(map(is_finite, value))
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
     try:
         array = np.asarray(keras.ops.convert_to_numpy(value) if isinstance(value, keras.Variable) else value)
         array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
         return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-    except (TypeError, ValueError):
+    except Exception:  # Whatever an object does when it is asked for an array: it holds no numbers.
         return True

@@ -21,7 +21,7 @@ from colabcnn.store.files import move_aside, write_atomically
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
 from colabcnn.store.run_folder import SHARED_RUN, RunFolder, SavedRun, open_checkpoint, open_run, run_folder
-from colabcnn.viewing.curves import save_curves
+from colabcnn.viewing.curves import save_curves_if_possible
 
 SUFFIX = ".safetensors"
 _UNFINISHED = ".fetching-"
@@ -128,7 +128,7 @@ def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched"
                 if sha256 not in (None, found):
                     raise Error(f"{source} has the SHA-256 {found}, expected {sha256}; ask its sender for both again.")
                 file.seek(0)
-                run_dir = _install(file.read(), folder, source, found)
+                run_dir = _install(file.read(), folder, source, found, info)
     except Error as error:
         raise Error(f"{error} No file was kept.") from None
     except (OSError, ValueError) as error:
@@ -174,7 +174,7 @@ def _is_usable(run_dir: Path) -> bool:
     return checkpoint is not None and not skipped and RunFolder(run_dir).history_csv.exists()
 
 
-def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
+def _install(content: bytes, folder: Path, source: str, sha256: str, info: Callable[[str], None]) -> Path:
     """Check a file's bytes, write the run's folder under a temporary name, rename it when complete, and return it."""
     checkpoint, record = read_shared(content)
     target = folder / record.experiment.name / f"seed-{record.seed}-{sha256[:8]}"
@@ -193,7 +193,7 @@ def _install(content: bytes, folder: Path, source: str, sha256: str) -> Path:
         write_atomically(run.checkpoints / checkpoint_name(checkpoint.epoch, content), content)
         run.write_record(record)
         write_history(run.history_csv, checkpoint.metadata["history"])
-        save_curves(run.path, run.curves_png)
+        save_curves_if_possible(run.path, run.curves_png, info)
         note = {"sha256": sha256, "sources": [source], "fetched": _now()}
         write_atomically(run.shared_json, json.dumps(note) + "\n")
         target.parent.mkdir(exist_ok=True)

@@ -3,7 +3,6 @@
 The format is safetensors: arrays and text, no pickle. So a checkpoint from someone else is data and never code.
 """
 
-import copy
 import hashlib
 import json
 import re
@@ -201,7 +200,8 @@ class CheckpointWriter:
             OSError: an error of the disk, from the previous checkpoint.
         """
         self.wait()
-        checkpoint = replace(checkpoint, metadata=copy.deepcopy(checkpoint.metadata))
+        # As JSON at once: what JSON does not have is an error here, and not in the thread.
+        checkpoint = replace(checkpoint, metadata=json.loads(json.dumps(checkpoint.metadata, allow_nan=False)))
         self._writing = self._thread.submit(write_checkpoint, self._folder, checkpoint, self._good)
 
     def wait(self) -> None:

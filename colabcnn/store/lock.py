@@ -1,8 +1,11 @@
 """Only one run at a time trains in a folder, on this machine."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
+import weakref
 from pathlib import Path
 
 from colabcnn.errors import Error
@@ -11,6 +14,12 @@ try:
     import fcntl
 except ImportError:  # Windows: a second run is not refused there.
     fcntl = None
+
+
+# A forked child shares its parent's locks, and would keep them after the parent was killed.
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [lock.release() for lock in list(_locks)])
 
 
 class Lock:
@@ -27,6 +36,7 @@ class Lock:
     def __init__(self, folder: str | Path, activity: str = "trained in"):
         self._process = os.getpid()
         self._descriptor: int | None = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        _locks.add(self)
         if fcntl is None:
             return
         try:

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from colabcnn.encoding import Encoder, decode
 from colabcnn.errors import Error
-from colabcnn.store.encoding import Encoder, decode
 
 _STATES = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),

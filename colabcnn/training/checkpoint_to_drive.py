@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import sys
 import threading
 import time
@@ -86,7 +87,7 @@ class CheckpointToDrive(FitCallback):
                 raise Error(f"{name} is {value!r}; expected a number from 0.")
         self.folder = expand(folder).absolute()
         self.local_folder = expand(local_folder or _default_local_folder(self.folder)).absolute()
-        if self.local_folder == self.folder:
+        if os.path.realpath(self.local_folder) == os.path.realpath(self.folder):
             raise Error(f"local_folder is {self.folder}, which folder is too; expected a folder on the local disk.")
         self.drive_minutes = drive_minutes
         self._pause = checkpoint_minutes * 60
@@ -107,6 +108,8 @@ class CheckpointToDrive(FitCallback):
             calling.callbacks = [*self._other_callbacks, self]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._state_before = FitState.of(self.model)
+        self._late_layers = set(self._state_before.unbuilt())
         with self._disk_errors_readable():
             self._begin()
             try:
@@ -118,9 +121,9 @@ class CheckpointToDrive(FitCallback):
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
-        state = FitState.of(self.model)
-        self._plain_values = state.plain_values()
-        self._never_finite = {id(variable) for variable in self.model.variables if not is_finite(variable)}
+        self._plain_values = FitState.of(self.model).plain_values()
+        variables = (*self.model.variables, *self._state_before.variables().values())
+        self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
         for sentence in forgotten_by(self._other_callbacks):
             self._info(sentence)
         self._delivery.begin(self._fingerprint())
@@ -161,7 +164,6 @@ class CheckpointToDrive(FitCallback):
         _training[self.local_folder] = self
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._diverged = False
-        self._late_layers = set(FitState.of(self.model).unbuilt())
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
         self._info(
             f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
@@ -222,8 +224,10 @@ class CheckpointToDrive(FitCallback):
     def _is_finite(self, logs):
         """Return whether logs and weights are finite numbers; report the first epoch in which they are not."""
         names = [name for name, value in logs.items() if not is_finite(value)]
-        variables = [v for v in self.model.variables if id(v) not in self._never_finite]
-        names += [] if names else [variable.path for variable in variables if not is_finite(variable)]
+        others = FitState.of(self.model, self._state_before).variables()
+        variables = {variable.path: variable for variable in self.model.variables} | others
+        variables = {path: v for path, v in variables.items() if id(v) not in self._never_finite}
+        names += [] if names else [path for path, variable in variables.items() if not is_finite(variable)]
         if names and not self._diverged:
             self._info(
                 f"{', '.join(names[:3])} not finite in epoch {self._epoch}: no checkpoint is taken until that ends; "
@@ -233,15 +237,13 @@ class CheckpointToDrive(FitCallback):
         return not names
 
     def _checkpoint(self, complete):
-        state = FitState.of(self.model)
+        state = FitState.of(self.model, self._state_before)
         states, callback_arrays, left_out = save_states(self._other_callbacks)
         paths, other_arrays, unreadable = state.read()
-        plan = state.build_plan(self._late_layers)
+        plan, unplanned = state.build_plan(self._state_before, self._late_layers)
         self._report_once({name: f"a checkpoint holds no {kind}" for name, kind in left_out.items()})
         self._report_once(dict.fromkeys(unreadable, "it holds no numbers"))
-        self._report_once(
-            dict.fromkeys(state.unplanned(self._late_layers, plan), "the first step builds it; build it before `fit`")
-        )
+        self._report_once(dict.fromkeys(unplanned, "the first step makes it; make and build it before `fit`"))
         self._report_once(
             dict.fromkeys(
                 changed_values(self._plain_values, state.plain_values()),

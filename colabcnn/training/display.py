@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.history import best_of
 from colabcnn.training.progress import duration
 from colabcnn.training.recorder import Recorder
-from colabcnn.viewing.curves import save_curves
+from colabcnn.viewing.curves import save_curves_if_possible
 
 if TYPE_CHECKING:
     from colabcnn.training.session import Session
@@ -42,10 +43,10 @@ class Display(FitCallback):
             return
         start = time.monotonic()
         self._curves_epoch = history["epoch"][-1]
-        try:
-            self._session.progress.picture(save_curves(self._session.folder.path, self._session.folder.curves_png))
-        except Exception as error:  # No error of a picture may stop training.
-            self._session.progress.info(f"The picture of the curves could not be drawn ({error}); training continues.")
+        progress, folder = self._session.progress, self._session.folder
+        if png := save_curves_if_possible(folder.path, folder.curves_png, progress.info):
+            with contextlib.suppress(Exception):  # A front end that is gone, or shows no pictures.
+                progress.picture(png)
         now = time.monotonic()
         self._curves_due = now + max(CURVES_SECONDS, (now - start) / CURVES_SHARE)
 

@@ -28,7 +28,7 @@ from colabcnn.training.profiling import ProfileSteps
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.request import RunRequest, options_as_text
 from colabcnn.training.session import Session, train_session
-from colabcnn.viewing.curves import save_curves
+from colabcnn.viewing.curves import save_curves_if_possible
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def run(
         session.checkpoint_minutes = checkpoint_minutes
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))
-            return _finish(folder, record.experiment.epochs, reason)
+            return _finish(folder, record.experiment.epochs, progress, reason)
         finally:
             if delivery and delivery.begun:
                 delivery.finish(session.seconds_for_delivery(FINISH_SECONDS))
@@ -155,14 +155,14 @@ def _callbacks(request, record, progress, stack):
 
 def _return_finished(resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
-    result = _finish(resumption.folder, resumption.experiment.epochs)
+    result = _finish(resumption.folder, resumption.experiment.epochs, progress)
     progress.info(f"{resumption.folder.path}: nothing is left to train.")
     if delivery:
         delivery.finish(FINISH_SECONDS, run=resumption.saved.record.fingerprint())
     return result
 
 
-def _finish(folder, epochs, reason=None):
+def _finish(folder, epochs, progress, reason=None):
     """Write the folder's other files from the newest checkpoint, and return the `Result`."""
     _, _, checkpoint = open_checkpoint(folder.path)
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
@@ -171,7 +171,7 @@ def _finish(folder, epochs, reason=None):
         complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} requested"
     write_history(folder.history_csv, history)
     if not folder.curves_png.exists():
-        save_curves(folder.path, folder.curves_png)
+        save_curves_if_possible(folder.path, folder.curves_png, progress.info)
     if complete:
         write_model(folder, checkpoint)
     return Result(folder.path, history, complete, reason)

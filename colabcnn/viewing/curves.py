@@ -4,7 +4,7 @@ import functools
 import io
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,15 @@ def save_curves(run_dir: str | Path, path: str | Path) -> bytes:
     content = png_of(plot_curves(run_dir))
     write_atomically(path, content)
     return content
+
+
+def save_curves_if_possible(run_dir: str | Path, path: str | Path, info: Callable[[str], None]) -> bytes | None:
+    """Refresh a run's picture as `save_curves`, or report why it could not be drawn and return None."""
+    try:
+        return save_curves(run_dir, path)
+    except Exception as error:  # Whatever it is: a picture is no reason to stop.
+        info(f"The picture of the curves could not be drawn ({error}); everything else is done.")
+        return None
 
 
 def _draw_curve(axes, epochs, values, smoothing, style):

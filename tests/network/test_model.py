@@ -122,8 +122,13 @@ def test_keras_default_of_another_image_format_changes_nothing():
     np.testing.assert_array_equal(model.predict(images, verbose=0), expected.predict(images, verbose=0))
 
 
-@pytest.mark.parametrize(("name", "value"), [("floatx", "float16"), ("floatx", "float64"), ("epsilon", 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("floatx", "float16"), ("floatx", "float64"), ("epsilon", 1e-3), ("max_epochs", 1), ("max_steps_per_epoch", 2)],
+)
 def test_other_numbers_of_keras_are_refused_by_name(name, value):
+    if not hasattr(keras.config, name):
+        pytest.skip(f"this Keras has no {name}")
     before = getattr(keras.config, name)()
     try:
         getattr(keras.config, f"set_{name}")(value)

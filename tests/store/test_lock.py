@@ -39,3 +39,26 @@ def test_forked_child_neither_keeps_nor_releases_the_lock_of_its_parent(tmp_path
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+def test_forked_child_of_a_killed_process_keeps_no_lock(tmp_path):
+    parent = os.fork()
+    if parent == 0:
+        lock = Lock(tmp_path)
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        (tmp_path / "child.partial").write_text(str(child))
+        (tmp_path / "child.partial").rename(tmp_path / "child")
+        time.sleep(60)
+        lock.release()
+        os._exit(0)
+    while not (tmp_path / "child").exists():
+        time.sleep(0.01)
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    try:
+        Lock(tmp_path).release()
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), 9)

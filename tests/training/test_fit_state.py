@@ -1,10 +1,13 @@
 """A fit's state beside weights and optimizer comes back, or the callback names what does not."""
 
+import collections
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -272,3 +275,101 @@ def test_cell_that_was_interrupted_releases_the_folder(callback, tmp_path, monke
     shell.run_cell("cell()")
     Lock(tmp_path / "local").release()
     assert tmp_path / "local" not in checkpoint_to_drive._training
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    variable: object
+
+
+class ClosedFile(collections.UserDict):
+    """Raises as a closed h5py.File does."""
+
+    def __len__(self):
+        raise ValueError("Invalid group id")
+
+    __iter__ = __len__
+
+
+def holder_of(kind, variable):
+    """Return an object in which a person may keep a variable."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.variable = variable
+    return {
+        "namespace": types.SimpleNamespace(variable=variable),
+        "slots": Slots(variable),
+        "deque": collections.deque([variable]),
+        "module": module,
+        "numbered": {1: variable},
+    }[kind]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["namespace", "slots", "deque", "module", "numbered"])
+def test_variable_in_any_holder_comes_back(callback, kind):
+    import tensorflow as tf
+
+    class Counting(keras.Model):
+        def __init__(self, count):
+            super().__init__()
+            self.layer = keras.layers.Dense(1)
+            self.texts, self.objects = np.array(["cat", "dog"]), np.array([object()])
+            # Past Keras's own tracking, and next to what cannot be looked into.
+            object.__setattr__(self, "closed", ClosedFile())
+            object.__setattr__(self, "holder", holder_of(kind, count))
+            self.counted = lambda: count.assign_add(1.0)
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            self.counted()
+            return super().train_step(data)
+
+    def counted(epochs):
+        count = tf.Variable(0.0)
+        model = Counting(count)
+        model(np.ones((1, 6)))
+        model.compile("adam", "mse")
+        fit(model, [callback()], epochs=epochs)
+        return float(count)
+
+    assert counted(epochs=2) == 2
+    assert counted(epochs=3) == 3
+
+
+@on_tensorflow
+def test_layer_that_train_step_makes_is_named_when_it_is_saved(callback, capsys):
+    class Making(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.parts = keras.layers.Dense(1), types.SimpleNamespace(made=None)
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            self.parts.made = self.parts.made or keras.layers.Dense(1)
+            self.parts.made(data[0])
+            return super().train_step(data)
+
+    model = Making()
+    model(np.ones((1, 6)))
+    model.compile("adam", "mse", run_eagerly=True)
+    fit(model, [callback()], epochs=1)
+    assert "parts.made is not restored by a resume: the first step makes it" in capsys.readouterr().out
+
+
+def test_nested_log_that_is_not_finite_replaces_no_checkpoint_and_a_strange_one_stops_nothing(callback, tmp_path):
+    class Strange:
+        def __array__(self, *arguments, **options):
+            raise RuntimeError("it requires a gradient")
+
+    class Log(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"strange": Strange(), "per_class": {"cat": float("nan") if epoch else 1.0}}
+
+    fit(dense(), [Log(), callback()], epochs=2)
+    assert epochs_of(tmp_path / "local") == [1]

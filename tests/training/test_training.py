@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, evaluate, load_model, run, status
+from colabcnn import Error, evaluate, fetch, load_model, run, status
 from colabcnn.network import devices
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
+from colabcnn.viewing import curves
 
 pytestmark = pytest.mark.versions
 
@@ -236,3 +237,16 @@ def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_fol
     history = run(experiment, tmp_path, **options).history
     assert history["loss"][0] > history["loss"][1] > history["loss"][2]
     assert history["accuracy"][-1] > 0.25
+
+
+def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(
+    tmp_path, small_experiment, small_options, monkeypatch, offered, shared, capsys
+):
+    def fail(*arguments, **options):
+        raise RuntimeError("LaTeX is not installed")
+
+    monkeypatch.setattr(curves, "png_of", fail)
+    for _ in range(2):
+        assert run(small_experiment, tmp_path / "run", **{**small_options, "epochs": 2, "quiet": False}).complete
+    assert capsys.readouterr().out.count("could not be drawn (LaTeX is not installed)") >= 2
+    assert (fetch(offered(shared), folder=tmp_path / "fetched") / "history.csv").exists()

@@ -12,13 +12,18 @@ import numpy as np
 _MOMENTS = (datetime.datetime, datetime.date, datetime.time)  # A datetime is a date, too.
 # The kinds of arrays that safetensors writes.
 _NUMBERS = "biuf"
+# Also the end of a list that holds itself.
+MAX_DEPTH = 50
+# Python refuses to write an int of more than 4,300 digits as text.
+_MAX_BITS = 10_000
 
 
 class Encoder:
     """Encode values for one checkpoint.
 
-    None, bool, int, float, str, bytes, lists, tuples, sets, dicts, paths, dates, times, NumPy's scalars and arrays
-    keep their type; a tensor or a Keras variable becomes an array. Anything else is left out.
+    None, bool, int, float, complex, str, bytes, lists, tuples, sets, dicts, paths, dates, times, NumPy's scalars and
+    arrays keep their type; a tensor or a Keras variable becomes an array. Anything else is left out, and so is what
+    lies deeper than `MAX_DEPTH`.
 
     After `encode`, `arrays` holds the arrays, and `left_out` the type's name of each value that is not kept, by the
     path that leads to it.
@@ -27,46 +32,54 @@ class Encoder:
     def __init__(self):
         self.arrays: list[np.ndarray] = []
         self.left_out: dict[str, str] = {}
+        self._depth = 0
 
     def encode(self, value: Any, path: str) -> Any:
         """Return JSON types for a value; `path` is its name in `left_out`."""
-        if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        self._depth += 1
+        try:
+            return self._leave_out(value, path) if self._depth > MAX_DEPTH else self._encode(value, path)
+        finally:
+            self._depth -= 1
+
+    def _encode(self, value, path):
+        kind = type(value)
+        if value is None or kind in (bool, str):
             return value
+        if kind is int:
+            return value if value.bit_length() <= _MAX_BITS else self._leave_out(value, path)
+        if kind is float:
+            return value if math.isfinite(value) else {"float": str(value)}
+        if kind is list:
+            return self._members(value, path)
+        if kind is dict:
+            return self._dict(value, path)
         if isinstance(value, np.generic):
             return self._scalar(value, path)
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else {"float": str(float(value))}
-        if isinstance(value, list):
-            return self._members(value, path)
-        if isinstance(value, Mapping):
-            items = [
-                [self.encode(key, f"{path} (a key)"), self.encode(member, f"{path}.{key}")]
-                for key, member in value.items()
-            ]
-            return {"dict": dict(items)} if all(isinstance(key, str) for key, _ in items) else {"items": items}
-        if (typed := self._typed(value, path)) is not None:
-            return typed
+        if kind in (tuple, set, frozenset):
+            return {kind.__name__: self._members(value, path)}
+        if kind in _MOMENTS:
+            return {kind.__name__: value.isoformat()}
+        if kind is bytes:
+            return {"bytes": base64.b64encode(value).decode()}
+        if kind is datetime.timedelta:
+            return {"timedelta": [value.days, value.seconds, value.microseconds]}
+        if kind is complex:
+            return {"complex": [self.encode(part, path) for part in (value.real, value.imag)]}
+        if isinstance(value, PurePath):
+            return {"path": str(value)}
+        if isinstance(value, (int, float, str, list, tuple, set, frozenset, Mapping, bytearray, _MOMENTS)):
+            return self._leave_out(value, path)  # A subclass: it would come back as another type.
         return self._array(value, path)
 
-    def _typed(self, value, path):
-        for kind in (tuple, set, frozenset):
-            if isinstance(value, kind):
-                return {kind.__name__: self._members(value, path)}
-        for kind in _MOMENTS:
-            if isinstance(value, kind):
-                return {kind.__name__: value.isoformat()}
-        match value:
-            case bytes() | bytearray():
-                return {"bytes": base64.b64encode(value).decode()}
-            case PurePath():
-                return {"path": str(value)}
-            case datetime.timedelta():
-                return {"timedelta": [value.days, value.seconds, value.microseconds]}
-            case complex():
-                return {"complex": [self.encode(part, path) for part in (value.real, value.imag)]}
-            case int():  # An IntEnum, and the like.
-                return int(value)
-        return None
+    def _dict(self, value, path):
+        items = []
+        for key, member in value.items():
+            left_out = len(self.left_out)
+            encoded = self.encode(key, f"{path} (a key)")
+            if len(self.left_out) == left_out:
+                items.append([encoded, self.encode(member, f"{path}.{key}")])
+        return {"dict": dict(items)} if all(isinstance(key, str) for key, _ in items) else {"items": items}
 
     def _members(self, values, path):
         return [self.encode(member, f"{path}[{index}]") for index, member in enumerate(values)]
@@ -78,6 +91,8 @@ class Encoder:
         return {"raw_scalar": encoded["raw"]} if "raw" in encoded else encoded
 
     def _array(self, value, path):
+        if not hasattr(value, "__array__"):
+            return self._leave_out(value, path)
         try:
             array = np.array(np.asarray(value))  # A copy: under JAX the next step may overwrite the buffer.
         except Exception:  # Whatever the object does when it is asked for an array.
@@ -97,17 +112,31 @@ class Encoder:
         return {"left_out": type(value).__name__}
 
 
-def decode(value: Any, arrays: list[np.ndarray]) -> Any:
+def decode(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     """Return the value that `Encoder.encode` has encoded; what was left out is None.
 
     Raises:
         AttributeError, LookupError, TypeError, ValueError: it is not what `encode` returns.
     """
+    if depth > 4 * MAX_DEPTH:
+        raise ValueError("nested too deeply")
+
+    def inner(member):
+        return decode(member, arrays, depth + 1)
+
     if isinstance(value, list):
-        return [decode(member, arrays) for member in value]
+        return [inner(member) for member in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
+    if kind == "dict":
+        return {key: inner(member) for key, member in content.items()}
+    if kind == "items":
+        return {inner(key): inner(member) for key, member in content}
+    if kind in _CONTAINERS:
+        return _CONTAINERS[kind](inner(content))
+    if kind == "complex":
+        return complex(*inner(content))
     return _DECODERS[kind](content, arrays)
 
 
@@ -125,14 +154,9 @@ def _decode_scalar(content, arrays):
     return dtype.type(number)
 
 
+_CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 _DECODERS = {
-    "dict": lambda content, arrays: {key: decode(member, arrays) for key, member in content.items()},
-    "items": lambda content, arrays: {decode(key, arrays): decode(member, arrays) for key, member in content},
-    "tuple": lambda content, arrays: tuple(decode(content, arrays)),
-    "set": lambda content, arrays: set(decode(content, arrays)),
-    "frozenset": lambda content, arrays: frozenset(decode(content, arrays)),
     "float": lambda content, arrays: float(content),
-    "complex": lambda content, arrays: complex(*decode(content, arrays)),
     "bytes": lambda content, arrays: base64.b64decode(content),
     "path": lambda content, arrays: Path(content),
     "timedelta": lambda content, arrays: datetime.timedelta(*content),
