@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 import colabcnn  # noqa: E402
 from colabcnn import RECIPES, Error  # noqa: E402
-from colabcnn.experiments.experiment import Adam, Constant  # noqa: E402
+from colabcnn.experiments.ingredients import Adam, Constant  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
 WITHOUT = {

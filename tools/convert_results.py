@@ -13,14 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from colabcnn.errors import Error  # noqa: E402
-from colabcnn.experiments.experiment import (  # noqa: E402
-    Adam,
-    Augmentation,
-    Constant,
-    Experiment,
-    Muon,
-    RiseAndFall,
-)
+from colabcnn.experiments.experiment import Experiment  # noqa: E402
+from colabcnn.experiments.ingredients import Adam, Augmentation, Constant, Muon, RiseAndFall  # noqa: E402
 from colabcnn.store.run_folder import RunFolder  # noqa: E402
 from colabcnn.store.run_record import RunRecord, Start  # noqa: E402
 

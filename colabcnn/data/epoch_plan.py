@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from colabcnn.experiments.experiment import IMAGE_SIZE, Augmentation
+from colabcnn.experiments.experiment import IMAGE_SIZE
+from colabcnn.experiments.ingredients import Augmentation
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import Adam, Augmentation, Experiment, Muon, Reported, RiseAndFall
+from colabcnn.experiments.experiment import Experiment, Reported
+from colabcnn.experiments.ingredients import Adam, Augmentation, Muon, RiseAndFall
 
 _descending = Experiment(
     name="01_descending_kernels",

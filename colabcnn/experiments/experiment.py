@@ -6,76 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colabcnn.errors import Error
+from colabcnn.experiments.checks import check_choice, check_count, check_flag, check_number, is_count
+from colabcnn.experiments.ingredients import Adam, Augmentation, Constant, Muon, RiseAndFall
 from colabcnn.experiments.settings import as_json, make, make_nested, take_plain_numbers
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "dirac")
-FILL_MODES = ("nearest", "reflect")
 MAX_CONVOLUTIONS = 100
 # A valid folder name on every system, without a special meaning in a table, a shell or a terminal.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
-
-
-def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Raise an Error with the argument's name if its value is not among the choices."""
-    if value not in choices:
-        raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_count(name, value):
-    if not _is_count(value):
-        raise Error(f"{name} is {value!r}; expected a whole number from 1.")
-
-
-def _check_number(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise Error(f"{name} is {value!r}; expected a number from {low:g} to {high:g}.")
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """The ranges from which each image's transform is drawn, as `ImageDataGenerator` names them.
-
-    Args:
-        rotation_range: degrees; the angle is uniform in [-rotation_range, rotation_range].
-        width_shift_range: fraction of the width; the horizontal shift is uniform in +-width_shift_range.
-        height_shift_range: fraction of the height; the vertical shift is uniform in +-height_shift_range.
-        horizontal_flip: whether half of the images are mirrored.
-        channel_shift_range: 0 to 255; one value for all three channels, uniform in +-channel_shift_range.
-        whole_pixels: whether the shifts are whole pixels, all equally likely; the ranges are then rounded.
-        alternating_flip: whether each image is mirrored in every second epoch; its first epoch is drawn once for the
-            run. So both sides of an image are equally frequent (airbench, arXiv:2404.00498).
-        fill_mode: the values outside of the image: "nearest" repeats its border, "reflect" mirrors the image at its
-            edge.
-    """
-
-    rotation_range: float = 20.0
-    width_shift_range: float = 0.2
-    height_shift_range: float = 0.2
-    horizontal_flip: bool = True
-    channel_shift_range: float = 0.0
-    whole_pixels: bool = False
-    alternating_flip: bool = False
-    fill_mode: str = "nearest"
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        _check_number("rotation_range", self.rotation_range, 0, 180)
-        _check_number("width_shift_range", self.width_shift_range, 0, 1)
-        _check_number("height_shift_range", self.height_shift_range, 0, 1)
-        _check_number("channel_shift_range", self.channel_shift_range, 0, 255)
-        for name in ("horizontal_flip", "whole_pixels", "alternating_flip"):
-            if not isinstance(getattr(self, name), bool):
-                raise Error(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        if self.alternating_flip and not self.horizontal_flip:
-            raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
-        check_choice("fill_mode", self.fill_mode, FILL_MODES)
 
 
 @dataclass(frozen=True)
@@ -105,71 +46,6 @@ class Reported:
             at = f" at epoch {self.best_epoch}" if self.best_epoch else ""
             parts.append(f"best {self.best_val_accuracy:.4f}{at}")
         return "; ".join([*parts, self.finding])
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Keras's Adam for all weights.
-
-    Args:
-        learning_rate: the highest one, if there is a schedule.
-    """
-
-    learning_rate: float = 0.001
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
-
-
-@dataclass(frozen=True)
-class Muon:
-    """Muon for the kernels of convolutions over more than three channels, Adam for the rest (`optimizers.KernelMuon`).
-
-    Each of these kernels keeps a fixed norm.
-
-    Args:
-        learning_rate: of Muon: at most about the rotation of a kernel in a step, relative to its norm. The highest one,
-            if there is a schedule.
-        adam_learning_rate: of Adam; the highest one, if there is a schedule.
-        momentum: Muon's, with Nesterov's look-ahead; fraction in [0, 0.999].
-        newton_schulz_steps: number of steps with which Muon makes an update nearly orthogonal, 1 to 20.
-    """
-
-    learning_rate: float
-    adam_learning_rate: float
-    momentum: float = 0.95
-    newton_schulz_steps: int = 5
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        _check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
-        _check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
-        _check_number("momentum", self.momentum, 0, 0.999)
-        _check_count("newton_schulz_steps", self.newton_schulz_steps)
-        _check_number("newton_schulz_steps", self.newton_schulz_steps, 1, 20)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A constant learning rate; such a run can be extended."""
-
-
-@dataclass(frozen=True)
-class RiseAndFall:
-    """A learning rate that rises linearly from 0, then falls linearly to 0 at the end of the run.
-
-    The results then depend on the number of epochs, so another number of epochs makes another run.
-
-    Args:
-        rise: the part of the run in which the rate rises; fraction in [0, 0.9].
-    """
-
-    rise: float = 0.0
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        _check_number("rise", self.rise, 0, 0.9)
 
 
 @dataclass(frozen=True)
@@ -228,16 +104,15 @@ class Experiment:
             )
         for name in ("kernel_sizes", "filters"):
             value = getattr(self, name)
-            if not isinstance(value, (tuple, list)) or not value or not all(_is_count(v) for v in value):
+            if not isinstance(value, (tuple, list)) or not value or not all(is_count(v) for v in value):
                 raise Error(f"{name} is {value!r}; expected positive whole numbers, such as (64, 128, 256).")
             object.__setattr__(self, name, tuple(value))
-        _check_number("dropout", self.dropout, 0, 0.99)
-        _check_number("label_smoothing", self.label_smoothing, 0, 0.9)
-        _check_number("batch_norm_momentum", self.batch_norm_momentum, 0, 0.9999)
-        _check_count("batch_size", self.batch_size)
-        _check_count("epochs", self.epochs)
-        if not isinstance(self.precise_batch_norm, bool):
-            raise Error(f"precise_batch_norm is {self.precise_batch_norm!r}; expected True or False.")
+        check_number("dropout", self.dropout, 0, 0.99)
+        check_number("label_smoothing", self.label_smoothing, 0, 0.9)
+        check_number("batch_norm_momentum", self.batch_norm_momentum, 0, 0.9999)
+        check_count("batch_size", self.batch_size)
+        check_count("epochs", self.epochs)
+        check_flag("precise_batch_norm", self.precise_batch_norm)
         check_choice("initializer", self.initializer, INITIALIZERS)
         for name, kinds in _KINDS.items():
             if not isinstance(getattr(self, name), kinds):

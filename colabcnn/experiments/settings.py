@@ -11,7 +11,7 @@ def take_plain_numbers(instance: Any) -> None:
     for name in (f.name for f in fields(instance)):
         value = getattr(instance, name)
         if isinstance(value, (tuple, list)):
-            object.__setattr__(instance, name, type(value)(map(_plain, value)))
+            object.__setattr__(instance, name, tuple(map(_plain, value)))
         else:
             object.__setattr__(instance, name, _plain(value))
 

@@ -14,6 +14,7 @@ from colabcnn.colab import in_colab
 from colabcnn.data.split import data_name
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS
+from colabcnn.experiments.checks import check_count
 from colabcnn.measuring.trials import (
     Setting,
     as_line,
@@ -143,8 +144,7 @@ def offer_measurement(path: str | Path) -> None:
 
 def _check(train_size, val_size, minutes, sent_by):
     for name, value in (("train_size", train_size), ("val_size", val_size)):
-        if type(value) is not int or value < 1:
-            raise Error(f"{name} is {value!r}; expected a whole number from 1.")
+        check_count(name, value)
     if type(minutes) not in (int, float) or not 0 < minutes <= 600:
         raise Error(f"minutes is {minutes!r}; expected a number above 0 and up to 600.")
     if not isinstance(sent_by, str) or len(sent_by) > 60 or not sent_by.isprintable():

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import FILL_MODES, check_choice
+from colabcnn.experiments.checks import check_choice
+from colabcnn.experiments.ingredients import FILL_MODES
 from colabcnn.network.keras_types import ops
 
 

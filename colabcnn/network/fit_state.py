@@ -55,8 +55,13 @@ class FitState:
             before: what it held earlier: an object keeps the path that it had.
         """
         paths = {id(value): path for path, value in before.objects.items()} if before else {}
-        found = {"": model, **_objects_in(model)}
-        return cls(model, {paths.get(id(value), path): value for path, value in found.items()})
+        objects = {}
+        for path, value in {"": model, **_objects_in(model)}.items():
+            path = paths.get(id(value), path)
+            while path in objects:  # A new object where an older one was, which is now elsewhere.
+                path += "'"
+            objects[path] = value
+        return cls(model, objects)
 
     def variables(self) -> dict[str, Any]:
         """Return the variables by path that belong neither to `model.variables` nor to `model.optimizer`."""
@@ -118,22 +123,21 @@ class FitState:
                 optimizer.build([state.objects[name] for name in trained])
         return FitState.of(self.model)
 
-    def read(self) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """Return `(paths, arrays, unreadable)` of `variables`; the last are the paths of those that hold no numbers."""
-        paths, arrays, unreadable = [], [], []
+    def read(self) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Return `(arrays, unreadable)`: the values of `variables` by path, and the paths of those without numbers."""
+        arrays, unreadable = {}, []
         for path, variable in self.variables().items():
             value = np.asarray(keras.ops.convert_to_numpy(variable))
             if value.dtype.kind in "biuf" or value.dtype.name == "bfloat16":
-                paths.append(path)
-                arrays.extend(as_arrays([value]))
+                (arrays[path],) = as_arrays([value])
             else:
                 unreadable.append(path)
-        return paths, arrays, unreadable
+        return arrays, unreadable
 
-    def assign(self, paths: list[str], arrays: list[np.ndarray]) -> list[str]:
+    def assign(self, arrays: dict[str, np.ndarray]) -> list[str]:
         """Give `variables` the values that `read` returned; return the paths without a variable of that shape."""
         present, missing = self.variables(), []
-        for path, array in zip(paths, arrays, strict=True):
+        for path, array in arrays.items():
             if path in present and tuple(present[path].shape) == array.shape:
                 present[path].assign(array)
             else:

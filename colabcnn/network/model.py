@@ -31,7 +31,7 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
     """
     _check_keras_settings()
     policy = keras.DTypePolicy(precision)
-    last: dict[str, Any] = {"data_format": "channels_last"}  # ~/.keras/keras.json may have another default.
+    channels_last: dict[str, Any] = {"data_format": "channels_last"}  # ~/.keras/keras.json may have another default.
     layer_number = itertools.count()
 
     def initializer() -> Any:  # Keras infers `str` from its default.
@@ -43,7 +43,12 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
         for number, kernel_size in enumerate(experiment.kernel_sizes, start=1):
             place = f"{set_number}_{number}"
             x = keras.layers.Conv2D(
-                filters, kernel_size, kernel_initializer=initializer(), dtype=policy, name=f"conv_{place}", **last
+                filters,
+                kernel_size,
+                kernel_initializer=initializer(),
+                dtype=policy,
+                name=f"conv_{place}",
+                **channels_last,
             )(x)
             x = keras.layers.BatchNormalization(
                 momentum=experiment.batch_norm_momentum, dtype=policy, name=f"batch_norm_{place}"
@@ -53,8 +58,8 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
             # `reseed_dropout` sets the state; this seed only stops Keras from using its global generator.
             x = keras.layers.Dropout(experiment.dropout, seed=set_number, dtype=policy, name=f"dropout_{set_number}")(x)
         if set_number == 1 and len(experiment.filters) > 1:
-            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling", **last)(x)
-    x = keras.layers.Flatten(dtype=policy, name="flatten", **last)(x)
+            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling", **channels_last)(x)
+    x = keras.layers.Flatten(dtype=policy, name="flatten", **channels_last)(x)
     probabilities = keras.layers.Dense(
         NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
     )(x)

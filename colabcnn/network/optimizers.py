@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from colabcnn.experiments.experiment import NUM_CLASSES, Experiment, Muon, RiseAndFall
+from colabcnn.experiments.experiment import NUM_CLASSES, Experiment
+from colabcnn.experiments.ingredients import Muon, RiseAndFall
 from colabcnn.network.keras_types import ops
 
 

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from colabcnn.errors import Error, UnknownFormatError
-from colabcnn.experiments.experiment import check_choice
+from colabcnn.experiments.checks import check_choice
 from colabcnn.store.checkpoint_files import checkpoint_files, checkpoint_name, read_verified, retire
 from colabcnn.store.files import write_atomically
 from colabcnn.store.run_record import FORMAT, check_format

@@ -7,19 +7,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from colabcnn.errors import Error, UnknownFormatError
-from colabcnn.experiments.experiment import (
-    PRECISIONS,
-    Constant,
-    Experiment,
-    check_choice,
-)
+from colabcnn.experiments.checks import check_choice, check_count, is_count
+from colabcnn.experiments.experiment import PRECISIONS, Experiment
+from colabcnn.experiments.ingredients import Constant
 from colabcnn.experiments.settings import changed_settings, flatten_settings
 
 FORMAT = 2
 """The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
 DATA_NAMES = ("cifar10", "synthetic")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAX_COUNT = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,7 @@ def _start_from(value):
     execution = start.execution or {}
     agrees = (
         all(isinstance(text, str) for text in (*texts, *optional, *execution))
-        and all(_is_count(number) for number in (*counts, *execution.values()))
+        and all(is_count(number, 0) or isinstance(number, bool) for number in (*counts, *execution.values()))
         and start.onednn in (None, True, False)
     )
     if not agrees:
@@ -189,10 +185,8 @@ def _start_from(value):
 
 
 def _check(record):
-    counts = {name: getattr(record, name) for name in ("seed", "train_size", "val_size", "holdout")}
-    for name, value in counts.items():
-        if not _is_count(value) or isinstance(value, bool):
-            raise Error(f"its {name} is {value!r:.50}; expected a whole number from 0.")
+    for name in ("seed", "train_size", "val_size", "holdout"):
+        check_count(f"its {name}", getattr(record, name), 0)
     check_choice("its data", record.data, DATA_NAMES)
     check_choice("its precision", record.precision, PRECISIONS)
     if not isinstance(record.data_sha256, str) or not _SHA256.fullmatch(record.data_sha256):
@@ -201,7 +195,3 @@ def _check(record):
 
 def _shortened(text):
     return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _is_count(value):
-    return isinstance(value, int) and 0 <= value <= _MAX_COUNT

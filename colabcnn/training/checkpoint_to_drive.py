@@ -12,15 +12,14 @@ import keras
 
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
-from colabcnn.network.devices import device_name, versions
-from colabcnn.network.fit_state import FitState, changed_values
+from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
-from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
 from colabcnn.output import write
-from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint
+from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint
 from colabcnn.store.files import expand, move_aside, remove_partials
 from colabcnn.store.lock import Lock
-from colabcnn.training.callback_states import early_stopping_ended, forgotten_by, restore_states, save_states
+from colabcnn.training.callback_states import early_stopping_ended, forgotten_by
+from colabcnn.training.fit_checkpoint import FitCheckpoint
 from colabcnn.training.progress import running_shell
 from colabcnn.training.resume import fetch_from_drive
 
@@ -69,6 +68,7 @@ class CheckpointToDrive(FitCallback):
 
     model: keras.Model
     # Set when training begins:
+    _state: FitCheckpoint
     _lock: Lock
     _delivery: Delivery
     _writer: CheckpointWriter
@@ -83,8 +83,7 @@ class CheckpointToDrive(FitCallback):
     ):
         super().__init__()
         for name, value in {"checkpoint_minutes": checkpoint_minutes, "drive_minutes": drive_minutes}.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise Error(f"{name} is {value!r}; expected a number from 0.")
+            check_number(name, value, 0)
         self.folder = expand(folder).absolute()
         self.local_folder = expand(local_folder or _default_local_folder(self.folder)).absolute()
         if os.path.realpath(self.local_folder) == os.path.realpath(self.folder):
@@ -93,7 +92,6 @@ class CheckpointToDrive(FitCallback):
         self._pause = checkpoint_minutes * 60
         self._other_callbacks = []
         self._initial_epoch: int | None = None  # As this callback has set the model's.
-        self._reported: set[str] = set()
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -108,8 +106,7 @@ class CheckpointToDrive(FitCallback):
             calling.callbacks = [*self._other_callbacks, self]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._state_before = FitState.of(self.model)
-        self._late_layers = set(self._state_before.unbuilt())
+        self._state = FitCheckpoint(self.model, self._other_callbacks, self._info)
         with self._disk_errors_readable():
             self._begin()
             try:
@@ -121,12 +118,10 @@ class CheckpointToDrive(FitCallback):
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
-        self._plain_values = FitState.of(self.model).plain_values()
-        variables = (*self.model.variables, *self._state_before.variables().values())
-        self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
+        self._state.begin()
         for sentence in forgotten_by(self._other_callbacks):
             self._info(sentence)
-        self._delivery.begin(self._fingerprint())
+        self._delivery.begin(self._state.fingerprint())
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._reset_initial_epoch()  # `fit` has read it.
@@ -140,10 +135,12 @@ class CheckpointToDrive(FitCallback):
         if self._delivery.newer_session and not complete:
             self._info(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
-        elif (last or time.monotonic() - self._checkpoint_at >= self._pause) and self._is_finite(logs or {}):
-            with self._disk_errors_readable():
-                self._writer.write(self._checkpoint(complete))
-            self._checkpoint_at = time.monotonic()
+        elif last or time.monotonic() - self._checkpoint_at >= self._pause:
+            progress = {"epochs": int(self.params["epochs"]), "complete": complete}
+            if checkpoint := self._state.take(self._epoch, progress, logs or {}):
+                with self._disk_errors_readable():
+                    self._writer.write(checkpoint)
+                self._checkpoint_at = time.monotonic()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         try:
@@ -163,7 +160,6 @@ class CheckpointToDrive(FitCallback):
         remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         _training[self.local_folder] = self
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
-        self._diverged = False
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
         self._info(
             f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
@@ -201,17 +197,11 @@ class CheckpointToDrive(FitCallback):
                 "checkpoint; make room or give another local_folder, and call `fit` again."
             ) from error
 
-    def _fingerprint(self):
-        """Return a digest that identifies the model's runs, or None while some of its layers have no weights."""
-        if self._late_layers and FitState.of(self.model).unbuilt():
-            return None
-        return hashlib.sha256(repr([tuple(variable.shape) for variable in self.model.variables]).encode()).hexdigest()
-
     def _find_newest(self):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; move unusable ones aside."""
         checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
         epoch = checkpoint.epoch if checkpoint else 0
-        fetched = fetch_from_drive(self._delivery, epoch, self._info, run=self._fingerprint())["fetched"]
+        fetched = fetch_from_drive(self._delivery, epoch, self._info, run=self._state.fingerprint())["fetched"]
         self._delivery.take(fetched)
         if fetched:
             checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
@@ -220,52 +210,6 @@ class CheckpointToDrive(FitCallback):
         if skipped:
             self._info(f"Unusable files are kept in {move_aside(self.local_folder, skipped)}.")
         return checkpoint
-
-    def _is_finite(self, logs):
-        """Return whether logs and weights are finite numbers; report the first epoch in which they are not."""
-        names = [name for name, value in logs.items() if not is_finite(value)]
-        others = FitState.of(self.model, self._state_before).variables()
-        variables = {variable.path: variable for variable in self.model.variables} | others
-        variables = {path: v for path, v in variables.items() if id(v) not in self._never_finite}
-        names += [] if names else [path for path, variable in variables.items() if not is_finite(variable)]
-        if names and not self._diverged:
-            self._info(
-                f"{', '.join(names[:3])} not finite in epoch {self._epoch}: no checkpoint is taken until that ends; "
-                "the last one is kept."
-            )
-        self._diverged = bool(names)
-        return not names
-
-    def _checkpoint(self, complete):
-        state = FitState.of(self.model, self._state_before)
-        states, callback_arrays, left_out = save_states(self._other_callbacks)
-        paths, other_arrays, unreadable = state.read()
-        plan, unplanned = state.build_plan(self._state_before, self._late_layers)
-        self._report_once({name: f"a checkpoint holds no {kind}" for name, kind in left_out.items()})
-        self._report_once(dict.fromkeys(unreadable, "it holds no numbers"))
-        self._report_once(dict.fromkeys(unplanned, "the first step makes it; make and build it before `fit`"))
-        self._report_once(
-            dict.fromkeys(
-                changed_values(self._plain_values, state.plain_values()),
-                "it changes and is no variable; make it one with model.add_weight",
-            )
-        )
-        groups = {
-            "model": read_arrays(self.model.variables),
-            "optimizer": read_arrays(self.model.optimizer.variables if self.model.optimizer else ()),
-            "callbacks": callback_arrays,
-            "others": other_arrays,
-        }
-        metadata = {"epochs": int(self.params["epochs"]), "complete": complete, "callbacks": states}
-        metadata |= {"others": paths, "build": plan, "versions": versions(), "device": device_name()}
-        return Checkpoint(self._epoch, "fit", groups, metadata)
-
-    def _report_once(self, reasons):
-        """Name each thing that a resume will not bring back, with the reason."""
-        for name, reason in reasons.items():
-            if name not in self._reported:
-                self._info(f"{name} is not restored by a resume: {reason}.")
-        self._reported |= reasons.keys()
 
     def _restore(self, checkpoint):
         if checkpoint.kind != "fit":
@@ -276,36 +220,19 @@ class CheckpointToDrive(FitCallback):
                 f"{checkpoint.epoch} is older and not used."
             )
             return
+        epochs = int(self.params["epochs"])
         try:
-            self._restore_variables(checkpoint)
+            finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
+            self._state.restore(checkpoint, continues=not finished)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise Error(
                 f"the checkpoint of epoch {checkpoint.epoch} in {self.local_folder} does not fit this model ({error}); "
                 "use another folder for another model."
             ) from error
-        epochs = int(self.params["epochs"])
-        finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
-        states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
-        for name in restore_states(self._other_callbacks, states, arrays, continues=not finished):
-            self._info(f"{name} was not among the callbacks before; it keeps its initial state.")
         # Keras's own BackupAndRestore does the same.
         self._initial_epoch = self.model._initial_epoch = epochs if finished else checkpoint.epoch
         epochs_left = max(0, epochs - self._initial_epoch)
         self._info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs_left or 'none'} left to train.")
-
-    def _restore_variables(self, checkpoint):
-        """Build what the first step would build, and restore all variables."""
-        plan = checkpoint.metadata["build"]
-        self._late_layers |= plan["layers"].keys()
-        state = FitState.of(self.model).build(plan)
-        optimizer, arrays = self.model.optimizer, checkpoint.arrays.get("optimizer", [])
-        if optimizer and not optimizer.built and len(arrays) > len(optimizer.variables):
-            optimizer.build(self.model.trainable_variables)  # Before the restore, and not in the first step.
-        assign_arrays(self.model.variables, checkpoint.arrays.get("model", []), "weights")
-        assign_arrays(optimizer.variables if optimizer else [], arrays, "optimizer variables")
-        missing = state.assign(checkpoint.metadata["others"], checkpoint.arrays.get("others", []))
-        if missing:
-            self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")
 
     def _info(self, message):
         write(f"CheckpointToDrive: {message}")

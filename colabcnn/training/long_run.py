@@ -3,7 +3,7 @@
 import time
 
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import Constant
+from colabcnn.experiments.ingredients import Constant
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.run_record import RunRecord
 

@@ -1,6 +1,5 @@
 """The request for a run: its options, their help texts and their checks, for Python and the command line."""
 
-import math
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from colabcnn.data.split import data_name
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
+from colabcnn.experiments.checks import check_count, check_number
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
 from colabcnn.experiments.settings import take_plain_numbers
 from colabcnn.store.run_record import identity_of
@@ -83,13 +83,13 @@ class RunRequest:
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
         for name in ("epochs", "train_size", "val_size"):
             if getattr(self, name) is not None:
-                self._check_count(name, 1)
+                check_count(name, getattr(self, name))
         for name in ("seed", "holdout"):
-            self._check_count(name, 0)
+            check_count(name, getattr(self, name), 0)
         if self.hours is not None:
-            self._check_number("hours", 1e-9, "a number above 0, or None")
+            check_number("hours", self.hours, 1e-9, expected="a number above 0, or None")
         for name in ("checkpoint_minutes", "drive_minutes"):
-            self._check_number(name, 0, "a number from 0")
+            check_number(name, getattr(self, name), 0)
         if self.precision != "auto" and self.precision not in PRECISIONS:
             raise Error(f"precision is {self.precision!r}; expected auto, {', '.join(PRECISIONS)}.")
 
@@ -101,16 +101,6 @@ class RunRequest:
             known.pop("experiment.epochs", None)
         left_open = {"train_size": None, "val_size": None, "precision": "auto"}
         return known | {name: getattr(self, name) for name in left_open if getattr(self, name) != left_open[name]}
-
-    def _check_count(self, name, least):
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-            raise Error(f"{name} is {value!r}; expected a whole number from {least}.")
-
-    def _check_number(self, name, least, expected):
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= math.inf:
-            raise Error(f"{name} is {value!r}; expected {expected}.")
 
 
 def options_as_text(indent: str) -> str:

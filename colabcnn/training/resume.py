@@ -8,7 +8,8 @@ from typing import Any
 from colabcnn.data.split import Split, data_name
 from colabcnn.drive.delivery import Delivery
 from colabcnn.errors import AnotherRunError, Error, UnknownFormatError
-from colabcnn.experiments.experiment import Constant, Experiment
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.experiments.ingredients import Constant
 from colabcnn.store.checkpoint import read_checkpoint
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, epoch_of
 from colabcnn.store.files import move_aside

@@ -23,7 +23,7 @@ from colabcnn.viewing.views import METRICS, View, best_in_words
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-JAPANESE_FONTS = (
+_JAPANESE_FONTS = (
     "Noto Sans CJK JP",
     "Noto Sans JP",
     "IPAexGothic",
@@ -67,7 +67,7 @@ class Picture(Figure):
 @functools.cache
 def _japanese_fonts():
     """Return the fonts with Japanese characters that are installed."""
-    return sorted(set(font_manager.get_font_names()) & set(JAPANESE_FONTS))
+    return sorted(set(font_manager.get_font_names()) & set(_JAPANESE_FONTS))
 
 
 def plot_curves(

@@ -14,7 +14,8 @@ from colabcnn import (
     build_model,
     find_experiment,
 )
-from colabcnn.experiments.experiment import Experiment, RiseAndFall
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.experiments.ingredients import RiseAndFall
 from colabcnn.experiments.settings import changed_settings
 
 pytestmark = pytest.mark.versions

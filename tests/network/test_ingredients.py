@@ -15,7 +15,7 @@ from colabcnn import (
 )
 from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
-from colabcnn.experiments.experiment import Constant, RiseAndFall
+from colabcnn.experiments.ingredients import Constant, RiseAndFall
 from colabcnn.network import devices
 from colabcnn.network.optimizers import make_loss, make_optimizer
 from colabcnn.training.session import compiled_model

@@ -20,7 +20,7 @@ from colabcnn import (
     fetch,
     run,
 )
-from colabcnn.experiments.experiment import Constant
+from colabcnn.experiments.ingredients import Constant
 from colabcnn.experiments.settings import flatten_settings
 from colabcnn.network import devices
 from colabcnn.store.history import read_history

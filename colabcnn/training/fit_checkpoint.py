@@ -1,0 +1,132 @@
+"""The state of anybody's `fit` as a checkpoint, and back."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from colabcnn.network.devices import device_name, versions
+from colabcnn.network.fit_state import FitState, changed_values
+from colabcnn.network.keras_types import Logs
+from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
+from colabcnn.store.checkpoint import Checkpoint
+from colabcnn.training.callback_states import restore_states, save_states
+
+
+class FitCheckpoint:
+    """Take and restore the checkpoints of one `fit`.
+
+    Args:
+        model: `keras.Model`, compiled; as it is when training begins, before a restore.
+        callbacks: those of the `fit` whose state is kept.
+        info: callable that shows a message.
+    """
+
+    def __init__(self, model: keras.Model, callbacks: Iterable[keras.callbacks.Callback], info: Callable[[str], None]):
+        self._model = model
+        self._callbacks = callbacks
+        self._info = info
+        self._before = FitState.of(model)
+        self._late_layers = set(self._before.unbuilt())
+        self._reported = set()
+        self._diverged = False
+
+    def fingerprint(self) -> str | None:
+        """Return a digest that identifies the model's runs, or None while some of its layers have no weights."""
+        if self._late_layers and FitState.of(self._model).unbuilt():
+            return None
+        shapes = [tuple(variable.shape) for variable in self._model.variables]
+        return hashlib.sha256(repr(shapes).encode()).hexdigest()
+
+    def begin(self) -> None:
+        """Note the values that training starts from, restored or not."""
+        state = FitState.of(self._model, self._before)
+        self._plain_values = state.plain_values()
+        variables = (*self._model.variables, *state.variables().values())
+        # Such as a smallest loss so far, which starts at infinity.
+        self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
+
+    def take(self, epoch: int, progress: dict[str, Any], logs: Logs) -> Checkpoint | None:
+        """Return the checkpoint after an epoch, or None if logs or weights hold NaN or infinity.
+
+        What a resume will not restore, and the first of several epochs that are not finite, are reported.
+
+        Args:
+            epoch: how many epochs are done.
+            progress: more metadata, JSON types.
+            logs: the epoch's.
+        """
+        state = FitState.of(self._model, self._before)
+        others, unreadable = state.read()
+        optimizer = self._model.optimizer
+        groups = {
+            "model": read_arrays(self._model.variables),
+            "optimizer": read_arrays(optimizer.variables if optimizer else ()),
+            "others": list(others.values()),
+        }
+        variables = state.variables()
+        named = [(variable.path, variable) for variable in self._model.variables]
+        named += [(path, variables[path]) for path in others]
+        arrays = [*groups["model"], *groups["others"]]
+        not_finite = [name for name, value in logs.items() if not is_finite(value)] or [
+            name
+            for (name, variable), array in zip(named, arrays, strict=True)
+            if id(variable) not in self._never_finite and not is_finite(array)
+        ]
+        if not_finite:
+            self._report_divergence(epoch, not_finite)
+            return None
+        self._diverged = False
+        states, groups["callbacks"], left_out = save_states(self._callbacks)
+        plan, unplanned = state.build_plan(self._before, self._late_layers)
+        changed = changed_values(self._plain_values, state.plain_values())
+        self._report_once(
+            {name: f"a checkpoint holds no {kind}" for name, kind in left_out.items()}
+            | dict.fromkeys(unreadable, "it holds no numbers")
+            | dict.fromkeys(unplanned, "the first step makes it; make and build it before `fit`")
+            | dict.fromkeys(changed, "it changes and is no variable; make it one with model.add_weight")
+        )
+        metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
+        return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
+
+    def restore(self, checkpoint: Checkpoint, continues: bool) -> None:
+        """Build what the first step would build, and restore all variables and the callbacks' states.
+
+        Args:
+            checkpoint: as `take` returned it, in this process or another.
+            continues: whether any epoch is left to train.
+
+        Raises:
+            Error: the checkpoint is another model's.
+            AttributeError, LookupError, TypeError, ValueError: it is not what `take` returns.
+        """
+        plan, arrays = checkpoint.metadata["build"], checkpoint.arrays
+        self._late_layers |= plan["layers"].keys()
+        state = FitState.of(self._model).build(plan)
+        optimizer, optimizer_arrays = self._model.optimizer, arrays.get("optimizer", [])
+        if optimizer and not optimizer.built and len(optimizer_arrays) > len(optimizer.variables):
+            optimizer.build(self._model.trainable_variables)  # Before the restore, and not in the first step.
+        assign_arrays(self._model.variables, arrays.get("model", []), "weights")
+        assign_arrays(optimizer.variables if optimizer else [], optimizer_arrays, "optimizer variables")
+        missing = state.assign(dict(zip(checkpoint.metadata["others"], arrays.get("others", []), strict=True)))
+        if missing:
+            self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")
+        states = checkpoint.metadata["callbacks"]
+        for name in restore_states(self._callbacks, states, arrays.get("callbacks", []), continues):
+            self._info(f"{name} was not among the callbacks before; it keeps its initial state.")
+
+    def _report_divergence(self, epoch, names):
+        if not self._diverged:
+            self._info(
+                f"{', '.join(names[:3])} not finite in epoch {epoch}: no checkpoint is taken until that ends; the last "
+                "one is kept."
+            )
+        self._diverged = True
+
+    def _report_once(self, reasons):
+        """Name each thing that a resume will not restore, with the reason."""
+        for name, reason in reasons.items():
+            if name not in self._reported:
+                self._info(f"{name} is not restored by a resume: {reason}.")
+        self._reported |= reasons.keys()
