@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from colabcnn import colab, output
@@ -101,8 +100,7 @@ def _drive_in_words():
 
 def _register_errors():
     """Let the notebook show an `Error` as its message and the advice for notebooks, without a traceback."""
-    ipython = sys.modules.get("IPython")
-    if shell := ipython.get_ipython() if ipython else None:
+    if shell := output.running_shell():
         shell.set_custom_exc((Error,), _show_error)
 
 

@@ -1,7 +1,7 @@
 """The one way out for what this library prints: a training is worth more than its messages."""
 
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
@@ -26,3 +26,14 @@ def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> N
             print(text.encode(encoding, "replace").decode(encoding), end=end, file=stream, flush=True)
     except Exception:  # Whatever a stream does that is closed, full, without a reader, or no file.
         pass
+
+
+def running_shell() -> Any:
+    """Return IPython's shell if one runs us, or None."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def in_notebook() -> bool:
+    """Return whether a Jupyter kernel runs us."""
+    return hasattr(running_shell(), "kernel")

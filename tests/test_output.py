@@ -26,9 +26,9 @@ assert result.complete
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("stdout", ["ascii", "closed", "full", "no reader"])
+@pytest.mark.parametrize("stdout", ["ascii", "closed", "none", "full", "no reader"])
 def test_training_continues(tmp_path, stdout):
-    before = "sys.stdout.close()" if stdout == "closed" else ""
+    before = {"closed": "sys.stdout.close()", "none": "sys.stdout = None"}.get(stdout, "")
     command = [sys.executable, "-c", TRAINING.format(before=before), str(tmp_path / "学習")]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii" if stdout == "ascii" else "utf-8"}
     reader, writer = os.pipe()

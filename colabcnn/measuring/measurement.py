@@ -29,7 +29,7 @@ from colabcnn.network.model import build_model
 from colabcnn.store.files import expand
 from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
-from colabcnn.training.progress import ProgressLine, in_notebook
+from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing.measurement_table import in_words
 
 EXPERIMENT = ABLATIONS["06_final"]
@@ -134,7 +134,7 @@ def offer_measurement(path: str | Path) -> None:
     """
     output.write(f"{in_words(read_measurement(path))}\n")
     output.write(f"Send this paragraph and the file {path}. The project keeps such files in results/measured.")
-    if in_colab() and in_notebook():
+    if in_colab() and output.in_notebook():
         output.write("The browser downloads the file; it is in the Files pane, too (the folder symbol on the left).")
         with contextlib.suppress(Exception):  # A browser that allows no download still has the Files pane.
             from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.

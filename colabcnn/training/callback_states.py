@@ -1,6 +1,6 @@
 """The state of Keras's built-in callbacks, kept across a resume; Keras itself resets it when training begins."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -29,7 +29,7 @@ def save_states(
 
     Returns:
         `(states, arrays, left_out)`: JSON types, one dict per built-in callback in order; the arrays that they refer
-        to; and, by name, the type of each value that a checkpoint cannot hold.
+        to; and, by name, why a value is not in them.
     """
     states, encoder = [], Encoder()
     for callback in callbacks:
@@ -37,7 +37,8 @@ def save_states(
             fields = {field: getattr(callback, field) for field in _STATES[kind] if hasattr(callback, field)}
             values = {field: encoder.encode(value, f"{kind.__name__}.{field}") for field, value in fields.items()}
             states.append({"class": kind.__name__, "values": values})
-    return states, encoder.arrays, encoder.left_out
+    left_out = {name: f"a checkpoint holds no {kind}" for name, kind in encoder.left_out.items()}
+    return states, encoder.arrays, left_out
 
 
 def restore_states(
@@ -87,6 +88,25 @@ def _restore_states(callbacks, states, arrays, continues):
 def early_stopping_ended(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
     """Return whether Keras's EarlyStopping, not another callback, has ended the training."""
     return any(isinstance(c, keras.callbacks.EarlyStopping) and c.stopped_epoch > 0 for c in callbacks)
+
+
+class NotRestored:
+    """Report once each thing that a resume will not restore.
+
+    Args:
+        info: callable that shows a message.
+    """
+
+    def __init__(self, info: Callable[[str], None]):
+        self._info = info
+        self._reported: set[str] = set()
+
+    def report(self, reasons: dict[str, str]) -> None:
+        """Report the reasons, by the thing's name, that were not reported before."""
+        for name, reason in reasons.items():
+            if name not in self._reported:
+                self._info(f"{name} is not restored by a resume: {reason}.")
+        self._reported |= reasons.keys()
 
 
 def forgotten_by(callbacks: Iterable[keras.callbacks.Callback]) -> list[str]:

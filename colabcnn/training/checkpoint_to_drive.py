@@ -14,13 +14,12 @@ from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
-from colabcnn.output import write
+from colabcnn.output import running_shell, write
 from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint
 from colabcnn.store.files import expand, move_aside, remove_partials
 from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, forgotten_by
 from colabcnn.training.fit_checkpoint import FitCheckpoint
-from colabcnn.training.progress import running_shell
 from colabcnn.training.resume import fetch_from_drive
 
 _training = {}  # By local folder: the callback that has locked it in this process.

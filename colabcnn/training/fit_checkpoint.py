@@ -11,7 +11,7 @@ from colabcnn.network.fit_state import FitState, changed_values
 from colabcnn.network.keras_types import Logs
 from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint
-from colabcnn.training.callback_states import restore_states, save_states
+from colabcnn.training.callback_states import NotRestored, restore_states, save_states
 
 
 class FitCheckpoint:
@@ -29,7 +29,7 @@ class FitCheckpoint:
         self._info = info
         self._before = FitState.of(model)
         self._late_layers = set(self._before.unbuilt())
-        self._reported = set()
+        self._not_restored = NotRestored(info)
         self._diverged = False
 
     def fingerprint(self) -> str | None:
@@ -81,8 +81,8 @@ class FitCheckpoint:
         states, groups["callbacks"], left_out = save_states(self._callbacks)
         plan, unplanned = state.build_plan(self._before, self._late_layers)
         changed = changed_values(self._plain_values, state.plain_values())
-        self._report_once(
-            {name: f"a checkpoint holds no {kind}" for name, kind in left_out.items()}
+        self._not_restored.report(
+            left_out
             | dict.fromkeys(unreadable, "it holds no numbers")
             | dict.fromkeys(unplanned, "the first step makes it; make and build it before `fit`")
             | dict.fromkeys(changed, "it changes and is no variable; make it one with model.add_weight")
@@ -123,10 +123,3 @@ class FitCheckpoint:
                 "one is kept."
             )
         self._diverged = True
-
-    def _report_once(self, reasons):
-        """Name each thing that a resume will not restore, with the reason."""
-        for name, reason in reasons.items():
-            if name not in self._reported:
-                self._info(f"{name} is not restored by a resume: {reason}.")
-        self._reported |= reasons.keys()

@@ -5,9 +5,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from colabcnn.output import write
+from colabcnn.output import in_notebook, write
 
 REFRESH_SECONDS = 0.5
 LOG_SECONDS = 10
@@ -90,17 +89,6 @@ def _is_terminal():
         return sys.stdout.isatty()
     except (AttributeError, ValueError):  # There is none, or it is closed.
         return False
-
-
-def running_shell() -> Any:
-    """Return IPython's shell if one runs us, or None."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython else None
-
-
-def in_notebook() -> bool:
-    """Return whether a Jupyter kernel runs us."""
-    return hasattr(running_shell(), "kernel")
 
 
 def duration(seconds: float) -> str:

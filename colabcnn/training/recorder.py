@@ -14,7 +14,13 @@ from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.store.history import COLUMNS, best_epoch, write_history
-from colabcnn.training.callback_states import early_stopping_ended, forgotten_by, restore_states, save_states
+from colabcnn.training.callback_states import (
+    NotRestored,
+    early_stopping_ended,
+    forgotten_by,
+    restore_states,
+    save_states,
+)
 from colabcnn.training.interruption import EPOCH_SECONDS
 
 if TYPE_CHECKING:
@@ -48,7 +54,7 @@ class Recorder(FitCallback):
         self._epochs_seconds = []
         self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
-        self._left_out = set()
+        self._not_restored = NotRestored(session.progress.info)
 
     @property
     def is_last(self) -> bool:
@@ -147,9 +153,7 @@ class Recorder(FitCallback):
 
     def _checkpoint(self):
         states, arrays, left_out = save_states(self._callbacks)
-        for name in left_out.keys() - self._left_out:
-            self._session.progress.info(f"{name} is not kept: a checkpoint holds no {left_out[name]}.")
-        self._left_out |= left_out.keys()
+        self._not_restored.report(left_out)
         groups = {
             "model": read_arrays(self.model.network.weights),
             "optimizer": read_arrays(self.model.optimizer.variables),

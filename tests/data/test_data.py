@@ -19,6 +19,8 @@ from colabcnn.data import cifar10 as data_module
 from colabcnn.data.cifar10 import FILE_MD5
 from colabcnn.data.split import split_data
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def official_copy(cifar10_folder, tmp_path):

@@ -14,6 +14,8 @@ import colabcnn
 from colabcnn import Error
 from stamp_address import PLACEHOLDER, stamp
 
+pytestmark = pytest.mark.versions
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 BADGE_IN_README = "[![Open In Colab](https://example.org/badge.svg)](https://example.org/old/notebooks/06_final.ipynb)"

@@ -102,11 +102,11 @@ def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_b
     assert small_experiment.augmentation is not None
     rng = random.Random(5)
     epoch = 1
-    while epoch < 8:
+    while epoch < 12:
         epoch += rng.randrange(1, 5)
-        sessions(tmp_path, epochs=8, kill={"step": [min(epoch, 8), rng.randrange(7)]}, ends=KILLED)
-    sessions(tmp_path, epochs=8)
-    assert differences(uninterrupted(8), tmp_path) == []
+        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED)
+    sessions(tmp_path, epochs=12)
+    assert differences(uninterrupted(12), tmp_path) == []
 
 
 def test_fault_16_mount_lost_during_training_is_reported_and_training_ends(tmp_path, sessions, uninterrupted, mount):

@@ -10,6 +10,8 @@ import pytest
 from colabcnn.training import progress
 from colabcnn.training.progress import ProgressLine, duration
 
+pytestmark = pytest.mark.versions
+
 SEVEN_HUNDRED = (
     "from colabcnn.training import progress as progress; progress.REFRESH_SECONDS = 0; line = progress.ProgressLine()\n"
     "for epoch in range(1, 701): line.update(lambda: f'epoch {epoch}/700', milestone=True, last=epoch == 700)"
