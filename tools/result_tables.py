@@ -1,4 +1,4 @@
-"""The tables and sentences about the runs in `results/`, as Markdown: every number in them is computed here.
+"""The tables about the runs in `results/`, as Markdown: every number in them is computed here.
 
 Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 are used,
 and of each experiment only the longest.
@@ -14,11 +14,12 @@ from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_epoch
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
-from colabcnn.viewing.table import as_table, as_text
+from colabcnn.viewing.table import as_table
 
 Records = Mapping[str, Sequence[MeasuredRun]]
 NOT_MEASURED = "not yet measured"
 GOAL = 0.9
+_ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
 
 
 def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EXPERIMENTS) -> Records:
@@ -48,53 +49,51 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
     return records
 
 
+def experiments_table() -> str:
+    """Return the settings and the article's result of each of its experiments, a row for each."""
+    columns = ("experiment", "kernels in a set", "dropout", "augmentation", "the article reports")
+    rows = []
+    for name, experiment in ABLATIONS.items():
+        kernels = ", ".join(f"{size}x{size}" for size in experiment.kernel_sizes)
+        dropout = f"{experiment.dropout:.2f}" if experiment.dropout else "none"
+        augmentation = _augmentation_in_words(experiment.augmentation)
+        rows.append((f"`{name}`", kernels, dropout, augmentation, experiment.reported.in_words()))
+    return as_table(columns, rows)
+
+
 def summary_table(records: Records) -> str:
-    """Return the article's results and the measured ones, a row for each experiment."""
-    columns = ("experiment", "the article reports", "epochs", "seeds", "last epoch", "the same, flip averaged")
+    """Return the article's results and the measured ones in short, a row for each experiment."""
     rows = []
     for name, experiment in EXPERIMENTS.items():
         runs = longest(records[name])
-        if runs:
-            cells = (str(runs[0].length), str(len(runs)), with_deviation(last_epochs(runs)), flip_averaged_mean(runs))
-            cells += (_best_of(runs), seconds_in_table(runs))
-        else:
-            cells = (NOT_MEASURED, *[""] * 5)
-        rows.append((f"`{name}`", experiment.reported.in_words(), *cells))
-    return as_table((*columns, "best of run", "seconds an epoch"), rows)
+        rows.append((f"`{name}`", experiment.reported.in_words(), *_accuracy_cells(runs)))
+    return as_table(("experiment", "the article reports", *_ACCURACY_COLUMNS), rows)
+
+
+def complete_summary_table(records: Records) -> str:
+    """Return everything measured about the runs of each experiment, a row for each."""
+    rows = []
+    for name in EXPERIMENTS:
+        runs = longest(records[name])
+        rows.append((f"`{name}`", *_accuracy_cells(runs), flip_averaged_mean(runs), seconds_in_table(runs)))
+    return as_table(("experiment", *_ACCURACY_COLUMNS, "flip averaged", "seconds an epoch"), rows)
 
 
 def recipes_table(records: Records) -> str:
-    """Return the distribution of the last epochs of the recipes' runs, a row for each recipe."""
-    columns = ("recipe", "seeds", "at 0.90 or above", "mean", "standard deviation", "lowest", "highest")
+    """Return how many runs of each recipe reached the goal, their last epochs and their durations on each device."""
+    columns = ("recipe", "runs that ended at 0.90 or above", "last epoch, lowest to highest", "duration of a run")
     rows = []
     for name in RECIPES:
         runs = records[name]
         if not runs:
-            rows.append((f"`{name}`", NOT_MEASURED, *[""] * 7))
+            rows.append((f"`{name}`", NOT_MEASURED, "", ""))
             continue
-        last = last_epochs(runs)
-        deviation = f"{statistics.stdev(last):.4f}" if len(last) > 1 else ""
-        cells = (str(len(last)), str(_ended_at_goal(runs)), f"{statistics.mean(last):.4f}", deviation)
-        cells += (f"{min(last):.4f}", f"{max(last):.4f}", flip_averaged_mean(runs), seconds_in_table(runs))
-        rows.append((f"`{name}`", *cells))
-    return as_table((*columns, "flip averaged, mean", "seconds an epoch"), rows)
-
-
-def recipe_sentences(records: Records) -> str:
-    """Return one sentence for each recipe: its seeds, their mean and the duration of a run on each device."""
-    lines = []
-    for name in RECIPES:
-        runs = records[name]
-        if not runs:
-            lines.append(f"- `{name}` is {NOT_MEASURED}.")
-            continue
-        last = last_epochs(runs)
-        mean = f"{statistics.mean(last):.4f}" + (" on average" if len(last) > 1 else "")
-        ended = f"{_ended_at_goal(runs)} of {len(last)} {'seed' if len(last) == 1 else 'seeds'} ended at 0.90 or above"
+        values = sorted({f"{value:.4f}" for value in last_epochs(runs)})
+        last = f"{values[0]} to {values[-1]}" if len(values) > 1 else values[0]
         durations = _by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
-        took = "; ".join(f"{duration_in_words(values)} on {device}" for device, values in durations.items())
-        lines.append(f"- `{name}`: {ended}, at {mean}" + (f". A run took {as_text(took)}." if took else "."))
-    return "\n".join(lines)
+        took = "; ".join(f"{duration_in_words(seconds)} on {device}" for device, seconds in durations.items())
+        rows.append((f"`{name}`", f"{_ended_at_goal(runs)} of {len(runs)}", last, took))
+    return as_table(columns, rows)
 
 
 def first_try_table(tried: Records, records: Records) -> str:
@@ -234,6 +233,26 @@ def _at_goal(run):
 
 def _ended_at_goal(runs):
     return sum(run.length in _at_goal(run) for run in runs)
+
+
+def _augmentation_in_words(augmentation):
+    if augmentation is None:
+        return "none"
+    shifted = augmentation.width_shift_range or augmentation.height_shift_range
+    parts = {
+        "rotation": augmentation.rotation_range,
+        "shifts": shifted,
+        "flip": augmentation.horizontal_flip,
+        "channel shift": augmentation.channel_shift_range,
+    }
+    return ", ".join(part for part, used in parts.items() if used)
+
+
+def _accuracy_cells(runs):
+    """Return the cells of `_ACCURACY_COLUMNS` for runs of one length."""
+    if not runs:
+        return NOT_MEASURED, "", "", ""
+    return str(runs[0].length), str(len(runs)), with_deviation(last_epochs(runs)), _best_of(runs)
 
 
 def _best_of(runs):

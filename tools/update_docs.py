@@ -74,16 +74,18 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None})
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
+    front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
     return {
-        "README.md": {
-            "summary": tables.summary_table(records),
-            "recipes": tables.recipe_sentences(records),
-        },
-        "results/README.md": {
+        "README.md": front_page,
+        "README.ja.md": front_page,
+        "docs/results.md": {
+            "experiments": tables.experiments_table(),
+            "complete summary": tables.complete_summary_table(records),
             "orderings": orderings.orderings_table(records),
             "training": orderings.training_table(records),
             "final": tables.final_table(records),
-            "recipes": tables.recipes_table(records),
+        },
+        "results/README.md": {
             "first try": tables.first_try_table(tried, records),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
             "resumed": tables.resumed_sentences(records),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from colabcnn import Error
-from colabcnn.experiments.catalog import EXPERIMENTS, RECIPES
+from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import COLUMNS, write_history
 from colabcnn.store.run_folder import RunFolder
@@ -61,18 +61,34 @@ def test_pages_show_the_values_of_the_runs(tools):
 def test_new_run_changes_the_pages_once(tools, tmp_path):
     update = tools("update_docs").update
     shutil.copytree(ROOT / "results", tmp_path / "results")
-    shutil.copy(ROOT / "README.md", tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    with_devices = ["README.md", "README.ja.md", "docs/results.md"]
+    for path in with_devices[:2]:
+        shutil.copy(ROOT / path, tmp_path)
+    pages = [*with_devices, "results/README.md"]
     put_recipe(tmp_path / "results", 0.95, seed=7, device="<b>GPU")
-    both = ["README.md", "results/README.md"]
-    assert update(tmp_path, check=True) == both
-    assert update(tmp_path) == both
+    assert update(tmp_path, check=True) == pages
+    assert update(tmp_path) == pages
     assert update(tmp_path) == []
-    for path in both:
+    for path in pages:
+        # Text outside of the blocks is not changed.
+        before, after = (
+            (root / path).read_text(encoding="utf-8").partition("<!-- begin")[0] for root in (ROOT, tmp_path)
+        )
+        assert before == after
+    for path in with_devices:
         page = (tmp_path / path).read_text(encoding="utf-8")
         assert "&lt;b&gt;GPU" in page
         assert "<b>GPU" not in page
-        # Text outside of the blocks is not changed.
-        assert page.partition("<!-- begin")[0] == (ROOT / path).read_text(encoding="utf-8").partition("<!-- begin")[0]
+
+
+def test_experiments_are_described_by_their_fields(tools):
+    table = rows(tools("result_tables").experiments_table())
+    assert list(table)[1:] == list(ABLATIONS)
+    assert table["01_descending_kernels"][:3] == ["5x5, 3x3, 1x1", "none", "none"]
+    assert table["02_augmentation"][:3] == ["5x5, 3x3, 1x1", "none", "rotation, shifts, flip"]
+    assert table["06_final"][:3] == ["1x1, 3x3, 5x5", "0.25", "rotation, shifts, flip, channel shift"]
+    assert table["06_final"][3] == ABLATIONS["06_final"].reported.in_words()
 
 
 def test_block_is_filled_and_the_rest_is_kept(tools):
@@ -183,26 +199,22 @@ def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
     put_recipe(tmp_path, 0.91, seed=1, device="CPU", seconds=98)
     put_recipe(tmp_path, 0.89, seed=2, device="H100", seconds=0.384, flip_averaged=0.9)
     records = tables.read_results(tmp_path)
-    cells = ["3", "2", "0.9000", "0.0100", "0.8900", "0.9100", "0.9050 (2 of 3)"]
+    durations = "16 to 17 min on CPU, float32; 54 s on H100, float32"
+    assert rows(tables.recipes_table(records))["08_in_minutes"] == ["2 of 3", "0.8900 to 0.9100", durations]
+    assert rows(tables.recipes_table(records))["07_without_luck"] == ["not yet measured", "", ""]
+    pooled = ["10", "3", "0.9000 ± 0.0100", "0.9100 (epoch 10, seed 1)"]
+    assert rows(tables.summary_table(records))["08_in_minutes"] == ["", *pooled]
     seconds = "90 to 98 on CPU, float32; 0.38 on H100, float32"
-    assert rows(tables.recipes_table(records))["08_in_minutes"] == [*cells, seconds]
-    assert rows(tables.recipes_table(records))["07_without_luck"] == ["not yet measured", *[""] * 7]
-    best = "0.9100 (epoch 10, seed 1)"
-    pooled = ["", "10", "3", "0.9000 ± 0.0100", "0.9050 (2 of 3)", best, seconds]
-    assert rows(tables.summary_table(records))["08_in_minutes"] == pooled
-    assert tables.recipe_sentences(records).splitlines() == [
-        "- `07_without_luck` is not yet measured.",
-        "- `08_in_minutes`: 2 of 3 seeds ended at 0.90 or above, at 0.9000 on average. "
-        "A run took 16 to 17 min on CPU, float32; 54 s on H100, float32.",
-    ]
+    assert rows(tables.complete_summary_table(records))["08_in_minutes"] == [*pooled, "0.9050 (2 of 3)", seconds]
 
 
 def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):
     put_run(tmp_path, "06_final", [0.95] * 20)
     put_run(tmp_path, "06_final", [0.8] * 700, seed=1, device="H100")
-    table = rows(tools("result_tables").summary_table(tools("result_tables").read_results(tmp_path)))
-    assert table["06_final"][1:] == ["700", "1", "0.8000", "", "0.8000 (epoch 1)", "2 on H100, float32"]
-    assert table["05_ascending_kernels"][1:] == ["not yet measured", *[""] * 5]
+    tables = tools("result_tables")
+    table = rows(tables.complete_summary_table(tables.read_results(tmp_path)))
+    assert table["06_final"] == ["700", "1", "0.8000", "0.8000 (epoch 1)", "", "2 on H100, float32"]
+    assert table["05_ascending_kernels"] == ["not yet measured", *[""] * 5]
 
 
 def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
