@@ -196,6 +196,7 @@ def device(options):
     from colabcnn import ABLATIONS, build_model
     from colabcnn.network import devices
     from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops
+    from colabcnn.version import commit
 
     precision = devices.auto_precision()
     others = () if devices.is_cpu() else ("mixed_bfloat16", "mixed_float16", "float32")
@@ -204,7 +205,7 @@ def device(options):
         "cpu": devices.is_cpu(),
         "bfloat16": devices.cpu_has_bfloat16(),
         "versions": devices.versions() | versions_of("jax", "optax", "torch", "scipy"),
-        "commit": devices.commit(),
+        "commit": commit(),
         "platform": platform.platform(),
         "precision": precision,
         "execution": repr(devices.auto_execution()),

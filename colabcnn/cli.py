@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
-    # Otherwise every output starts with TensorFlow's notices about the processor and, without a GPU, an error about
-    # CUDA. The errors that matter are raised as exceptions.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    output.drop_notices()
     try:
         return options.verb(options)
     except Error as error:
@@ -81,7 +79,7 @@ def _add_verbs_that_train(subparsers):
         subparsers,
         "demo",
         verbs.demo,
-        f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; a minute or two",
+        f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; about a minute",
     )
     demo.add_argument(
         "--run-dir", default=verbs.DEMO_FOLDER, metavar="DIR", help="the run's folder (default: %(default)s)"

@@ -2,10 +2,11 @@
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
-from colabcnn import colab, output
+from colabcnn import colab, output, version
 from colabcnn.errors import Error
 from colabcnn.store.files import expand
 
@@ -25,21 +26,21 @@ ADVICE = {
 }
 
 
-def welcome(tag: str | None = None) -> None:
-    """Print the runtime's versions, device, age and free room on Drive; the setup cell's last line.
+def welcome(code: str = "") -> None:
+    """Print the runtime's versions, commit, device, age and free room on Drive; the setup cell's last line.
 
     Args:
-        tag: the notebook's tag, such as "v0.1.0"; another version of the library is reported.
+        code: the commit that the notebook's field CODE names; if another one is imported, that is reported.
     """
     _register_errors()
-    # Otherwise the output starts with TensorFlow's notices about the processor and CUDA.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    output.drop_notices()
     from colabcnn.network import devices
 
-    versions = devices.versions()
-    output.write(", ".join(f"{name} {version}" for name, version in versions.items()))
-    if tag and tag != f"v{versions['colabcnn']}":
-        output.write(f"This notebook was made for colabcnn {tag}: install that version to resume its runs.")
+    output.write(", ".join(f"{name} {version}" for name, version in devices.versions().items()))
+    commit = version.commit()
+    output.write(f"Commit of colabcnn: {commit or 'not known'}")
+    if re.fullmatch("[0-9a-f]{7,40}", code) and not (commit or "").startswith(code):
+        output.write(f"CODE IS NOT IN USE: {code}. Restart the session (Runtime menu), then choose Run all.")
     output.write(f"Device: {devices.device_name()}")
     if devices.is_cpu():
         output.write("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")

@@ -1,7 +1,12 @@
 """The one way out for what this library prints: a training is worth more than its messages."""
 
+import os
+import subprocess
 import sys
 from typing import Any, TextIO
+
+# Lines of absl's C++ logging at INFO and WARNING, such as "I0000 00:00:1795747974.4 18079 port.cc:153] oneDNN ...".
+NOTICE = r"^[IW][0-9]{4} [0-9:.]+ +[0-9]+ [^ ]+:[0-9]+\]|^WARNING: All log messages before absl::InitializeLog"
 
 
 def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
@@ -37,3 +42,29 @@ def running_shell() -> Any:
 def in_notebook() -> bool:
     """Return whether a Jupyter kernel runs us."""
     return hasattr(running_shell(), "kernel")
+
+
+def drop_notices() -> None:
+    """Keep TensorFlow's notices about processor, CUDA and XLA off stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
+
+    TensorFlow writes them in C++ at import, before it reads TF_CPP_MIN_LOG_LEVEL. `grep` filters what this process and
+    its children write to file descriptor 2: a crash of this process loses nothing that it wrote. `sys.stderr` is not
+    filtered. Without `grep` only that variable is set.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    reader, writer = os.pipe()
+    try:
+        unfiltered = os.dup(2)
+        # A session of its own, so that Ctrl-C does not end it before this process.
+        command = ["grep", "--line-buffered", "-a", "-v", "-E", NOTICE]
+        grep = subprocess.Popen(command, stdin=reader, stdout=unfiltered, start_new_session=True)
+    except OSError:
+        return
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+        sys.stderr = open(unfiltered, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1)  # noqa: SIM115
+    os.dup2(writer, 2)
+    os.close(reader)
+    os.close(writer)
+    drop_notices.grep = grep  # It ends after this process; without a reference Python warns that it still runs.

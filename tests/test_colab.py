@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import colab, folder_on_drive, welcome
+from colabcnn import colab, folder_on_drive, version, welcome
 
 pytestmark = pytest.mark.versions
 
@@ -33,17 +33,18 @@ def drive(request, monkeypatch):
     return mount
 
 
-def welcome_text(capsys, tag=None):
+def welcome_text(capsys, code=""):
     capsys.readouterr()
-    welcome(tag)
+    welcome(code)
     return capsys.readouterr().out
 
 
 def test_welcome_shows_versions_device_and_missing_gpu(capsys):
     import keras
 
-    first, device, *others = welcome_text(capsys).splitlines()
+    first, commit, device, *others = welcome_text(capsys).splitlines()
     assert f"colabcnn {colabcnn.__version__}, keras {keras.__version__}, numpy " in first
+    assert commit == f"Commit of colabcnn: {version.commit() or 'not known'}"
     assert device.startswith("Device: ")
     assert device.endswith(" cores")
     assert others[0].startswith("THERE IS NO GPU. In Colab: Runtime, Change runtime type")
@@ -51,13 +52,16 @@ def test_welcome_shows_versions_device_and_missing_gpu(capsys):
 
 def test_welcome_outside_colab_mentions_no_runtime(capsys):
     lines = welcome_text(capsys).splitlines()
-    assert len(lines) == 4
-    assert lines[3].startswith("Google Drive is not mounted: runs stay in the folder runs")
+    assert len(lines) == 5
+    assert lines[4].startswith("Google Drive is not mounted: runs stay in the folder runs")
 
 
-def test_notebook_of_another_version_is_reported(capsys):
-    assert "was made for" not in welcome_text(capsys, f"v{colabcnn.__version__}")
-    assert "This notebook was made for colabcnn v0.0.9:" in welcome_text(capsys, "v0.0.9")
+def test_code_that_is_not_the_imported_one_is_reported(capsys, monkeypatch):
+    used = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setattr(version, "commit", lambda: used)
+    for code in ("", used, used[:7], "main"):
+        assert "CODE IS NOT IN USE" not in welcome_text(capsys, code)
+    assert "CODE IS NOT IN USE: 1234567." in welcome_text(capsys, "1234567")
 
 
 def test_missing_drive_in_colab_is_a_warning_with_the_runtimes_age(capsys, in_colab):

@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import signal
 import subprocess
 import sys
 
@@ -42,6 +44,42 @@ def test_training_continues(tmp_path, stdout):
     if stdout == "ascii":
         assert "/??/run" in done.stdout
         assert "Epoch 2 of 2" not in done.stderr
+
+
+NOTICES = """
+from colabcnn import output
+output.drop_notices()
+import os, sys
+import tensorflow as tf
+tf.function(lambda x: 2 * x, jit_compile=True)(tf.ones(3))
+print("from Python", file=sys.stderr)
+os.write(2, b"E0000 00:00:1.5 18 x.cc:5] from C++\\n")
+try:
+    tf.ones((1 << 20, 1 << 20))
+except tf.errors.ResourceExhaustedError as error:
+    print(error.message[-200:], file=sys.stderr)
+os.write(2, b"the last words")
+os.abort()
+"""
+
+
+@pytest.mark.versions
+def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_crash():
+    pytest.importorskip("tensorflow", reason="the notices are TensorFlow's")
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", NOTICES], capture_output=True, text=True, env=environment)
+    assert done.returncode == -signal.SIGABRT, done.stderr
+    lines = done.stderr.splitlines()
+    assert {"from Python", "E0000 00:00:1.5 18 x.cc:5] from C++", "the last words"} < set(lines)
+    assert "OOM when allocating" in done.stderr
+    assert not [line for line in lines if re.match(output.NOTICE, line)]
+
+
+def test_notices_of_a_level_that_the_user_set_are_kept():
+    code = "from colabcnn import output; output.drop_notices(); import os; os.write(2, b'I0000 00:00:1.5 18 x.cc:5] a')"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == "I0000 00:00:1.5 18 x.cc:5] a"
 
 
 def test_character_that_an_encoding_lacks_is_replaced():

@@ -30,6 +30,7 @@ from colabcnn.store.files import expand
 from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
 from colabcnn.training.progress import ProgressLine
+from colabcnn.version import commit
 from colabcnn.viewing.measurement_table import in_words
 
 EXPERIMENT = ABLATIONS["06_final"]
@@ -100,7 +101,7 @@ def measure(
             platform=as_line(platform.platform(), 200),
             backend=devices.backend(),
             versions=devices.versions(),
-            commit=devices.commit() or "",
+            commit=commit() or "",
             experiment=setting.experiment.name,
             data=data_name(data),
             train_size=setting.train_size,

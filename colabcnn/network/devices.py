@@ -5,7 +5,6 @@ import contextvars
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -168,18 +167,6 @@ def versions() -> dict[str, str]:
     """Return the versions that can change a run's last bits, by package name."""
     packages = ("colabcnn", "keras", "numpy", *(("jax", "jaxlib") if backend() == "jax" else ("tensorflow",)))
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
-
-
-def commit() -> str | None:
-    """Return the commit of this library's checkout, with "-dirty" behind it if changed, or None."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        describe = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _tensorflow_capability():

@@ -30,6 +30,7 @@ from colabcnn.training.interruption import Interruption
 from colabcnn.training.polling import PollDrive
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
+from colabcnn.version import commit
 
 
 @dataclass
@@ -195,7 +196,7 @@ def _announce(session):
         first_epoch=session.epochs_done + 1,
         device=devices.device_name(),
         versions=devices.versions(),
-        commit=devices.commit(),
+        commit=commit(),
         onednn=onednn.is_on() if devices.is_cpu() and devices.backend() == "tensorflow" else None,
     )
     session.record = record.with_start(start)
@@ -262,13 +263,18 @@ def _execution_of(starts, progress):
 
 
 def _report_changes(before, now, precision, progress):
-    """Report another device or other versions than those of the run's last start."""
+    """Report another device, versions or commit than those of the run's last start."""
     changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
         f"{name} {before.versions.get(name, 'none')} before, {version} now"
         for name, version in now.versions.items()
         if before.versions.get(name) != version
     ]
+    if before.commit != now.commit:
+        # A changed checkout cannot be installed.
+        is_published = before.commit and not before.commit.endswith("-dirty")
+        former = f' To get the former, set CODE = "{before.commit}" in the notebook.' if is_published else ""
+        progress.info(f"colabcnn's commit was {before.commit or 'not known'}, now {now.commit or 'not known'}.{former}")
     if changed:
         progress.info(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
     if None not in (before.onednn, now.onednn) and before.onednn != now.onednn:

@@ -1,6 +1,7 @@
-"""A copy's address and version are kept in one place, and `stamp` writes them to every link and setup cell."""
+"""A copy's address and commit are kept in one place, and `stamp` writes them to every badge and setup cell."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,29 +13,40 @@ import pytest
 
 import colabcnn
 from colabcnn import Error
-from stamp_address import PLACEHOLDER, stamp
+from stamp_address import PLACEHOLDER, READMES, read_address, stamp
 
 pytestmark = pytest.mark.versions
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-BADGE_IN_README = "[![Open In Colab](https://example.org/badge.svg)](https://example.org/old/notebooks/06_final.ipynb)"
+
+
+def git(folder, *arguments):
+    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """The files of a copy that contain the address, with one badge in the README."""
+    """The files of a copy that contain the address, in a repository of one commit."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / "notebooks", checkout / "notebooks", ignore=shutil.ignore_patterns(".*", "runs", "measured"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", *READMES):
         shutil.copy(ROOT / name, checkout)
-    with (checkout / "README.md").open("a") as readme:
-        readme.write(f"\n{BADGE_IN_README}\n")
+    git(checkout, "init", "-q")
+    commit(checkout)
     return checkout
 
 
+def commit(checkout):
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "-q", "-m", "a commit")
+    return git(checkout, "rev-parse", "HEAD")
+
+
 def contents(checkout):
-    return {path.relative_to(checkout): path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+    files = (path for path in checkout.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return {path.relative_to(checkout): path.read_bytes() for path in files}
 
 
 def cells(checkout, name):
@@ -47,18 +59,18 @@ def badges(text):
     return re.findall(r"\[!\[Open In Colab\]\([^)]+\)\]\(([^)]+)\)", text)
 
 
-def assert_stamped(checkout, home, tag, opened):
-    """Check that every file names one home and tag; `opened` is the address from which Colab opens notebooks."""
-    assert tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["urls"] == {"Homepage": home}
-    setups = {cells(checkout, name)["setup"] for name in NAMES}
-    (setup,) = setups
-    assert f'HOME, TAG = "{home}", "{tag}"\n' in setup
+def assert_stamped(checkout, home, installed, opened):
+    """Check that every file names one home and commit; `opened` is the address from which Colab opens notebooks."""
+    settings = tomllib.loads((checkout / "pyproject.toml").read_text())
+    assert settings["project"]["urls"] == {"Homepage": home}
+    assert settings["tool"]["colabcnn"]["commit"] == installed
+    (setup,) = {cells(checkout, name)["setup"] for name in NAMES}
+    assert f'HOME, COMMIT = "{home}", "{installed}"\n' in setup
     for name in NAMES:
-        targets = badges("\n".join(cells(checkout, name).values()))
-        assert targets == [f"{opened}/blob/{tag}/notebooks/{name}"]
-    readme = badges((checkout / "README.md").read_text())
-    assert f"{opened}/blob/{tag}/notebooks/06_final.ipynb" in readme
-    assert all(target.startswith(f"{opened}/blob/{tag}/notebooks/") for target in readme)
+        assert badges("\n".join(cells(checkout, name).values())) == [f"{opened}/notebooks/{name}"]
+    for readme in READMES:
+        targets = badges((checkout / readme).read_text())
+        assert sorted(targets) == [f"{opened}/notebooks/{name}" for name in NAMES]
 
 
 @pytest.mark.parametrize(
@@ -85,58 +97,57 @@ def assert_stamped(checkout, home, tag, opened):
     ],
 )
 def test_home_is_written_to_every_place(checkout, url, home, opened):
-    version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
-    stamped_home, tag, changed = stamp(url, checkout)
-    assert (stamped_home, tag) == (home, f"v{version}")
+    installed = git(checkout, "rev-parse", "HEAD")
+    address, changed = stamp(url, checkout)
+    assert (address.home, address.commit, address.branch) == (home, installed, "main")
     assert {path.relative_to(checkout) for path in changed} == set(contents(checkout))
-    assert_stamped(checkout, home, tag, opened)
+    assert_stamped(checkout, home, installed, f"{opened}/blob/main")
 
 
-def test_only_address_and_tag_change(checkout):
+def test_only_address_and_commit_change(checkout):
     before = contents(checkout)
-    stamp("https://github.com/you/it", checkout)
+    address, _ = stamp("https://github.com/you/it", checkout)
     for path, content in contents(checkout).items():
         for old, new in zip(before[path].decode().splitlines(), content.decode().splitlines(), strict=True):
-            assert old == new or "github.com/you/it" in new or "/github/you/it/" in new
+            assert old == new or address.commit in new or "github.com/you/it" in new or "/github/you/it/" in new
 
 
-def test_stamping_again_changes_nothing(checkout):
-    stamp("https://github.com/you/it", checkout)
+def test_the_same_address_again_changes_nothing_although_there_is_a_new_commit(checkout):
+    address, _ = stamp("https://github.com/you/it", checkout)
+    commit(checkout)
     before = contents(checkout)
-    assert stamp("https://github.com/you/it", checkout)[2] == []
-    assert stamp(root=checkout) == ("https://github.com/you/it", f"v{colabcnn.__version__}", [])
+    assert stamp("https://github.com/you/it.git", checkout) == (address, [])
     assert contents(checkout) == before
 
 
-def test_committed_files_are_stamped(checkout):
-    shutil.copy(ROOT / "README.md", checkout)
-    assert stamp(root=checkout)[2] == []
-    assert contents(checkout).keys() == {Path(name) for name in ("pyproject.toml", "README.md")} | {
-        Path("notebooks") / name for name in NAMES
-    }
-    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
-    colab = home.replace("https://github.com/", "https://colab.research.google.com/github/")
-    for name in NAMES:
-        assert badges("\n".join(cells(ROOT, name).values())) == [
-            f"{colab}/blob/v{colabcnn.__version__}/notebooks/{name}"
-        ]
-
-
-def test_placeholder_is_only_in_the_setup_cell_of_a_copy_with_a_home(checkout):
+def test_without_an_address_the_new_commit_is_installed_from_the_same_home(checkout):
     stamp("https://github.com/you/it", checkout)
+    new = commit(checkout)
+    address, changed = stamp(root=checkout)
+    assert (address.home, address.commit) == ("https://github.com/you/it", new)
+    assert {path.name for path in changed} == {"pyproject.toml", *NAMES}
+    assert_stamped(
+        checkout, "https://github.com/you/it", new, "https://colab.research.google.com/github/you/it/blob/main"
+    )
+
+
+def test_badges_open_the_branch(checkout):
+    address, _ = stamp("https://github.com/you/it", checkout, branch="trunk")
+    opened = "https://colab.research.google.com/github/you/it/blob/trunk"
+    assert_stamped(checkout, "https://github.com/you/it", address.commit, opened)
+
+
+def test_committed_files_are_stamped():
+    address = read_address(ROOT)
+    opened = address.home.replace("https://github.com/", "https://colab.research.google.com/github/")
     for name in NAMES:
-        for cell, source in cells(checkout, name).items():
-            assert source.count(PLACEHOLDER) == (1 if cell == "setup" else 0), (name, cell)
+        assert cells(ROOT, name)["setup"] == address.setup_cell()
+        texts = "\n".join(cells(ROOT, name).values())
+        assert badges(texts) == [f"{opened}/blob/{address.branch}/notebooks/{name}"]
 
 
-def test_new_version_gives_a_new_tag_everywhere(checkout):
-    stamp("https://github.com/you/it", checkout)
-    text = (checkout / "pyproject.toml").read_text()
-    (checkout / "pyproject.toml").write_text(re.sub(r'(?m)^version = ".*"$', 'version = "7.8.9"', text))
-    home, tag, changed = stamp(root=checkout)
-    assert (home, tag) == ("https://github.com/you/it", "v7.8.9")
-    assert {path.name for path in changed} == {"README.md", *NAMES}
-    assert_stamped(checkout, home, tag, "https://colab.research.google.com/github/you/it")
+def test_copy_without_an_address_has_none_in_its_setup_cell():
+    assert PLACEHOLDER not in read_address(ROOT).setup_cell()
 
 
 @pytest.mark.parametrize(
@@ -171,28 +182,47 @@ def test_folder_without_a_checkout_is_refused(tmp_path):
         stamp("https://github.com/you/it", tmp_path)
 
 
+def test_checkout_without_a_commit_is_refused_and_changes_no_file(checkout):
+    shutil.rmtree(checkout / ".git")
+    before = contents(checkout)
+    with pytest.raises(Error, match="has no commit that the notebooks could install"):
+        stamp("https://github.com/you/it", checkout)
+    assert contents(checkout) == before
+
+
 def test_version_is_that_of_the_project():
     assert colabcnn.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_command_stamps_its_own_checkout(checkout):
-    for name in ("colabcnn", "tools"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+def test_workflow_stamps_a_new_copy_once(tmp_path):
+    """The steps of the workflow, in a clone whose remote they push to."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: the workflow is written in YAML")
+    home, copy = tmp_path / "you" / "colabcnn", tmp_path / "copy"
+    git(tmp_path, "clone", "-q", "--bare", "--no-local", ROOT, home)
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "address.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["stamp"]["steps"] if "run" in step]
+    tips = [git(home, "rev-parse", "HEAD")]
+    for _ in range(2):
+        git(tmp_path, "clone", "-q", home, copy)
+        branch = git(copy, "branch", "--show-current")
+        variables = {"GITHUB_SERVER_URL": f"file://{tmp_path}", "GITHUB_REPOSITORY": "you/colabcnn"}
+        variables |= {"GITHUB_REF_NAME": branch, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        for step in steps:
+            done = subprocess.run(["bash", "-e", "-c", step], cwd=copy, env=variables, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        tips.append(git(home, "rev-parse", "HEAD"))
+        shutil.rmtree(copy)
+    assert tips[1] == tips[2]
+    assert git(home, "rev-parse", f"{tips[1]}^") == tips[0]
+    changed = git(home, "diff", "--name-only", tips[0], tips[1]).splitlines()
+    assert set(changed) == {"pyproject.toml", *READMES, *(f"notebooks/{name}" for name in NAMES)}
+    git(tmp_path, "clone", "-q", home, copy)
+    assert_stamped(copy, f"file://{home}", tips[0], f"file://{home}/blob/{branch}")
 
-    def stamp_address(*arguments):
-        command = [sys.executable, "tools/stamp_address.py", *arguments]
-        return subprocess.run(command, cwd=checkout, capture_output=True, text=True)
 
-    first = stamp_address("https://github.com/you/it.git")
-    assert first.returncode == 0, first.stderr
-    assert f"{checkout / 'notebooks' / NAMES[0]}\n" in first.stdout
-    tag = f"v{colabcnn.__version__}"
-    last = f"The address is https://github.com/you/it; the notebooks install {tag} from there: push that tag.\n"
-    assert first.stdout.endswith(last)
-    assert_stamped(checkout, "https://github.com/you/it", tag, "https://colab.research.google.com/github/you/it")
-    assert stamp_address().stdout == last
-    before = contents(checkout)
-    refused = stamp_address("http://github.com/you/it")
+def test_command_refuses_an_invalid_address_in_one_line():
+    command = [sys.executable, ROOT / "tools" / "stamp_address.py", "http://github.com/you/it"]
+    refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: 'http://github.com/you/it' is not a home")
-    assert {path: content for path, content in contents(checkout).items() if path in before} == before
+    assert refused.stderr.count("\n") == 1

@@ -142,12 +142,14 @@ def test_fault_25_run_resumes_on_another_device_or_version_and_reports_it(
     record = json.loads(path.read_text())
     record["starts"][0]["versions"]["keras"] = "3.0.0"
     record["starts"][0]["device"] = "Tesla T4"
+    record["starts"][0]["commit"] = "ab" * 20
     path.write_text(json.dumps(record))
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2, "quiet": False})
     assert result.history["epoch"] == [1, 2]
     output = capsys.readouterr().out
     assert "Tesla T4 before" in output
     assert "keras 3.0.0 before" in output
+    assert f'set CODE = "{"ab" * 20}"' in output
     assert "the last bits may differ" in output
 
 
