@@ -125,7 +125,7 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
     """Classify a picture with a run's best weights.
 
     Args:
-        run_dir: the run's folder; the run may still be training.
+        run_dir: the run's folder; the run may still be training. Or "08_in_minutes", as for `load_model`.
         picture: the path or the bytes of an image file, a PIL image, or an array `(h, w)`, `(h, w, 3)` or
             `(h, w, 4) uint8`, of any size. A photo is turned upright, transparent parts become white, and the square in
             the middle is resized to `(32, 32, 3)`.
@@ -141,7 +141,7 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
     left, top = (image.width - side) // 2, (image.height - side) // 2
     seen = image.crop((left, top, left + side, top + side)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
     heading, _, network = _best(run_dir)
-    (values,) = _probabilities(network, np.asarray(seen)[None])
+    (values,) = class_probabilities(network, np.asarray(seen)[None])
     probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
     figure = Picture(figsize=(10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
     figure.suptitle(heading, fontsize=10)
@@ -166,7 +166,7 @@ def _validated(run_dir, data):
             f"{record.data} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "
             f"{record.data_sha256[:16]}...; use the version of colabcnn that its run.json names."
         )
-    return heading, split.val_images, split.val_labels, _probabilities(network, split.val_images)
+    return heading, split.val_images, split.val_labels, class_probabilities(network, split.val_images)
 
 
 def _best(run_dir):
@@ -175,7 +175,7 @@ def _best(run_dir):
     return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, record), network
 
 
-def _probabilities(network, images):
+def class_probabilities(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return `(n, 10) float32` for images `(n, 32, 32, 3) uint8`."""
     # Each call of `predict` builds a new network; TensorFlow would warn about compiling it again and again.
     compute = network.predict_on_batch if keras.backend.backend() == "jax" else network

@@ -16,6 +16,7 @@ from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.store.files import write_atomically
 from colabcnn.store.history import best_of
 from colabcnn.store.run_folder import RunFolder, open_checkpoint, record_of
+from colabcnn.store.run_list import shipped_run
 from colabcnn.store.run_record import RunRecord
 
 
@@ -23,7 +24,7 @@ def load_model(run_dir: str | Path) -> keras.Model:
     """Return the network with the weights of the run's best epoch.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or "08_in_minutes" for the weights that come with the library (float16 in the file).
 
     Returns:
         A `keras.Model` of Keras's own layers in float32, from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10)`
@@ -43,7 +44,7 @@ def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Mod
     Raises:
         Error: there is no run in that folder, or no checkpoint of it.
     """
-    folder, record, checkpoint = open_checkpoint(run_dir)
+    folder, record, checkpoint = open_checkpoint(shipped_run(run_dir))
     epoch, _ = best_of(checkpoint.metadata["history"])
     return folder, record, epoch, network_with_weights(record, checkpoint.arrays["best"])
 

@@ -138,9 +138,11 @@ def _check_arrays(checkpoint, record):
             f"the file holds the arrays of {', '.join(sorted(arrays))[:100] or 'nothing'}; expected those of "
             f"{', '.join(sorted(needed))}."
         )
-    expected = [(shape, "float32") for shape in record.experiment.weight_shapes()]
+    # Weights that are never trained again may have half the size.
+    precisions = ("float32", "float16") if checkpoint.kind == "shared" else ("float32",)
+    expected = [[(shape, precision) for shape in record.experiment.weight_shapes()] for precision in precisions]
     for group in needed - {"optimizer"}:
-        if [(array.shape, array.dtype.name) for array in arrays[group]] != expected:
+        if [(array.shape, array.dtype.name) for array in arrays[group]] not in expected:
             raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
     if not all(array.dtype.kind in "iuf" for array in arrays.get("optimizer", [])):
         raise Error("the file's optimizer has values that are not numbers; ask its sender to export it again.")

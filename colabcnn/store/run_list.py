@@ -108,6 +108,19 @@ def shipped_results() -> Path:
     return package / "results" if (package / "results").is_dir() else package.parent / "results"
 
 
+def shipped_run(run_dir: str | Path) -> Path:
+    """Return a run's folder; for an experiment's name, where no such path exists, the shipped run that has weights.
+
+    Args:
+        run_dir: a path, or a name such as "08_in_minutes".
+    """
+    path = expand(run_dir)
+    if os.path.lexists(path):
+        return path
+    runs = runs_by_name([shipped_results()]).get(str(run_dir), ())
+    return next(filter(_has_weights, runs), path)
+
+
 def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     """Return a dict from each name to its run folders, by name and seed, in folders of `<name>/seed-<n>/`."""
     found = {}
