@@ -5,7 +5,7 @@ and of each experiment only the longest.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from colabcnn import Error
@@ -48,18 +48,18 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
     return records
 
 
-def summary_table(records: Records) -> str:
-    """Return the article's results and the measured ones, a row for each experiment."""
+def summary_table(records: Records, names: Iterable[str] = EXPERIMENTS) -> str:
+    """Return the article's results and the measured ones, a row for each of these experiments."""
     columns = ("experiment", "the article reports", "epochs", "seeds", "last epoch", "the same, flip averaged")
     rows = []
-    for name, experiment in EXPERIMENTS.items():
+    for name in names:
         runs = longest(records[name])
         if runs:
             cells = (str(runs[0].length), str(len(runs)), with_deviation(last_epochs(runs)), flip_averaged_mean(runs))
             cells += (_best_of(runs), seconds_in_table(runs))
         else:
             cells = (NOT_MEASURED, *[""] * 5)
-        rows.append((f"`{name}`", experiment.reported.in_words(), *cells))
+        rows.append((f"`{name}`", EXPERIMENTS[name].reported.in_words(), *cells))
     return as_table((*columns, "best of run", "seconds an epoch"), rows)
 
 
@@ -91,7 +91,7 @@ def recipe_sentences(records: Records) -> str:
         last = last_epochs(runs)
         mean = f"{statistics.mean(last):.4f}" + (" on average" if len(last) > 1 else "")
         ended = f"{_ended_at_goal(runs)} of {len(last)} {'seed' if len(last) == 1 else 'seeds'} ended at 0.90 or above"
-        durations = _by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
+        durations = by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
         took = "; ".join(f"{duration_in_words(values)} on {device}" for device, values in durations.items())
         lines.append(f"- `{name}`: {ended}, at {mean}" + (f". A run took {as_text(took)}." if took else "."))
     return "\n".join(lines)
@@ -198,7 +198,7 @@ def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
 
 def seconds_in_table(runs: Sequence[MeasuredRun]) -> str:
     """Return the seconds of an epoch on each device and in each precision, from the fastest run to the slowest."""
-    seconds = _by_device((run, run.seconds_by_device()) for run in runs)
+    seconds = by_device((run, run.seconds_by_device()) for run in runs)
     return "; ".join(f"{_range(values)} on {device}" for device, values in seconds.items())
 
 
@@ -208,7 +208,8 @@ def duration_in_words(seconds: Sequence[float]) -> str:
     return f"{_range([value / divisor for value in seconds])} {unit}"
 
 
-def _by_device(runs):
+def by_device(runs: Iterable[tuple[MeasuredRun, Mapping[str, float]]]) -> dict[str, list[float]]:
+    """Return the values of runs by device and precision, given each run with its values by device."""
     found = {}
     for run, seconds in runs:
         for device, value in seconds.items():
