@@ -51,7 +51,7 @@ WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "batch_size": ("images in a step", str),
     "epochs": ("epochs", str),
     "optimizer.kind": ("optimizer", lambda kind: f"{kind}, and Adam" if kind == "Muon" else kind),
-    "optimizer.learning_rate": ("learning rate, the highest", _number),
+    "optimizer.learning_rate": ("learning rate (the highest)", _number),
     "optimizer.adam_learning_rate": ("learning rate of Adam beside Muon", _number),
     "optimizer.momentum": ("momentum of Muon", _number),
     "optimizer.newton_schulz_steps": ("steps that make an update of Muon orthogonal", _number),
@@ -114,11 +114,12 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         A dict of tables and sentences, and of single numbers: `this.<name>` and `base.<name>`.
     """
     names = [known.name for known in (base, experiment) if known]
+    reported = experiment.reported.in_words()
     values = {
         "name": experiment.name,
         "epochs": str(experiment.epochs),
         "article_seconds": f"{EXPERIMENTS['06_final'].reported.epoch_seconds:g}",
-        "reported": experiment.reported.in_words(),
+        "reported": reported[:1].upper() + reported[1:],
         "parameters": f"{experiment.parameter_count():,}",
         "changes": changes_table(experiment, base),
         "measured": f"{summary_table(records, names)}\n\n{training_table(records, names)}",

@@ -13,7 +13,7 @@ from colabcnn.store.run_record import RunRecord
 from colabcnn.viewing.measured_runs import read_measured_run
 from colabcnn.viewing.table import Table, as_table
 
-COLUMNS = ("run", "seed", "epochs done", "epochs left", "last validation accuracy", "notebook", "its form")
+COLUMNS = ("run", "seed", "epochs done", "epochs left", "last validation accuracy", "notebook", "parameters")
 START_HERE = "start_here_"
 
 
@@ -24,16 +24,16 @@ def runs_on_drive(folder: str | Path | None) -> Table:
         folder: of `<name>/seed-<n>/`, such as "/content/drive/MyDrive/colabcnn"; it need not be on Drive.
 
     Returns:
-        A `str`, shown as a table by a notebook, runs with epochs left first. `its form` has the parameters that the
-        run needs there. If there is no run or the folder cannot be read, one sentence that says why. Never raises an
-        error for what a folder holds: a run that cannot be read has a row with the reason.
+        A `str`, shown as a table by a notebook, runs with epochs left first. `parameters` are those that the run needs
+        in that notebook. One sentence that says why, if there is no run or the folder cannot be read. What a folder
+        holds raises no error: a run that cannot be read has a row with the reason.
     """
     if not folder:
         return Table("DRIVE_FOLDER is empty: no run is kept beyond this session.")
     try:
         path = expand(folder)
         if colab.DRIVE_MOUNT in path.parents and colab.mounted_drive() is None:
-            return Table("Google Drive is not mounted. Run the setup cell again and allow the access.")
+            return Table("Google Drive is not mounted. In Colab, run the setup cell again and allow the access.")
         os.listdir(path)  # Unlike `glob`, this raises an error if the folder cannot be read.
         runs = runs_by_name([path])
     except FileNotFoundError:

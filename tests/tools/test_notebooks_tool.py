@@ -142,7 +142,8 @@ def test_every_setting_has_words():
 
 
 def test_setting_without_words_is_refused(monkeypatch):
-    monkeypatch.delitem(notebook_values.WORDS, "dropout")
+    others = {name: words for name, words in notebook_values.WORDS.items() if name != "dropout"}
+    monkeypatch.setattr(notebook_values, "WORDS", others)
     with pytest.raises(Error, match="the settings dropout have no words"):
         notebook_values.changes_table(ABLATIONS["04_dropout_50"], ABLATIONS["03_dropout_20"])
 

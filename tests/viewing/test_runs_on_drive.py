@@ -42,7 +42,7 @@ def test_run_has_the_epochs_done_and_left_and_its_notebook(tmp_path, put_run):
         "epochs left": "680",
         "last validation accuracy": "0.5000",
         "notebook": "06_final",
-        "its form": "SEED = 3, EPOCHS = 700",
+        "parameters": "SEED = 3, EPOCHS = 700",
     }
 
 
@@ -67,7 +67,7 @@ def test_variant_and_first_short_run_name_their_notebooks(tmp_path, put_run):
 def test_form_names_what_differs_from_all_images(tmp_path, put_run):
     put_run(ABLATIONS["06_final"], 1, train_size=45_000, val_size=5_000, holdout=5_000)
     put_run(ABLATIONS["06_final"], 1, seed=1, data="synthetic", train_size=256, val_size=100)
-    assert [row["its form"] for row in rows(runs_on_drive(tmp_path))] == [
+    assert [row["parameters"] for row in rows(runs_on_drive(tmp_path))] == [
         "SEED = 0, EPOCHS = 700, HOLDOUT = 5000",
         "SEED = 1, EPOCHS = 700, DATA = synthetic, TRAIN_SIZE = 256, VAL_SIZE = 100",
     ]
@@ -83,7 +83,7 @@ def test_shared_run_is_opened_in_the_comparison(tmp_path, trained, offered):
     export(trained, tmp_path / "run.safetensors", quiet=True)
     fetch(offered((tmp_path / "run.safetensors").read_bytes()), folder=tmp_path / "fetched", quiet=True)
     (row,) = rows(runs_on_drive(tmp_path / "fetched"))
-    assert (row["notebook"], row["its form"]) == ("10_compare_runs", "shared by somebody")
+    assert (row["notebook"], row["parameters"]) == ("10_compare_runs", "shared by somebody")
 
 
 def test_run_that_cannot_be_read_has_a_row_with_the_reason(tmp_path, put_run):
@@ -94,7 +94,7 @@ def test_run_that_cannot_be_read_has_a_row_with_the_reason(tmp_path, put_run):
     put_run(ABLATIONS["02_augmentation"], 1).history_csv.write_bytes(b"\xff\xfe")
     table = runs_on_drive(tmp_path)
     assert rows(table)[0]["run"] == "`06_final`"
-    reasons = {row["run"].strip("`"): row["its form"] for row in rows(table)[1:]}
+    reasons = {row["run"].strip("`"): row["parameters"] for row in rows(table)[1:]}
     assert reasons["05_ascending_kernels"] == "its run.json cannot be read"
     assert "line 2 is not a row" in reasons["04_dropout_50"]
     assert "is of format 99" in reasons["03_dropout_20"]
