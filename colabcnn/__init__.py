@@ -46,6 +46,7 @@ _MODULE_OF = {
     "find_runs": "store.run_list",
     "plot_shipped": "viewing.table",
     "shipped_results": "store.run_list",
+    "runs_on_drive": "viewing.runs_on_drive",
     "summarize": "viewing.table",
     "welcome": "notebook",
     "folder_on_drive": "notebook",

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from colabcnn import colab, output, version
@@ -19,10 +20,10 @@ DATA_GIGABYTES = 0.17
 # By an error's kind, with the names of the notebooks' form fields and calls.
 ADVICE = {
     "no_data": "Or set DATA to that folder.",
-    "another_run": "Or set another SEED or DRIVE_FOLDER.",
+    "another_run": "Or set another SEED. Or add start_over=True to the call once: it moves the former run aside.",
     "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
-    "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Or set EPOCHS or TRAIN_SIZE to these numbers, or "
-    "ALLOW_LONG = True.",
+    "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Without one, {smaller}open 08_in_minutes, which "
+    "needs the fewest epochs. ALLOW_LONG = True trains all of them.",
 }
 
 
@@ -43,7 +44,12 @@ def welcome(code: str = "") -> None:
         output.write(f"CODE IS NOT IN USE: {code}. Restart the session (Runtime menu), then choose Run all.")
     output.write(f"Device: {devices.device_name()}")
     if devices.is_cpu():
-        output.write("THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. A full run on a CPU takes days.")
+        kind = "with" if devices.cpu_has_bfloat16() else "without"
+        output.write(
+            "THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. This is a processor "
+            f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes days on a processor; "
+            "08_in_minutes takes about a quarter of an hour with these instructions, and hours without them."
+        )
     if colab.in_colab():
         hours = colab.seconds_since_start() / 3600
         output.write(
@@ -100,12 +106,29 @@ def _drive_in_words():
 
 
 def _register_errors():
-    """Let the notebook show an `Error` as its message and the advice for notebooks, without a traceback."""
+    """Let the notebook show an `Error` as its message and the advice for notebooks, and continue with the next cell.
+
+    Without that, Run all would end at a refused run, and the cells below would stay empty.
+    """
     if shell := output.running_shell():
         shell.set_custom_exc((Error,), _show_error)
+        shell.events.register("post_run_cell", _continue_after_error)
 
 
 def _show_error(shell, kind, error, traceback, tb_offset=None):
-    lines = [f"colabcnn.Error: {error}", *([ADVICE[error.kind]] if error.kind in ADVICE else [])]
-    shell._showtraceback(kind, error, lines)
-    return lines
+    # Not as an error output: Colab and Papermill end Run all there.
+    output.write(f"colabcnn.Error: {error}\n{advice(error)}".rstrip(), stream=sys.stderr)
+
+
+def advice(error: Error) -> str:
+    """Return the advice for an error, with the names of the notebooks' form fields; "" if there is none."""
+    text = ADVICE.get(error.kind, "")
+    if error.kind != "too_long":
+        return text
+    smaller = " or ".join(f"{name.upper()} = {value}" for name, value in error.facts.items())
+    return text.format(smaller=f"set {smaller} in the form, or " if smaller else "")
+
+
+def _continue_after_error(result):
+    if isinstance(getattr(result, "error_in_exec", None), Error):
+        result.error_in_exec = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import notebook
+from colabcnn import Error, notebook
 from colabcnn.training.request import HELP, RunRequest
 
 pytestmark = pytest.mark.versions
@@ -58,14 +58,32 @@ def test_error_is_one_message_in_a_notebook():
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
     shell.run_cell("import colabcnn; raise colabcnn.Error('one readable message')")
     assert shown == ["colabcnn.Error: one readable message"]
-    # As `welcome` registers it: with advice in the words of the notebook.
+
+
+def test_notebook_shows_an_error_as_text_with_advice_and_continues_with_the_next_cell(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
     notebook._register_errors()
     try:
-        shown.clear()
-        shell.run_cell("raise colabcnn.Error('too long', 'too_long', epochs=3)")
-        assert shown == ["colabcnn.Error: too long", notebook.ADVICE["too_long"]]
+        refused = "raise colabcnn.Error('too long', 'too_long', epochs=3, train_size=200)"
+        # A kernel runs the next cell only if this one succeeded.
+        assert shell.run_cell(f"import colabcnn; {refused}").success
+        assert not shell.run_cell("raise ValueError('not an error of this library')").success
     finally:
         shell.set_custom_exc((), None)
+        shell.events.unregister("post_run_cell", notebook._continue_after_error)
+    message, advice = capsys.readouterr().err.splitlines()[:2]
+    assert message == "colabcnn.Error: too long"
+    assert "TRAIN_SIZE = 200" in advice
+    assert "EPOCHS = 3" in advice
+    assert "08_in_minutes" in advice
+
+
+def test_advice_names_no_size_if_none_fits():
+    assert "set " not in notebook.advice(Error("too long", "too_long"))
+    assert notebook.advice(Error("another", "another_run")) == notebook.ADVICE["another_run"]
+    assert notebook.advice(Error("other")) == ""
 
 
 @pytest.mark.parametrize("pins", ["requirements-gpu.txt", "requirements-tpu.txt"])

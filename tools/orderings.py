@@ -1,7 +1,7 @@
 """The article's orderings of its experiments, and whether the runs in `results/` reproduce them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from colabcnn.experiments.catalog import ABLATIONS
@@ -105,10 +105,10 @@ def orderings_table(records: Records) -> str:
     return as_table(columns, rows)
 
 
-def training_table(records: Records) -> str:
+def training_table(records: Records, names: Iterable[str] = ABLATIONS) -> str:
     """Return training and validation accuracy, the mean of the last five epochs, a row for each experiment."""
     rows = []
-    for name in ABLATIONS:
+    for name in names:
         length = max((run.length for run in records[name]), default=0)
         runs = [run for run in records[name] if run.length == length]
         if not runs:

@@ -5,7 +5,7 @@ and of each experiment only the longest.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from colabcnn import Error
@@ -70,10 +70,10 @@ def summary_table(records: Records) -> str:
     return as_table(("experiment", "the article reports", *_ACCURACY_COLUMNS), rows)
 
 
-def complete_summary_table(records: Records) -> str:
-    """Return everything measured about the runs of each experiment, a row for each."""
+def complete_summary_table(records: Records, names: Iterable[str] = EXPERIMENTS) -> str:
+    """Return everything measured about the runs of these experiments, a row for each."""
     rows = []
-    for name in EXPERIMENTS:
+    for name in names:
         runs = longest(records[name])
         rows.append((f"`{name}`", *_accuracy_cells(runs), flip_averaged_mean(runs), seconds_in_table(runs)))
     return as_table(("experiment", *_ACCURACY_COLUMNS, "flip averaged", "seconds an epoch"), rows)
@@ -90,7 +90,7 @@ def recipes_table(records: Records) -> str:
             continue
         values = sorted({f"{value:.4f}" for value in last_epochs(runs)})
         last = f"{values[0]} to {values[-1]}" if len(values) > 1 else values[0]
-        durations = _by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
+        durations = by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
         took = "; ".join(f"{duration_in_words(seconds)} on {device}" for device, seconds in durations.items())
         rows.append((f"`{name}`", f"{_ended_at_goal(runs)} of {len(runs)}", last, took))
     return as_table(columns, rows)
@@ -197,7 +197,7 @@ def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
 
 def seconds_in_table(runs: Sequence[MeasuredRun]) -> str:
     """Return the seconds of an epoch on each device and in each precision, from the fastest run to the slowest."""
-    seconds = _by_device((run, run.seconds_by_device()) for run in runs)
+    seconds = by_device((run, run.seconds_by_device()) for run in runs)
     return "; ".join(f"{_range(values)} on {device}" for device, values in seconds.items())
 
 
@@ -207,7 +207,8 @@ def duration_in_words(seconds: Sequence[float]) -> str:
     return f"{_range([value / divisor for value in seconds])} {unit}"
 
 
-def _by_device(runs):
+def by_device(runs: Iterable[tuple[MeasuredRun, Mapping[str, float]]]) -> dict[str, list[float]]:
+    """Return the values of runs by device and precision, given each run with its values by device."""
     found = {}
     for run, seconds in runs:
         for device, value in seconds.items():

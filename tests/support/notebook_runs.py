@@ -10,7 +10,7 @@ import nbformat
 import colabcnn
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "09_compare_runs", "10_your_own", "13_measure"]
+NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own", "13_measure"]
 TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50}
 
 

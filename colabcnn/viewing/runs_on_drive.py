@@ -1,0 +1,81 @@
+"""The runs in a folder, such as the one on Google Drive, and the notebook that continues each."""
+
+import os
+from pathlib import Path
+
+from colabcnn import colab
+from colabcnn.errors import Error
+from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.store.files import expand
+from colabcnn.store.run_folder import SHARED_RUN
+from colabcnn.store.run_list import runs_by_name
+from colabcnn.store.run_record import RunRecord
+from colabcnn.viewing.measured_runs import read_measured_run
+from colabcnn.viewing.table import Table, as_table
+
+COLUMNS = ("run", "seed", "epochs done", "epochs left", "last validation accuracy", "notebook", "parameters")
+START_HERE = "start_here_"
+
+
+def runs_on_drive(folder: str | Path | None) -> Table:
+    """Return the runs in a folder as a table: the epochs done and left, and the notebook that continues each.
+
+    Args:
+        folder: of `<name>/seed-<n>/`, such as "/content/drive/MyDrive/colabcnn"; it need not be on Drive.
+
+    Returns:
+        A `str`, shown as a table by a notebook, runs with epochs left first. `parameters` are those that the run needs
+        in that notebook. One sentence that says why, if there is no run or the folder cannot be read. What a folder
+        holds raises no error: a run that cannot be read has a row with the reason.
+    """
+    if not folder:
+        return Table("DRIVE_FOLDER is empty: no run is kept beyond this session.")
+    try:
+        path = expand(folder)
+        if colab.DRIVE_MOUNT in path.parents and colab.mounted_drive() is None:
+            return Table("Google Drive is not mounted. In Colab, run the setup cell again and allow the access.")
+        os.listdir(path)  # Unlike `glob`, this raises an error if the folder cannot be read.
+        runs = runs_by_name([path])
+    except FileNotFoundError:
+        runs = {}
+    except (Error, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return Table(f"{folder} cannot be read ({reason}).")
+    rows = sorted((_row(run_dir) for run_dirs in runs.values() for run_dir in run_dirs), key=lambda row: row[0])
+    if not rows:
+        return Table(f"There is no run in {path} yet.")
+    return as_table(COLUMNS, [cells for _, cells in rows])
+
+
+def _row(run_dir):
+    """Return `(rank, cells)`: 0 for a run with epochs left, 1 for a finished one, 2 for any other."""
+    name, seed = run_dir.parts[-2], run_dir.parts[-1].removeprefix("seed-")
+    is_shared = os.path.lexists(run_dir / SHARED_RUN)
+    try:
+        run = read_measured_run(run_dir)
+        reason = "its run.json cannot be read"
+    except (Error, OSError) as error:
+        run, reason = None, str(error)
+    if run is None:
+        return 2, (f"`{name}`", seed, "", "", "", "", reason)
+    left = max(0, run.record.experiment.epochs - run.length)
+    last = f"{run.history['val_accuracy'][-1]:.4f}" if run.length else ""
+    cells = (f"`{name}`", seed, str(run.length), str(left), last)
+    if is_shared:
+        return 2, (*cells, "10_compare_runs", "shared by somebody")
+    return (0 if left else 1), (*cells, notebook_of(run.record.experiment.name), form_of(run.record))
+
+
+def notebook_of(name: str) -> str:
+    """Return the name of the notebook that trains the experiment of this name; a variant is in `11_your_own`."""
+    return "00_start_here" if name.startswith(START_HERE) else name if name in EXPERIMENTS else "11_your_own"
+
+
+def form_of(record: RunRecord) -> str:
+    """Return the parameters of a run as a notebook's form names them; sizes only if not all images are used."""
+    values = {"SEED": record.seed, "EPOCHS": record.experiment.epochs}
+    values |= {} if record.data == "cifar10" else {"DATA": record.data}
+    values |= {} if record.train_size == 50_000 - record.holdout else {"TRAIN_SIZE": record.train_size}
+    values |= {} if record.val_size == (record.holdout or 10_000) else {"VAL_SIZE": record.val_size}
+    values |= {"HOLDOUT": record.holdout} if record.holdout else {}
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
