@@ -42,10 +42,10 @@ def relative_links(text):
 
 def broken_links(page):
     """Return the relative links of a page to a file or to a heading that does not exist."""
-    broken = []
+    broken, folder = [], ROOT / "notebooks" if page.parent.name == "notebook_texts" else page.parent
     for link in relative_links(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
+        target = (folder / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
             broken.append(link)
     return broken
