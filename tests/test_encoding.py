@@ -1,5 +1,6 @@
 """Values come back from a checkpoint with their types, or are left out by name."""
 
+import datetime
 import json
 import threading
 from collections import OrderedDict, deque
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from colabcnn.encoding import Encoder, decode
@@ -67,6 +68,9 @@ SCALARS = st.one_of(
     ),
 )
 HASHABLE = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.text()))
+NOT_FINITE = [float("nan"), float("inf"), -float("inf"), complex("nan-infj"), np.float16("nan"), np.array(np.inf)]
+PYTHONS = [b"\0", 1j, datetime.date.max, datetime.time.max, datetime.datetime.max, datetime.timedelta(-1, 5, 7), 2**70]
+CONTAINERS = [(), (1, (2,)), {1, "a"}, frozenset({(1, "a")}), {1: 2, "1": 3}, {(1, "a"): {}}, {"dict": 1}]
 
 
 @given(
@@ -82,6 +86,9 @@ HASHABLE = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.text(
         max_leaves=8,
     )
 )
+@example(NOT_FINITE)
+@example(PYTHONS)
+@example(CONTAINERS)
 def test_value_comes_back_with_its_type(value):
     back, left_out = round_trip(value)
     assert same(value, back)
@@ -105,8 +112,21 @@ def test_variable_and_tensor_come_back_as_arrays():
     assert left_out == {}
 
 
+longer_than_double = pytest.mark.skipif(np.longdouble(1).itemsize == 8, reason="a long double is a double here")
+
+
 class Pair(NamedTuple):
     one: int
+
+
+class ListAndArray(list):
+    def __array__(self, *arguments, **options):
+        return np.ones(2)
+
+
+class FailingArray:
+    def __array__(self, *arguments, **options):
+        raise RuntimeError("it requires a gradient")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +141,10 @@ class Pair(NamedTuple):
         Pair(1),
         OrderedDict(a=1),
         deque([1]),
+        ListAndArray([1, 2]),
+        FailingArray(),
+        pytest.param(np.longdouble(1), marks=longer_than_double),
+        pytest.param(np.ones(2, np.longdouble), marks=longer_than_double),
         pytest.param(10**5000, id="int of 5,000 digits"),
     ],
 )

@@ -144,24 +144,52 @@ class FitState:
                 missing.append(path)
         return missing
 
-    def plain_values(self) -> dict[str, Any]:
-        """Return numbers, and digests of arrays, by path: plain attributes of the user's own classes."""
+    def plain_values(self) -> dict[str, str]:
+        """Return by path what represents plain attributes of the user's own classes.
+
+        These are None, numbers, texts and arrays, also in dicts and lists, and the lengths of these.
+        """
         values = {}
         for path, value in self.objects.items():
             if _package_of(value) in _FOREIGN or not hasattr(value, "__dict__"):
                 continue
             for name, member in vars(value).items():
-                if isinstance(member, (bool, int, float, np.generic)) and not _is_of_keras(name):
-                    values[f"{path}.{name}".lstrip(".")] = repr(member)
-                elif isinstance(member, np.ndarray) and member.dtype.kind != "O":
-                    digest = hashlib.sha256(np.ascontiguousarray(member).tobytes()).hexdigest()
-                    values[f"{path}.{name}".lstrip(".")] = digest
+                if not _is_of_keras(name):
+                    values |= _plain_values_in(_joined(path, name), member)
         return values
+
+    def only_in_sets(self) -> list[str]:
+        """Return the paths of sets with variables that are nowhere else: a set has another order in each process."""
+        known, found = {id(value) for value in self.objects.values()}, []
+        for path, value in self.objects.items():
+            for name, member in getattr(value, "__dict__", {}).items():
+                if isinstance(member, (set, frozenset)):
+                    inner = (one.deref() if hasattr(one, "deref") else one for one in member)
+                    if any(id(one) not in known and (_is_variable(one) or _may_hold(one)) for one in inner):
+                        found.append(_joined(path, name))
+        return found
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return the paths of `plain_values` that differ; paths that only one of them has do not count."""
     return [path for path in before if path in after and before[path] != after[path]]
+
+
+def _plain_values_in(path, value, depth=4):
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return {path: repr(value)}
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        return {path: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}
+    if not isinstance(value, _CONTAINERS) or not _may_hold(value) or not depth:
+        return {}
+    values = {path: f"{len(value)} members"}
+    for name, member in _members_of(value):
+        values |= _plain_values_in(_joined(path, name), member, depth - 1)
+    return values
+
+
+def _joined(path, name):
+    return f"{path}.{name}".lstrip(".")
 
 
 def _objects_in(holder: Any) -> dict[str, Any]:
@@ -170,7 +198,7 @@ def _objects_in(holder: Any) -> dict[str, Any]:
         for name, member in _members_of(value):
             if id(member) not in seen and len(waiting) < _MAX_OBJECTS and (_is_variable(member) or _may_hold(member)):
                 seen.add(id(member))
-                waiting.append((f"{path}.{name if isinstance(name, str) else repr(name)}".lstrip("."), member))
+                waiting.append((_joined(path, name), member))
     return {path: value for path, value in waiting[1:] if not isinstance(value, _CONTAINERS)}
 
 
@@ -179,13 +207,16 @@ def _members_of(value):
         return []
     try:
         if isinstance(value, Mapping):
-            return list(value.items())
+            # Another object's representation may differ in the next process.
+            return [(k if isinstance(k, (str, int)) else f"[{n}]", value[k]) for n, k in enumerate(value)]
         if isinstance(value, (list, tuple, deque)):
             return list(enumerate(value))
         slots = [
             name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(value, name)
         ]
-        members = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+        own = [vars(kind) for kind in type(value).__mro__[::-1] if kind.__module__.partition(".")[0] not in _FOREIGN]
+        of_class = {name: member for names in own for name, member in names.items() if not name.startswith("__")}
+        members = of_class | {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
     except Exception:  # Of an object that is closed, or loads its members when it is asked.
         return []
     # An optimizer's own list of what it trains is no path: it is empty before the optimizer is built.

@@ -80,12 +80,15 @@ class FitCheckpoint:
         self._diverged = False
         states, groups["callbacks"], left_out = save_states(self._callbacks)
         plan, unplanned = state.build_plan(self._before, self._late_layers)
+        built = tuple(f"{path}." for path in (*plan["layers"], *plan["optimizers"]))
+        made = [path for path in others if path not in self._before.objects and not path.startswith(built)]
         changed = changed_values(self._plain_values, state.plain_values())
         self._not_restored.report(
             left_out
             | dict.fromkeys(unreadable, "it holds no numbers")
-            | dict.fromkeys(unplanned, "the first step makes it; make and build it before `fit`")
-            | dict.fromkeys(changed, "it changes and is no variable; make it one with model.add_weight")
+            | dict.fromkeys((*unplanned, *made), "the first step makes it; make and build it before `fit`")
+            | dict.fromkeys(state.only_in_sets(), "a set has no order; keep its variables in a list")
+            | dict.fromkeys(changed, "it changes and is no variable; make it one with add_weight")
         )
         metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
         return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})

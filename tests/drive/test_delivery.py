@@ -11,6 +11,7 @@ import pytest
 
 import colabcnn
 from colabcnn import Error
+from colabcnn.drive import process
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
 from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
@@ -203,10 +204,16 @@ def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, loc
     assert older.newer_session == 3
 
 
-def test_modules_of_the_users_project_are_not_imported_by_drives_process(tmp_path, local, deliver_to, monkeypatch):
+@pytest.mark.parametrize("library_inside", [False, True])
+def test_modules_of_the_users_project_are_not_imported_by_drives_process(
+    tmp_path, local, deliver_to, monkeypatch, library_inside
+):
     for name in ("signal", "json", "numpy", "colab"):
         (tmp_path / "project" / f"{name}.py").parent.mkdir(exist_ok=True)
         (tmp_path / "project" / f"{name}.py").write_text("raise ZeroDivisionError")
+    if library_inside:  # As where a notebook lies beside the library's folder.
+        (tmp_path / "project" / "colabcnn").symlink_to(Path(colabcnn.__file__).parent)
+        monkeypatch.setattr(process, "LIBRARY", str(tmp_path / "project"))
     monkeypatch.syspath_prepend(tmp_path / "project")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project"))
     monkeypatch.chdir(tmp_path / "project")

@@ -117,6 +117,17 @@ def test_channel_shift_is_clipped_to_the_images_own_range():
     assert np.array_equal(shifted, np.minimum(image.astype(np.float32) + 30, image.max()))
 
 
+def test_image_that_is_not_square_turns_about_its_centre():
+    image = np.random.default_rng(0).integers(0, 256, (1, 6, 11, 3)).astype(np.uint8)
+    turned = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, rotation=180.0)))
+    np.testing.assert_allclose(turned, image[:, ::-1, ::-1], atol=0.01)
+
+
+def test_empty_batch_stays_empty():
+    augmented = augment(np.zeros((0, 32, 32, 3), np.uint8), **no_transforms(0))
+    assert (tuple(augmented.shape), keras.backend.standardize_dtype(augmented.dtype)) == ((0, 32, 32, 3), "float32")
+
+
 def test_border_is_repeated_outside():
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     shifted = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, row_shift=5.0)))

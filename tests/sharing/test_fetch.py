@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,22 @@ def test_newer_file_behind_a_link_is_fetched_by_its_digest_and_kept_for_the_link
     assert offered((tmp_path / "newer.safetensors").read_bytes()) == url
     newer = fetch(url, digest, tmp_path / "fetched", quiet=True)
     assert fetch(url, folder=tmp_path / "fetched", quiet=True) == newer
+
+
+def test_newest_run_of_a_link_is_the_one_with_the_latest_note_whatever_the_file_times(
+    trained, shared, tmp_path, offered
+):
+    url = offered(shared)
+    one = fetch(url, folder=tmp_path / "fetched", quiet=True)
+    digest = export(trained, tmp_path / "other.safetensors", checkpoint=True, quiet=True)
+    offered((tmp_path / "other.safetensors").read_bytes())
+    two = fetch(url, digest, tmp_path / "fetched", quiet=True)
+    for newest, other in ((one, two), (two, one)):
+        for run_dir, fetched, file_time in ((newest, "2002-01-01", 1), (other, "2001-01-01", 2)):
+            path = run_dir / "shared.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "fetched": fetched}))
+            os.utime(path, (file_time, file_time))
+        assert fetch(url, folder=tmp_path / "fetched", quiet=True) == newest
 
 
 @pytest.mark.parametrize("where", ["beside", "behind", "in capitals"])

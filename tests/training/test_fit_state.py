@@ -1,6 +1,7 @@
 """A fit's state beside weights and optimizer comes back, or the callback names what does not."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -46,7 +47,7 @@ def test_random_fits_resume_as_the_uninterrupted_ones(tmp_path, backend):
     assert [fit for fit in found if fit["differing"]] == []
     drawn = {kind for fit in found for kind in fit["kinds"]}
     assert drawn == {*KINDS} - ({OWN_STEP, LATE} if backend == "jax" else set())
-    assert "is not restored" not in outputs[0]
+    assert "is not restored" not in outputs[0] + outputs[1]
 
 
 def test_documented_table_has_all_kinds_that_are_tried():
@@ -137,7 +138,9 @@ def test_epoch_with_a_log_that_is_not_finite_replaces_no_checkpoint(callback, tm
 
     fit(dense(), [Spoil(), callback()], epochs=4)
     assert epochs_of(tmp_path / "local") == [1, 2]
-    assert capsys.readouterr().out.count(f"{name} not finite in epoch 3") == 1
+    output = capsys.readouterr().out
+    assert f"{name} not finite in epoch 3" in output
+    assert output.count("not finite") == 1
     fit(dense(), [Spoil(), StopBefore(4), callback()], epochs=4)
     assert epochs_of(tmp_path / "local") == [1, 2]
 
@@ -171,6 +174,26 @@ def test_epoch_that_another_callback_has_restored_is_left_alone(callback, tmp_pa
         fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), StopBefore(2)], epochs=4)
     seen = StopBefore(None)
     fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), callback(), seen], epochs=4)
+    assert seen.epochs == [2, 3]
+
+
+def test_newer_epoch_of_another_callback_is_not_replaced_by_an_older_checkpoint(callback, tmp_path, capsys):
+    fit(dense(), [callback()], epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), StopBefore(3)], epochs=4)
+    seen = StopBefore(None)
+    fit(dense(), [keras.callbacks.BackupAndRestore(tmp_path / "backup"), callback(), seen], epochs=4)
+    assert seen.epochs == [3]
+    assert "Another callback has restored epoch 3" in capsys.readouterr().out
+
+
+def test_epoch_of_another_callback_is_left_alone_when_an_interrupted_fit_is_cleaned_up(callback, tmp_path):
+    model = dense()
+    stop, seen = StopBefore(2), StopBefore(None)
+    for last in stop, seen:
+        listed = [keras.callbacks.BackupAndRestore(tmp_path / "backup"), callback(checkpoint_minutes=60), last]
+        with pytest.raises(KeyboardInterrupt) if last is stop else contextlib.nullcontext():
+            fit(model, listed, epochs=4)
     assert seen.epochs == [2, 3]
 
 
@@ -208,6 +231,159 @@ def test_attribute_that_changes_and_is_no_variable_is_named_once(callback, capsy
     output = capsys.readouterr().out
     assert output.count("steps is not restored by a resume: it changes and is no variable") == 1
     assert "fixed" not in output
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    ("first", "later", "named"),
+    [
+        (None, 0.5, "note"),
+        ("warm", "cold", "note"),
+        ({"best": 1.0, "kept": 2}, {"best": 0.5, "kept": 2}, "note.best"),
+        ([1, [2, 3]], [1, [2, 4]], "note.1.1"),
+        ([], [0.5], "note"),
+    ],
+    ids=["none", "text", "dict", "list", "growing"],
+)
+def test_plain_value_that_changes_is_named_wherever_it_lies(callback, capsys, first, later, named):
+    class Noting(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.holder = Holder(first)
+
+        def call(self, x):
+            return x
+
+    class Holder:
+        def __init__(self, note):
+            self.note = note
+
+    model = keras.Sequential([keras.Input((6,)), Noting(), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+
+    class Note(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            model.layers[0].holder.note = later
+
+    fit(model, [Note(), callback()])
+    output = capsys.readouterr().out
+    assert output.count("is not restored by a resume: it changes and is no variable") == 1
+    assert f"holder.{named} is not restored" in output
+
+
+def test_variables_in_a_set_are_named(callback, capsys):
+    class InSet(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.tools = types.SimpleNamespace(made={Tool(), Tool()})
+
+        def call(self, x):
+            return x
+
+    class Tool:
+        def __init__(self):
+            self.count = keras.Variable(0.0)
+
+    model = keras.Sequential([keras.Input((6,)), InSet(), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    fit(model, [callback()])
+    output = capsys.readouterr().out
+    assert output.count("tools.made is not restored by a resume: a set has no order") == 1
+
+
+def averaged(made_before):
+    """Return a model that keeps a moving average of a kernel by TensorFlow's own class."""
+    import tensorflow as tf
+
+    class Averaged(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.average = keras.layers.Dense(1), tf.train.ExponentialMovingAverage(0.9)
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            logs = super().train_step(data)
+            self.average.apply([self.layer.kernel.value])
+            return logs
+
+    keras.utils.set_random_seed(1)
+    model = Averaged()
+    model(np.ones((1, 6)))
+    if made_before:
+        model.average.apply([model.layer.kernel.value])
+    model.compile("adam", "mse")
+    return model
+
+
+@on_tensorflow
+def test_moving_average_made_before_the_fit_resumes(callback):
+    def average(model):
+        return keras.ops.convert_to_numpy(model.average.average(model.layer.kernel.value))
+
+    uninterrupted, stopped, resumed = (averaged(made_before=True) for _ in range(3))
+    fit(uninterrupted, [])
+    fit(stopped, [callback()], epochs=2)
+    fit(resumed, [callback()])
+    np.testing.assert_array_equal(average(resumed), average(uninterrupted))
+
+
+@on_tensorflow
+def test_variable_that_the_first_step_makes_is_named_when_it_is_saved(callback, capsys):
+    fit(averaged(made_before=False), [callback()])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "is not restored" in line]
+    assert "average._averages.[0] is not restored by a resume: the first step makes it" in line
+
+
+@on_tensorflow
+def test_variable_of_a_class_resumes(callback):
+    import tensorflow as tf
+
+    class Counting(keras.Model):
+        steps = tf.Variable(0, trainable=False)
+
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            self.steps.assign_add(1)
+            return super().train_step(data)
+
+    def model():
+        model = Counting()
+        model(np.ones((1, 6)))
+        model.compile("adam", "mse")
+        return model
+
+    fit(model(), [callback()], epochs=2)
+    Counting.steps.assign(100)
+    fit(model(), [callback()], epochs=3)
+    assert int(Counting.steps) == 3
+
+
+def test_attribute_that_keras_changes_is_not_named(callback, capsys):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.layer(x)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    model = Own()
+    model(np.ones((1, 6)))
+    model.compile("adam", "mse")
+    assert fit(model, [Stop(), callback()]).epoch == [0, 1]
+    assert "is not restored" not in capsys.readouterr().out
 
 
 @on_tensorflow
@@ -249,7 +425,13 @@ def test_layer_that_only_train_step_calls_resumes(callback, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("build", {"layers": 7}), ("others", ["a", "b"]), ("callbacks", [{"class": "History"}])]
+    ("name", "value"),
+    [
+        ("build", {"layers": 7}),
+        ("others", ["a", "b"]),
+        ("callbacks", [{"class": "History"}]),
+        ("callbacks", [{"class": "History", "values": {"epoch": {"timedelta": [10**10, 0, 0]}}}]),
+    ],
 )
 def test_altered_checkpoint_is_one_error(callback, tmp_path, name, value):
     folder = tmp_path / "local" / "checkpoints"
@@ -291,6 +473,11 @@ class ClosedFile(collections.UserDict):
     __iter__ = __len__
 
 
+class UnreadableMapping(collections.UserDict):
+    def items(self):
+        raise ValueError("the file is gone")
+
+
 def holder_of(kind, variable):
     """Return an object in which a person may keep a variable."""
     import tensorflow as tf
@@ -318,6 +505,7 @@ def test_variable_in_any_holder_comes_back(callback, kind):
             self.texts, self.objects = np.array(["cat", "dog"]), np.array([object()])
             # Past Keras's own tracking, and next to what cannot be looked into.
             object.__setattr__(self, "closed", ClosedFile())
+            object.__setattr__(self, "unreadable", UnreadableMapping())
             object.__setattr__(self, "holder", holder_of(kind, count))
             self.counted = lambda: count.assign_add(1.0)
 

@@ -14,6 +14,7 @@ from colabcnn.network import devices
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
+from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing import curves
 
 pytestmark = pytest.mark.versions
@@ -250,3 +251,11 @@ def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(
         assert run(small_experiment, tmp_path / "run", **{**small_options, "epochs": 2, "quiet": False}).complete
     assert capsys.readouterr().out.count("could not be drawn (LaTeX is not installed)") >= 2
     assert (fetch(offered(shared), folder=tmp_path / "fetched") / "history.csv").exists()
+
+
+def test_front_end_that_cannot_show_a_picture_stops_no_run(tmp_path, small_experiment, small_options, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("the front end is gone")
+
+    monkeypatch.setattr(ProgressLine, "picture", fail)
+    assert run(small_experiment, tmp_path, **{**small_options, "epochs": 1}).complete

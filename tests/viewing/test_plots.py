@@ -5,7 +5,8 @@ import pytest
 
 from colabcnn import Error, plot_curves
 from colabcnn.store.history import write_history
-from colabcnn.viewing.curves import png_of, save_figure
+from colabcnn.viewing import curves
+from colabcnn.viewing.curves import Picture, png_of, save_figure
 from support.runs import history_of
 
 pytestmark = pytest.mark.versions
@@ -82,11 +83,40 @@ def test_unknown_ending_and_missing_folder_are_refused(runs, tmp_path):
 
 @pytest.mark.parametrize("name", ["$USER_$DATE", "$a$", "100$", r"\alpha_{", "学習", "a_b^c"])
 def test_name_of_a_folder_is_shown_as_it_is(tmp_path, name):
-    folder = tmp_path / name
-    folder.mkdir()
-    write_history(folder / "history.csv", history_of(0.2, 0.5, 0.4))
+    folder, other = tmp_path / name, tmp_path / "other" / name
+    for path in (folder, other):
+        path.mkdir(parents=True)
+        write_history(path / "history.csv", history_of(0.2, 0.5, 0.4))
     figure = plot_curves(folder)
     assert png_of(figure)  # A warning would be an error here.
     assert {axes.get_title() for axes in figure.axes} == {name}
     assert not figure.axes[0].title.get_parse_math()
-    assert png_of(plot_curves(folder, tmp_path / name))
+    figure = plot_curves(folder, other)
+    assert png_of(figure)
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert f"other/{name}: best 0.5000, epoch 2" in labels
+
+
+def test_every_text_of_a_picture_is_shown_as_it_is():
+    for add in (
+        lambda figure: figure.suptitle("$a_$"),
+        lambda figure: figure.text(0.5, 0.5, "$a_$"),
+        lambda figure: figure.axes[0].text(0.5, 0.5, "$a_$"),
+        lambda figure: figure.axes[0].set_title("$a_$"),
+        lambda figure: figure.axes[0].legend(handles=[figure.axes[0].plot([1], label="$a_$")[0]]),
+    ):
+        figure = Picture()
+        figure.subplots()
+        add(figure)
+        assert png_of(figure)  # As a formula it would be an error.
+
+
+def test_font_with_japanese_characters_is_used_where_there_is_one(runs, monkeypatch):
+    monkeypatch.setattr(curves.font_manager, "get_font_names", lambda: ["DejaVu Sans", "IPAGothic"])
+    curves._japanese_fonts.cache_clear()
+    try:
+        figure = plot_curves(runs[0])
+        assert png_of(figure)
+    finally:
+        curves._japanese_fonts.cache_clear()
+    assert figure.axes[0].title.get_fontfamily()[-1] == "IPAGothic"
