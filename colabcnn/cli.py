@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
-from colabcnn import output, verbs
+from colabcnn import output, verbs, version
 from colabcnn.errors import Error
 from colabcnn.training.request import HELP, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
@@ -67,6 +67,7 @@ def _span(text):
 
 def _parser():
     parser = _Parser(prog="python -m colabcnn", description=(sys.modules["colabcnn"].__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"colabcnn {version.__version__}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     _add_verbs_that_train(subparsers)
     _add_verbs_that_show(subparsers)
@@ -134,12 +135,23 @@ def _add_verbs_that_show(subparsers):
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
     plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")
-    plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="folders of runs")
+    plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="runs, or folders of runs")
     plot.add_argument("-o", "--output", required=True, metavar="FILE.png", help="png, svg or pdf, by its ending")
     plot.add_argument("--metric", metavar="M", help="accuracy or loss (default: both, side by side)")
     plot.add_argument("--epochs", type=_span, metavar="A:B", help="zoom to these epochs")
     plot.add_argument("--range", type=_span, metavar="LO:HI", help="zoom to these values; needs --metric")
     plot.add_argument("--line", type=float, metavar="Y", help="a guide line, such as 0.9")
+
+    explore = _verb(subparsers, "explore", verbs.explore, "write the curves of runs as a page to zoom in, offline")
+    explore.add_argument("run_dirs", nargs="+", metavar="DIR", help="runs, or folders of runs")
+    explore.add_argument(
+        "-o", "--output", default="curves.html", metavar="FILE.html", help="the page (default: %(default)s)"
+    )
+
+    predict = _verb(subparsers, "predict", verbs.predict, "classify a picture with a run's best weights")
+    predict.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    predict.add_argument("picture", metavar="PICTURE", help="an image file of any size")
+    predict.add_argument("-o", "--output", metavar="FILE.png", help="draw the picture and the probabilities")
 
 
 def _add_verbs_that_share(subparsers):
@@ -151,7 +163,7 @@ def _add_verbs_that_share(subparsers):
     export.add_argument("--checkpoint", action="store_true", help="include all that is needed to continue training")
 
     fetch = _verb(subparsers, "fetch", verbs.fetch, "download a shared run, and check it")
-    fetch.add_argument("source", metavar="URL_OR_ID", help="a URL, or a link to a file on Google Drive, or its id")
+    fetch.add_argument("source", metavar="SOURCE", help="a URL, a link to a file on Google Drive or its id, or a file")
     fetch.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, from its sender")
     fetch.add_argument(
         "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"

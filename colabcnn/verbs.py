@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 import time
 from argparse import Namespace
 
@@ -49,17 +50,18 @@ def demo(options: Namespace) -> int:
 
 def list_experiments(options: Namespace) -> int:
     """Print the experiments and the article's results."""
-    print(f"{'name':<24}{'kernels':<11}{'dropout':<9}{'augmentation':<15}the article reports")
     for name, experiment in ABLATIONS.items():
         kernels = ", ".join(str(size) for size in experiment.kernel_sizes)
-        augmentation = experiment.augmentation
-        kind = "none" if augmentation is None else "with channel" if augmentation.channel_shift_range else "yes"
-        print(f"{name:<24}{kernels:<11}{experiment.dropout:<9g}{kind:<15}{experiment.reported.in_words()}")
+        dropout = f"dropout {experiment.dropout:g}" if experiment.dropout else "no dropout"
+        augmentation = "augmented" if experiment.augmentation else "not augmented"
+        if experiment.augmentation and experiment.augmentation.channel_shift_range:
+            augmentation += ", channel shift"
+        print(f"{name:<24}kernels {kernels}; {dropout}; {augmentation}")
+        for line in textwrap.wrap(f"The article reports: {experiment.reported.in_words()}", 56):
+            print(f"{'':24}{line}")
     print("\nThe network of 06_final, trained in other ways:")
     for name, recipe in RECIPES.items():
-        dropout = f"dropout {recipe.dropout:g}" if recipe.dropout else "no dropout"
-        optimizer = type(recipe.optimizer).__name__
-        print(f"{name:<24}{recipe.epochs} epochs, {optimizer}, a learning rate that falls to 0, {dropout}")
+        print(f"{name:<24}{recipe.epochs} epochs, {type(recipe.optimizer).__name__}, a rate that falls to 0")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
     return DONE
 
@@ -106,6 +108,7 @@ def _report(result):
 
 def status(options: Namespace) -> int:
     """Print the status of a run."""
+    from colabcnn.store.history import best_of
     from colabcnn.store.run_folder import status
 
     if options.verify:
@@ -119,9 +122,26 @@ def status(options: Namespace) -> int:
     )
     print(f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}", end="")
     print(", complete" if info["complete"] else ", not complete", end="")
+    if not info["epoch"] and (history := _history_of(options.run_dir)):
+        best_epoch, value = best_of(history)
+        print(f"; no checkpoint is here. The history has {len(history['epoch'])} epochs: validation accuracy ", end="")
+        print(f"{history['val_accuracy'][-1]:.4f} in the last, {value:.4f} in the best, epoch {best_epoch}")
+        return DONE
     print(f"; best validation accuracy {best}", end="")
     print(f"; weights {info['weights_sha256']}" if info["weights_sha256"] else "")
     return DONE
+
+
+def _history_of(run_dir):
+    """Return a run's history, or None if it has none."""
+    from colabcnn.store.history import read_history
+    from colabcnn.store.run_folder import run_folder
+
+    try:
+        history = read_history(run_folder(run_dir).history_csv)
+    except Error:
+        return None
+    return history if history["epoch"] else None
 
 
 def _verify(options):
@@ -142,7 +162,7 @@ def evaluate(options: Namespace) -> int:
     from colabcnn.inspection.evaluation import evaluate
     from colabcnn.store.run_folder import FLIP_AVERAGED
 
-    measured = evaluate(options.run_dir, data=options.data, progress=True)
+    measured = evaluate(options.run_dir, data=options.data, progress=sys.stdout.isatty())
     for name in ("last_epoch", "best_epoch"):
         one = measured[name]
         print(
@@ -179,13 +199,35 @@ def fetch(options: Namespace) -> int:
     return DONE
 
 
+def predict(options: Namespace) -> int:
+    """Classify a picture."""
+    from colabcnn.inspection.predictions import predict
+    from colabcnn.viewing.curves import save_figure
+
+    prediction = predict(options.run_dir, options.picture)
+    for name, probability in list(prediction.probabilities.items())[:3]:
+        print(f"{name:<12}{probability:.4f}")
+    if options.output:
+        save_figure(prediction.figure, options.output)
+        print(options.output)
+    return DONE
+
+
+def explore(options: Namespace) -> int:
+    """Write the interactive curves of runs as one page."""
+    from colabcnn.viewing.plotly_page import export_html
+
+    print(export_html(*options.run_dirs, path=options.output))
+    return DONE
+
+
 def plot(options: Namespace) -> int:
     """Draw the curves of runs into a file."""
+    from colabcnn.store.run_list import list_runs
     from colabcnn.viewing.curves import plot_curves, save_figure
 
-    figure = plot_curves(
-        *options.run_dirs, metric=options.metric, epochs=options.epochs, value_range=options.range, line=options.line
-    )
+    runs, view = list_runs(*options.run_dirs).values(), {"metric": options.metric, "epochs": options.epochs}
+    figure = plot_curves(*runs, **view, value_range=options.range, line=options.line)
     save_figure(figure, options.output)
     print(options.output)
     return DONE
@@ -193,11 +235,17 @@ def plot(options: Namespace) -> int:
 
 def summary(options: Namespace) -> int:
     """Print the article's table beside the measured results."""
+    from colabcnn.store.run_list import runs_by_name
     from colabcnn.viewing.figures import save_figures
     from colabcnn.viewing.table import summarize
 
+    form = "expected a folder of <experiment>/seed-<n>/, each a run's"
     if not os.path.isdir(options.results):
-        raise Error(f"{options.results} does not exist; expected a folder of <experiment>/seed-<n>/, each a run's.")
+        raise Error(f"{options.results} does not exist; {form}.")
+    for levels, too_deep in enumerate(("..", "../.."), 1):
+        if not runs_by_name([options.results]) and runs_by_name([os.path.join(options.results, too_deep)]):
+            inside = os.path.relpath(os.path.realpath(os.path.join(options.results, too_deep)))
+            raise Error(f"{options.results} is {levels} folder too deep; {form}. Did you mean {inside}?")
     table = summarize(options.results)
     print(table)
     if table.measured:

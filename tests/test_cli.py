@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from colabcnn import ABLATIONS, RECIPES, __version__
+from colabcnn import ABLATIONS, RECIPES, __version__, shipped_results
 from colabcnn.cli import main
 from colabcnn.store.history import read_history
 
+SHIPPED = shipped_results() / "06_final" / "seed-0"
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
 
 
@@ -128,7 +130,7 @@ def test_plot_writes_the_picture(trained, run_cli, tmp_path):
 def test_list_shows_the_articles_figures(run_cli):
     lines = run_cli("list").stdout.splitlines()
     assert [line.split()[0] for line in lines if line[:1] == "0"] == [*ABLATIONS, *RECIPES]
-    assert any(line.startswith("06_final") and "0.9010 at epoch 326" in line for line in lines)
+    assert "0.9010 at epoch 326" in lines[lines.index(next(line for line in lines if line.startswith("06_final"))) + 1]
 
 
 @pytest.mark.parametrize("verb", ["", "demo", "list", "train", "status", "evaluate", "plot"])
@@ -196,6 +198,7 @@ def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
     assert "the same call" in output
+    assert "Stops after this epoch" in output or "No checkpoint was taken yet" in output
     assert "Traceback" not in errors
 
 
@@ -203,3 +206,69 @@ def test_version_is_the_one_of_the_package():
     from importlib.metadata import version
 
     assert version("colabcnn") == __version__
+
+
+def test_version_is_printed(main_here):
+    assert main_here("--version").stdout == f"colabcnn {__version__}\n"
+
+
+def test_list_fits_a_terminal_of_80_columns(main_here):
+    assert max(map(len, main_here("list").stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("given", ["06", "06_finl", "6_final"])
+def test_name_that_is_nearly_an_experiments_is_suggested(main_here, tmp_path, given):
+    assert_refused(main_here("train", given, "--run-dir", tmp_path / "run"), "Did you mean 06_final?")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two runs of an experiment that have histories alone."""
+    for seed in (0, 1):
+        folder = tmp_path / "results" / "06_final" / f"seed-{seed}"
+        shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    return tmp_path / "results"
+
+
+def test_status_of_a_run_without_a_checkpoint_is_that_of_its_history(main_here, results):
+    history = read_history(SHIPPED / "history.csv")
+    output = main_here("status", results / "06_final" / "seed-0").stdout
+    assert f"The history has {len(history['epoch'])} epochs" in output
+    assert f"{history['val_accuracy'][-1]:.4f} in the last" in output
+
+
+def test_summary_of_a_folder_inside_the_results_names_the_right_one(main_here, results):
+    for inside in ("06_final", "06_final/seed-0"):
+        assert_refused(main_here("summary", results / inside), "too deep", "Did you mean", "results")
+    assert main_here("summary", results).returncode == 0
+
+
+def test_plot_and_explore_take_folders_of_runs(main_here, results, tmp_path):
+    assert main_here("plot", results, "-o", tmp_path / "curves.png").returncode == 0
+    assert main_here("explore", results, "-o", tmp_path / "curves.html").returncode == 0
+    assert (tmp_path / "curves.html").read_text().startswith("<!doctype html>")
+
+
+def test_plot_without_any_epoch_of_the_runs_is_refused(main_here, results, tmp_path):
+    count = len(read_history(SHIPPED / "history.csv")["epoch"])
+    for epochs in (f"{count + 1}:{count + 9}", f"{count + 1}:", ":0"):
+        refused = main_here("plot", results, "-o", tmp_path / "x.png", "--epochs", epochs)
+        assert_refused(refused, f"expected some of 1 to {count}")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_predict_prints_the_most_probable_classes(trained, main_here, tmp_path):
+    Image.new("RGB", (40, 50), "blue").save(tmp_path / "blue.png")
+    completed = main_here("predict", trained[0], tmp_path / "blue.png", "-o", tmp_path / "prediction.png")
+    assert completed.returncode == 0, completed.stderr
+    probabilities = [float(line.split()[1]) for line in completed.stdout.splitlines()[:3]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert (tmp_path / "prediction.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_in_a_pipe_is_text_alone(trained, run_cli, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    completed = run_cli("evaluate", folder)
+    assert completed.returncode == 0, completed.stderr
+    assert "\x1b" not in completed.stdout
+    assert [line.partition(" ")[0] for line in completed.stdout.splitlines()] == ["last", "best"]

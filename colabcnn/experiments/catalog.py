@@ -3,6 +3,7 @@
 A recipe trains the network of the article's last experiment in another way.
 """
 
+import difflib
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -103,7 +104,10 @@ def find_experiment(experiment: Experiment | str) -> Experiment:
     """
     if isinstance(experiment, str):
         if experiment not in EXPERIMENTS:
-            raise Error(f"there is no experiment {experiment!r}; expected one of {', '.join(EXPERIMENTS)}.")
+            close = [name for name in EXPERIMENTS if experiment and name.startswith(experiment)]
+            close += difflib.get_close_matches(experiment, EXPERIMENTS, 1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise Error(f"there is no experiment {experiment!r}; expected one of {', '.join(EXPERIMENTS)}.{meant}")
         return EXPERIMENTS[experiment]
     if not isinstance(experiment, Experiment):
         raise Error(f"experiment is {experiment!r}; expected a name or a colabcnn.Experiment.")

@@ -2,13 +2,16 @@
 
 import hashlib
 import inspect
+import os
 import re
+import shutil
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import url2pathname
 
 from colabcnn.errors import Error
 from colabcnn.sharing.checks import MAX_BYTES
-from colabcnn.store.files import DISK_ERRORS
+from colabcnn.store.files import DISK_ERRORS, expand
 
 _DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 _DRIVE_ID = re.compile(r"[-\w]{20,100}", re.ASCII)
@@ -19,18 +22,19 @@ TIMEOUT_SECONDS = 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def source_and_digest(source: str, sha256: str | None = None) -> tuple[str, str | None]:
+def source_and_digest(source: str | os.PathLike[str], sha256: str | None = None) -> tuple[str, str | None]:
     """Return `(source, sha256)`: a URL or a file's id on Google Drive, and the given digest or None.
 
     Args:
-        source: a URL, or an id on Google Drive, perhaps with `#sha256=<hex>` at its end.
+        source: a URL, an id on Google Drive or the path of a file, perhaps with `#sha256=<hex>` at its end.
         sha256: hex, or None.
 
     Raises:
         Error: the source is neither, or a link to a folder on Drive; a digest is not valid, or two of them differ.
     """
+    source = os.fspath(source) if isinstance(source, os.PathLike) else source
     if not isinstance(source, str):
-        raise Error(f"the source is {source!r}; expected a URL or the id of a file on Google Drive, a str.")
+        raise Error(f"the source is {source!r}; expected a URL, the id of a file on Google Drive, or a path.")
     source, _, fragment = source.strip().partition("#")
     kind, _, digest_in_link = fragment.partition("=")
     if fragment and kind.lower() != "sha256":
@@ -53,9 +57,15 @@ def _source(source):
     except ValueError:
         raise Error(f"{source} is not a URL; expected https://... or the id of a file on Google Drive.") from None
     if url.scheme not in ("http", "https") or not host:
+        path = expand(url2pathname(url.path) if url.scheme == "file" else source)
+        if url.scheme == "file" or os.path.isfile(path):
+            return path.absolute().as_uri()
         if _DRIVE_ID.fullmatch(source):
             return source
-        raise Error(f"{source!r} is neither a URL (https://...) nor a file's id on Google Drive; give one of these.")
+        raise Error(
+            f"{source!r} is neither a URL (https://...), nor a file's id on Google Drive, nor a file here; give one of "
+            "these."
+        )
     if host not in _DRIVE_HOSTS:
         return source
     path = _DRIVE_PATH.match(url.path)
@@ -89,6 +99,16 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
     import gdown
 
     writer = _Writer(file)
+    if source.startswith("file:"):
+        path = url2pathname(urlsplit(source).path)
+        try:
+            content = open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise Error(f"{path} cannot be read ({error.strerror}); expected a file that `export` wrote.") from None
+        with content:
+            shutil.copyfileobj(content, writer)
+        file.flush()
+        return writer.sha256.hexdigest()
     options: dict[str, Any] = {"url" if "://" in source else "id": source}
     if "timeout" in inspect.signature(gdown.download).parameters:  # gdown 5 has no timeout: Ctrl-C ends the wait.
         options["timeout"] = TIMEOUT_SECONDS
@@ -109,6 +129,12 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
 
 def _reason(error):
     """Return an error's message as one sentence, without gdown's own text around it."""
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        return f"the server did not answer within {TIMEOUT_SECONDS} s. Try again later."
+    if isinstance(error, requests.ConnectionError):
+        return "the server cannot be reached. Check the link, and the network connection."
     text = " ".join(str(error).split()).removeprefix("Failed to retrieve file url: ")
     text = text.partition(" You may still be able to access the file from the browser:")[0]
     return text[:400].rstrip(".") + "." if text else f"{type(error).__name__}."

@@ -90,12 +90,14 @@ def _exported_bytes(folder: RunFolder, saved: SavedRun, everything: bool) -> byt
     return content
 
 
-def fetch(source: str, sha256: str | None = None, folder: str | Path = "fetched", *, quiet: bool = False) -> Path:
+def fetch(
+    source: str | os.PathLike[str], sha256: str | None = None, folder: str | Path = "fetched", *, quiet: bool = False
+) -> Path:
     """Download a shared run, and check it before it is used.
 
     Args:
-        source: a URL of `export`'s file, a link to a file on Google Drive that everyone with the link may see, or that
-            file's id. `#sha256=<hex>` at its end is the same as `sha256`.
+        source: a URL of `export`'s file, a link to a file on Google Drive that everyone with the link may see, that
+            file's id, or the path of a file here. `#sha256=<hex>` at its end is the same as `sha256`.
         sha256: the file's, hex, from its sender. Without it the file is checked only against the digest inside. That
             proves that the file is complete and not altered by accident, but not who made it.
         folder: of fetched runs; made if missing.

@@ -16,10 +16,14 @@ class Interruption:
 
     A first signal is recorded if the epoch will end in time; otherwise it raises KeyboardInterrupt. A second one always
     raises.
+
+    Args:
+        info: callable that shows a message.
     """
 
-    def __init__(self):
+    def __init__(self, info: Callable[[str], None]):
         self.at: float | None = None
+        self._info = info
         self._old_handlers = {}
         self._epoch_left = None
 
@@ -51,3 +55,4 @@ class Interruption:
         first, self.at = self.at is None, self.at or time.monotonic()
         if not first or self._epoch_left is None or self._epoch_left() > EPOCH_SECONDS:
             raise KeyboardInterrupt
+        self._info(f"Stops after this epoch, in {EPOCH_SECONDS} s at most. A second Ctrl-C stops at once.")

@@ -98,7 +98,7 @@ def run(
     folder, progress = run_folder(run_dir), ProgressLine(quiet)
     folder.create()
     with contextlib.ExitStack() as stack:
-        interruption = stack.enter_context(Interruption())
+        interruption = stack.enter_context(Interruption(progress.info))
         stack.enter_context(_disk_errors_readable(folder))
         stack.enter_context(Lock(folder.path))
         delivery = stack.enter_context(_delivery(request, folder, progress))

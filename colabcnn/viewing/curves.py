@@ -90,7 +90,7 @@ def plot_curves(
         A `matplotlib.figure.Figure`, which a notebook shows; `figure.savefig(path)` writes it.
 
     Raises:
-        Error: a folder without a history, or a range or metric that is none.
+        Error: a folder without a history, a range or metric that is none, or epochs that no run has.
     """
     if not run_dirs:
         raise Error("no run was given; expected one folder of a run or more.")
@@ -102,6 +102,9 @@ def plot_curves(
         if limits is not None and None not in limits and not limits[0] < limits[1]:
             raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
     histories = {run_label(run_dir, run_dirs): read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs}
+    (first, last), count = epochs or (None, None), max(len(history["epoch"]) for history in histories.values())
+    if count and ((first or 1) > count or (last is not None and last < 1)):
+        raise Error(f"epochs is {first}:{last}; expected some of 1 to {count}, the epochs that the runs have.")
     metrics = [metric] if metric else list(METRICS)
     figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):

@@ -114,6 +114,17 @@ def test_invalid_source_is_refused(tmp_path, source, words):
     check_refused(tmp_path / "fetched", source, words)
 
 
+def test_file_here_is_fetched_by_its_path_or_its_url(shared, tmp_path):
+    path = tmp_path / "a run.safetensors"
+    path.write_bytes(shared)
+    digest = hashlib.sha256(shared).hexdigest()
+    for number, source in enumerate((path, str(path), path.as_uri(), f"{path}#sha256={digest}")):
+        assert fetch(source, folder=tmp_path / str(number), quiet=True).name.endswith(digest[:8])
+    check_refused(tmp_path / "fetched", f"{path}#sha256={'0' * 64}", "has the SHA-256")
+    check_refused(tmp_path / "fetched", (tmp_path / "missing").as_uri(), "cannot be read (No such file or directory)")
+    check_refused(tmp_path / "fetched", tmp_path.as_uri(), "cannot be read (Is a directory)")
+
+
 def test_fault_30_truncated_download_is_refused(shared, tmp_path, offered):
     check_refused(tmp_path / "fetched", offered(("truncated", shared)))
 
@@ -123,7 +134,7 @@ def test_fault_30_page_instead_of_the_file_is_refused(tmp_path, server, offered)
     # gdown 6 reports the server's 404; version 5 downloads the page that comes with it.
     words = "could not be downloaded" if int(metadata.version("gdown").partition(".")[0]) > 5 else "a web page"
     check_refused(tmp_path / "fetched", f"{server.address}/missing", words)
-    check_refused(tmp_path / "fetched", "http://127.0.0.1:9/run.safetensors", "could not be downloaded")
+    check_refused(tmp_path / "fetched", "http://127.0.0.1:9/run.safetensors", "the server cannot be reached")
 
 
 def test_endless_download_is_stopped(tmp_path, offered, monkeypatch):
