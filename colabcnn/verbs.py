@@ -93,13 +93,7 @@ def _keep_onednn(run_dir):
 
 
 def _report(result):
-    from colabcnn.store.history import best_of
-
-    last, (best, value) = result.history["val_accuracy"][-1], best_of(result.history)
-    output.write(
-        f"{result.run_dir}: {result.reason}. Validation accuracy {last:.4f} in the last epoch, "
-        f"{value:.4f} in the best, epoch {best}. The curves: {result.run_dir / 'curves.png'}"
-    )
+    output.write(f"The curves: {result.run_dir / 'curves.png'}")
     if result.complete:
         output.write(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
     else:

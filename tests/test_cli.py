@@ -62,7 +62,7 @@ def test_same_command_trains_nothing(trained, run_cli):
     before = (folder / "run.json").read_bytes()
     again = run_cli("train", "06_final", "--run-dir", folder, *SMALL)
     assert again.returncode == 0, again.stderr
-    assert "nothing is left to train" in again.stdout
+    assert "Nothing is left to train" in again.stdout
     assert (folder / "run.json").read_bytes() == before
 
 
@@ -105,7 +105,7 @@ def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, ru
     assert delivered == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
     elsewhere = run_cli(*command, "--run-dir", tmp_path / "two")
     assert "Fetched from" in elsewhere.stdout
-    assert "nothing is left to train" in elsewhere.stdout
+    assert "Nothing is left to train" in elsewhere.stdout
     assert (tmp_path / "two" / "history.csv").read_bytes() == (tmp_path / "one" / "history.csv").read_bytes()
 
 

@@ -17,7 +17,7 @@ from colabcnn.experiments.experiment import Experiment
 from colabcnn.inspection.weights import write_model
 from colabcnn.network import devices
 from colabcnn.store.files import DISK_ERRORS
-from colabcnn.store.history import write_history
+from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
 from colabcnn.store.run_folder import RunFolder, open_checkpoint, run_folder
 from colabcnn.training import resume
@@ -116,7 +116,9 @@ def run(
         session.checkpoint_minutes = checkpoint_minutes
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))
-            return _finish(folder, record.experiment.epochs, progress, reason)
+            result = _finish(folder, record.experiment.epochs, progress, reason)
+            progress.info(_in_words(result))
+            return result
         finally:
             if delivery and delivery.begun:
                 delivery.finish(session.seconds_for_delivery(FINISH_SECONDS))
@@ -155,11 +157,24 @@ def _callbacks(request, record, progress, stack):
 
 def _return_finished(resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
-    result = _finish(resumption.folder, resumption.experiment.epochs, progress)
-    progress.info(f"{resumption.folder.path}: nothing is left to train.")
+    folder, record = resumption.folder, resumption.saved.record
+    result = _finish(folder, resumption.experiment.epochs, progress)
+    trained = "".join(f" Trained on {start.device}, last on {start.time[:10]}." for start in record.starts[-1:])
+    progress.info(f"Nothing is left to train. {_in_words(result)}{trained}")
+    with contextlib.suppress(Exception):  # A picture is never worth an error.
+        progress.picture(folder.curves_png.read_bytes())
     if delivery:
-        delivery.finish(FINISH_SECONDS, run=resumption.saved.record.fingerprint())
+        delivery.finish(FINISH_SECONDS, run=record.fingerprint())
     return result
+
+
+def _in_words(result):
+    """Return where a run is, why it ended, and its last and best validation accuracy."""
+    best, value = best_of(result.history)
+    return (
+        f"{result.run_dir}: {result.reason}. Validation accuracy {result.history['val_accuracy'][-1]:.4f} in the last "
+        f"epoch, {value:.4f} in the best, epoch {best}."
+    )
 
 
 def _finish(folder, epochs, progress, reason=None):

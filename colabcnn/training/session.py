@@ -202,7 +202,7 @@ def _announce(session):
     session.record = record.with_start(start)
     session.folder.write_record(session.record)
     if session.checkpoint:
-        progress.info(f"Continues from {session.checkpoint.name}.")
+        progress.info(f"Continues after epoch {session.checkpoint.epoch}.")
     progress.info(
         f"{record.experiment.name}, seed {record.seed}: epoch {start.first_epoch} to {record.experiment.epochs} on "
         f"{start.device}, {record.precision}, {record.train_size} training and {record.val_size} validation images, in "

@@ -143,7 +143,6 @@ CONTAINERS = {
     "dtype that is none": (with_entry(dtype="X32"), NO_CHECKPOINT),
     "dtype without NumPy's": (with_entry(dtype="BF16", shape=[2, 4]), ""),
     "float64": (with_type(np.float64), "weights (best)"),
-    "float64": (with_type(np.float64), "weights (best)"),
     "int32": (with_type(np.int32), "weights (best)"),
     "another shape": (with_entry(shape=[2, 2]), "weights (best)"),
     "array too few": (with_arrays(lambda arrays: arrays["best"].pop()), "weights (best)"),
