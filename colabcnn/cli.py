@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import get_args
 
 from colabcnn import output, verbs, version
-from colabcnn.errors import Error
+from colabcnn.errors import Error, Interrupted
 from colabcnn.training.request import HELP, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
 
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Error as error:
         output.write(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", stream=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if not isinstance(interrupt, Interrupted):  # A run has reported its own.
+            output.write("\ncolabcnn: interrupted.", stream=sys.stderr)
         return STOPPED
     except BrokenPipeError:
         # The reader of our output has exited, as `| head` does; Python must not flush to it at exit.

@@ -1,15 +1,16 @@
-"""The display of a training run: its progress line and the picture of its curves."""
+"""The display of a training run: its two lines and the picture of its curves."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import time
 from typing import TYPE_CHECKING
 
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.history import best_of
-from colabcnn.training.progress import duration
+from colabcnn.training.progress import roughly
 from colabcnn.training.recorder import Recorder
 from colabcnn.viewing.curves import save_curves_if_possible
 
@@ -55,37 +56,37 @@ class Display(FitCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         # At the batch's end the logs would make the host wait for the device at every step.
-        self._session.progress.update(lambda: self._line(self._step_text(batch)))
+        self._session.progress.update(lambda: self._lines(self._step_text(batch)))
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        self._session.progress.update(lambda: self._line("validating"))
+        self._session.progress.update(lambda: self._lines("validating"))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self._recorder.is_last or time.monotonic() >= self._curves_due:
             self.refresh_curves()
-        self._session.progress.update(self._line, milestone=True, last=self._recorder.is_last)
+        self._session.progress.update(self._lines, milestone=True, last=self._recorder.is_last)
 
     def _step_text(self, batch):
         # Under JAX several steps may be one batch for Keras.
         steps = math.ceil(self._session.record.train_size / self.model.batch_size)
         return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
 
-    def _line(self, activity=""):
-        epochs, history = self.params["epochs"], self._recorder.history
+    def _lines(self, activity=""):
+        """Return the progress and the time left, and below it the figures of the last complete epoch."""
+        epochs, history, batches = self.params["epochs"], self._recorder.history, self._session.record
         parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([activity] if activity else [])
         if activity and self._session.interruption.at is not None:
-            parts += ["stops after this epoch (a second interrupt: at once)"]
-        if history["epoch"]:
-            best, value = best_of(history)
-            last = {column: values[-1] for column, values in history.items()}
-            parts += [
-                f"loss {last['loss']:.4f} accuracy {last['accuracy']:.4f}",
-                f"validation {last['val_accuracy']:.4f}",
-                f"best {value:.4f} (epoch {best})",
-            ]
-        if seconds := self._recorder.epoch_seconds():
-            epochs_left = epochs - history["epoch"][-1]
-            parts += [f"{seconds:.1f} s/epoch", f"{duration(epochs_left * seconds)} to go"]
-        if self._session.deadline is not None:
-            parts += [f"{max(0.0, self._session.deadline - time.monotonic()) / 3600:.1f} hours left"]
-        return " · ".join(parts)
+            parts += ["stops after this epoch (Ctrl-C again: at once)"]
+        elif seconds := self._recorder.epoch_seconds() or statistics.median(history["seconds"][-20:] or [0]):
+            left = (epochs - (history["epoch"][-1] if history["epoch"] else 0)) * seconds
+            session = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()
+            parts += [f"{(batches.train_size + batches.val_size) / seconds:,.0f} images/s", f"{roughly(left)} left"]
+            parts += [f"session ends in {roughly(session)}"] if session < left else []
+        if not history["epoch"]:
+            return " · ".join(parts)
+        best, value = best_of(history)
+        last = {column: values[-1] for column, values in history.items()}
+        return " · ".join(parts) + (
+            f"\nepoch {last['epoch']}: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}, "
+            f"validation {last['val_accuracy']:.4f}, best {value:.4f} (epoch {best})"
+        )

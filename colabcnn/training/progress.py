@@ -1,4 +1,4 @@
-"""One line that updates in place, in a terminal and in a notebook."""
+"""A line or two that update in place, in a terminal and in a notebook."""
 
 import base64
 import shutil
@@ -13,10 +13,10 @@ LOG_SECONDS = 10
 
 
 class ProgressLine:
-    """Show the newest state in one line.
+    """Show the newest state in a line or two.
 
-    In a terminal the line is overwritten; in a notebook one output is updated, with a picture below it; elsewhere (a
-    log file) a line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
+    In a terminal the lines are overwritten; in a notebook one output is updated, with a picture below it; elsewhere (a
+    log file) one line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
 
     Args:
         quiet: show nothing at all.
@@ -27,26 +27,26 @@ class ProgressLine:
         self._shown_at = float("-inf")
         self._notebook = not quiet and in_notebook()
         self._outputs = {}
-        self._open = False
+        self._open = 0  # How many lines are shown that the next state replaces.
         self._terminal = not quiet and not self._notebook and _is_terminal()
 
     def info(self, message: str) -> None:
         """Print a message on its own line."""
-        self._open = False
+        self._open = 0
         if not self._quiet:
-            write(f"\r\x1b[K{message}" if self._terminal else message)
+            write(f"\r\x1b[J{message}" if self._terminal else message)
 
     def end(self) -> None:
-        """End the line, so that the next output is below it."""
+        """Leave the lines, so that the next output is below them."""
         if self._open:
-            write()
-            self._open = False
+            write(end="\n" * self._open)
+            self._open = 0
 
     def update(self, text: Callable[[], str], *, milestone: bool = False, last: bool = False) -> None:
         """Show a state.
 
         Args:
-            text: callable that returns the line; called only when it is shown.
+            text: callable that returns the lines; called only when they are shown.
             milestone: the end of an epoch, which a log file shows too.
             last: the final state, always shown.
         """
@@ -59,10 +59,13 @@ class ProgressLine:
             self._show("line", {"text/plain": text()})
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
-            write(f"\r\x1b[K{text()[: columns - 1]}", end="\n" if last else "")
-            self._open = not last
+            lines = [line[: columns - 1] for line in text().splitlines()]
+            self._open = 0 if last else len(lines)
+            # The cursor stays in the first line, from which the next state clears the screen.
+            up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+            write("\r\x1b[J" + "\n".join(lines), end="\n" if last else up)
         else:
-            write(text())
+            write(" · ".join(text().splitlines()))
 
     def picture(self, png: bytes) -> None:
         """Refresh the picture below the line, where a notebook shows one.
@@ -91,11 +94,12 @@ def _is_terminal():
         return False
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in the two units that matter, such as "54 s", "3 min 20 s" or "10 h 30 min"."""
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+def roughly(seconds: float) -> str:
+    """Return a duration as a person would say it, such as "50 s", "4 min", "2 h 20 min" or "35 h"."""
+    if seconds < 55:
+        return f"{max(0, round(seconds, -1)):.0f} s"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    minutes = round(minutes, -1)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 and minutes < 600 else f"{round(minutes / 60)} h"

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from colabcnn.training import progress
-from colabcnn.training.progress import ProgressLine, duration
+from colabcnn.training.progress import ProgressLine, roughly
+from support.terminal import screen
 
 pytestmark = pytest.mark.versions
 
@@ -18,9 +19,10 @@ SEVEN_HUNDRED = (
 )
 
 
-def test_terminal_shows_one_line(tmp_path):
+def in_terminal(code):
+    """Return what a program writes to a terminal."""
     reader, writer = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", SEVEN_HUNDRED], stdout=writer, close_fds=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=writer, close_fds=True)
     os.close(writer)
     output = b""
     try:
@@ -29,8 +31,24 @@ def test_terminal_shows_one_line(tmp_path):
     except OSError:  # On Linux, reading a closed terminal fails.
         pass
     assert process.wait() == 0
-    assert output.count(b"\n") == 1
-    assert output.rstrip().endswith(b"epoch 700/700")
+    return output.decode()
+
+
+def test_terminal_shows_one_line():
+    output = in_terminal(SEVEN_HUNDRED)
+    assert output.count("\n") == 1
+    assert output.rstrip().endswith("epoch 700/700")
+
+
+def test_terminal_shows_the_newest_two_lines_and_the_messages_above_them():
+    two = SEVEN_HUNDRED.replace("f'epoch {epoch}/700'", "f'epoch {epoch}/700\\nloss ' + '9' * (900 - epoch)")
+    between = (
+        "for epoch in (1, 2, 3): line.update(lambda: f'epoch {epoch}\\nloss {epoch}'); line.info(f'message {epoch}')"
+    )
+    first, rest = two.split("\n")
+    code = f"{first}\n{between}\n{rest}\nline.update(lambda: 'a\\nb'); line.end(); line.info('end')"
+    shown = screen(in_terminal(code).replace("\r\n", "\n"))
+    assert shown == ["message 1", "message 2", "message 3", "epoch 700/700", "loss " + "9" * 74, "a", "b", "end", ""]
 
 
 def test_log_file_gets_the_first_and_the_last_epoch_and_no_control_codes():
@@ -65,7 +83,18 @@ def test_quiet_prints_nothing(capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (37800, "10 h 30 min"), (-3, "0 s")]
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (4, "0 s"),
+        (44, "40 s"),
+        (58, "1 min"),
+        (200, "3 min"),
+        (3590, "1 h"),
+        (8400, "2 h 20 min"),
+        (37800, "10 h"),
+        (126000, "35 h"),
+    ],
 )
-def test_duration_has_at_most_two_units(seconds, text):
-    assert duration(seconds) == text
+def test_time_left_is_rounded(seconds, text):
+    assert roughly(seconds) == text
