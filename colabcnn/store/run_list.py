@@ -95,7 +95,7 @@ def find_runs(*folders: str | Path | None, name: str | None = None, trained: boo
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
     found = filter(_has_weights, found) if trained else found
-    return sorted(found, key=lambda run_dir: (_is_shipped(run_dir), (run_dir / SHARED_RUN).exists()))
+    return sorted(found, key=lambda run_dir: (is_shipped(run_dir), (run_dir / SHARED_RUN).exists()))
 
 
 def _has_weights(run_dir):
@@ -128,12 +128,13 @@ def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
         for path in expand(folder).glob("*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
             fetched = (path.parent / SHARED_RUN).exists()  # These come after one's own runs.
-            found.setdefault((fetched, name, len(seed), seed, _is_shipped(path)), path.parent)
+            found.setdefault((fetched, name, len(seed), seed, is_shipped(path)), path.parent)
     runs = {}
     for key in sorted(found):
         runs.setdefault(key[1], []).append(found[key])
     return runs
 
 
-def _is_shipped(path):
+def is_shipped(path: Path) -> bool:
+    """Return whether a path is in the folder of the project's measured runs."""
     return shipped_results().resolve() in path.resolve().parents

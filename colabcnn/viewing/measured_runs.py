@@ -8,7 +8,8 @@ from pathlib import Path
 
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import read_history
-from colabcnn.store.run_folder import FLIP_AVERAGED, RunFolder
+from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
+from colabcnn.store.run_list import is_shipped
 from colabcnn.store.run_record import RunRecord, first_difference, identity_of
 
 
@@ -41,6 +42,25 @@ class MeasuredRun:
         """Whether the run was validated on all of CIFAR-10's test set."""
         record = self.record
         return (record.data, record.holdout, record.val_size) == ("cifar10", 0, 10_000)
+
+    @property
+    def origin(self) -> str:
+        """Whose run it is: "shared by somebody", "shipped" or "yours"."""
+        if (self.run_dir / SHARED_RUN).exists():
+            return "shared by somebody"
+        return "shipped" if is_shipped(self.run_dir) else "yours"
+
+    def images_in_words(self) -> list[str]:
+        """Return how the images differ from all of CIFAR-10's training images, validated on all of its test set."""
+        record = self.record
+        words = ["synthetic images"] if record.data != "cifar10" else []
+        if record.train_size != 50_000 - record.holdout or words:
+            words.append(f"{record.train_size:,} training images")
+        if record.holdout:
+            words.append(f"validated on {record.holdout:,} training images held out")
+        elif not self.on_test_set:
+            words.append(f"{record.val_size:,} validation images")
+        return words
 
     def is_complete(self, experiment: Experiment | None = None) -> bool:
         """Return whether the run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""

@@ -8,7 +8,6 @@ from colabcnn import output
 from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_of
-from colabcnn.store.run_folder import SHARED_RUN
 from colabcnn.store.run_list import runs_by_name, shipped_results
 from colabcnn.viewing.curves import Picture, plot_curves
 from colabcnn.viewing.measured_runs import longest, read_measured_run, seconds_in_words
@@ -104,9 +103,8 @@ def _measured(run_dir):
     if not run.length:
         return "no epoch is done yet", *_NOT_MEASURED[1:]
     last, (best, value), record = run.history["val_accuracy"][-1], best_of(run.history), run.record
-    notes = [record.precision, f"seed {record.seed}"]
-    notes += [f"validated on {record.holdout} training images held out"] if record.holdout else []
-    notes += ["shared by somebody"] if (run_dir / SHARED_RUN).exists() else []
+    notes = [*run.images_in_words(), record.precision, f"seed {record.seed}", run.origin]
+    notes += [start.time[:10] for start in record.starts[-1:] if start.time]
     averaged = run.flip_averaged()
     return (
         f"{last:.4f}",

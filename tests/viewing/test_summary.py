@@ -1,5 +1,6 @@
 """The table and the pictures show the values of the runs' files, and name missing runs."""
 
+import datetime
 import json
 from dataclasses import replace
 
@@ -52,7 +53,9 @@ def test_table_has_the_articles_value_and_the_last_and_best_epoch(results):
     assert last == f"{history['val_accuracy'][-1]:.4f}"
     assert best.startswith(f"{max(history['val_accuracy']):.4f} (epoch ")
     assert epochs == "3 of 3"
-    assert device.endswith(f"{devices.auto_precision()}, seed 0")
+    today = datetime.datetime.now(datetime.UTC).date()
+    images = "synthetic images, 100 training images, 40 validation images"
+    assert device.endswith(f"{images}, {devices.auto_precision()}, seed 0, yours, {today}")
 
 
 def test_experiment_without_a_run_is_not_yet_measured(results):
@@ -112,7 +115,15 @@ def test_flip_averaged_accuracy_is_that_of_evaluate_for_the_last_epoch(tmp_path,
 
 def test_table_names_the_validation_images_unless_they_are_the_test_set(tmp_path, put_run):
     put_run(tmp_path, "06_final", 0.5, holdout=5000)
-    assert rows(summarize(tmp_path))["06_final"][-1].endswith("validated on 5000 training images held out")
+    assert "validated on 5,000 training images held out" in rows(summarize(tmp_path))["06_final"][-1]
+
+
+def test_table_marks_a_run_that_is_not_on_all_images(tmp_path, put_run):
+    put_run(tmp_path, "06_final", 0.5, train_size=256, val_size=100)
+    put_run(tmp_path, "08_in_minutes", 0.75, train_size=50_000, **TEST_SET)
+    table_rows = rows(summarize(tmp_path))
+    assert "256 training images, 100 validation images" in table_rows["06_final"][-1]
+    assert "images" not in table_rows["08_in_minutes"][-1]
 
 
 def on(device):
