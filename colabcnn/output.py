@@ -54,17 +54,16 @@ def drop_notices() -> None:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    reader, writer = os.pipe()
+    # A session of its own, so that Ctrl-C does not end it before this process.
+    command = ["grep", "--line-buffered", "-a", "-v", "-E", NOTICE]
     try:
         unfiltered = os.dup(2)
-        # A session of its own, so that Ctrl-C does not end it before this process.
-        command = ["grep", "--line-buffered", "-a", "-v", "-E", NOTICE]
-        grep = subprocess.Popen(command, stdin=reader, stdout=unfiltered, start_new_session=True)
+        grep = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=unfiltered, start_new_session=True)
     except OSError:
         return
+    assert grep.stdin is not None  # For the type checker: it is a pipe.
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr = open(unfiltered, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1)  # noqa: SIM115
-    os.dup2(writer, 2)
-    os.close(reader)
-    os.close(writer)
+    os.dup2(grep.stdin.fileno(), 2)
+    grep.stdin.close()
     drop_notices.grep = grep  # It ends after this process; without a reference Python warns that it still runs.

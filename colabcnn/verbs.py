@@ -220,8 +220,8 @@ def plot(options: Namespace) -> int:
     from colabcnn.store.run_list import list_runs
     from colabcnn.viewing.curves import plot_curves, save_figure
 
-    runs, view = list_runs(*options.run_dirs).values(), {"metric": options.metric, "epochs": options.epochs}
-    figure = plot_curves(*runs, **view, value_range=options.range, line=options.line)
+    view = {"metric": options.metric, "epochs": options.epochs, "value_range": options.range, "line": options.line}
+    figure = plot_curves(*list_runs(*options.run_dirs).values(), **view)
     save_figure(figure, options.output)
     print(options.output)
     return DONE
@@ -236,10 +236,9 @@ def summary(options: Namespace) -> int:
     form = "expected a folder of <experiment>/seed-<n>/, each a run's"
     if not os.path.isdir(options.results):
         raise Error(f"{options.results} does not exist; {form}.")
-    for levels, too_deep in enumerate(("..", "../.."), 1):
-        if not runs_by_name([options.results]) and runs_by_name([os.path.join(options.results, too_deep)]):
-            inside = os.path.relpath(os.path.realpath(os.path.join(options.results, too_deep)))
-            raise Error(f"{options.results} is {levels} folder too deep; {form}. Did you mean {inside}?")
+    parents = [os.path.join(options.results, *[os.pardir] * levels) for levels in (1, 2)]
+    if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
+        raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
     table = summarize(options.results)
     print(table)
     if table.measured:

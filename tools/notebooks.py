@@ -48,10 +48,7 @@ def main() -> None:
         changed = write(ROOT, check=options.check)
     except Error as error:
         sys.exit(f"error: {error}")
-    for path in changed:
-        print(f"{path.relative_to(ROOT)} {'is out of date' if options.check else 'is written'}")
-    if options.check and changed:
-        sys.exit("Run python tools/notebooks.py.")
+    update_docs.report([str(path.relative_to(ROOT)) for path in changed], options.check, "tools/notebooks.py")
 
 
 def write(root: str | Path, check: bool = False) -> list[Path]:

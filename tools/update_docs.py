@@ -7,7 +7,7 @@ page. `--check` writes nothing and fails if a page is out of date. `--figures` d
 import argparse
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,10 +30,15 @@ def main() -> None:
                 print(path.relative_to(ROOT))
     except Error as error:
         sys.exit(f"error: {error}")
-    for path in out_of_date:
-        print(f"{path} {'is out of date' if options.check else 'is updated'}")
-    if options.check and out_of_date:
-        sys.exit("Run python tools/update_docs.py.")
+    report(out_of_date, options.check, "tools/update_docs.py")
+
+
+def report(paths: Collection[str], check: bool, script: str) -> None:
+    """Print the paths of generated files that were out of date; after a check, exit with an error if there are any."""
+    for path in paths:
+        print(f"{path} {'is out of date' if check else 'is updated'}")
+    if check and paths:
+        sys.exit(f"Run python {script}.")
 
 
 def update(root: Path, check: bool = False) -> list[str]:

@@ -125,7 +125,7 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
     """Classify a picture with a run's best weights.
 
     Args:
-        run_dir: the run's folder; the run may still be training. Or "08_in_minutes", as for `load_model`.
+        run_dir: the run's folder; the run may still be training. Or a name, as for `load_model`.
         picture: the path or the bytes of an image file, a PIL image, or an array `(h, w)`, `(h, w, 3)` or
             `(h, w, 4) uint8`, of any size. A photo is turned upright, transparent parts become white, and the square in
             the middle is resized to `(32, 32, 3)`.

@@ -24,7 +24,7 @@ def load_model(run_dir: str | Path) -> keras.Model:
     """Return the network with the weights of the run's best epoch.
 
     Args:
-        run_dir: the run's folder, or "08_in_minutes" for the weights that come with the library (float16 in the file).
+        run_dir: the run's folder, or the name of an experiment whose weights are shipped, in float16.
 
     Returns:
         A `keras.Model` of Keras's own layers in float32, from `(batch, 32, 32, 3) float32` in [0, 1] to `(batch, 10)`

@@ -77,7 +77,7 @@ def test_only_stale_notebooks_are_named_and_only_without_check_written(checkout,
     assert capsys.readouterr().out.splitlines() == [f"{path} is out of date" for path in stale]
     monkeypatch.setattr(sys, "argv", ["notebooks.py"])
     notebooks.main()
-    assert capsys.readouterr().out.splitlines() == [f"{path} is written" for path in stale]
+    assert capsys.readouterr().out.splitlines() == [f"{path} is updated" for path in stale]
     assert "A new one. " in cells(checkout, "04_dropout_50")["title"]
     monkeypatch.setattr(sys, "argv", ["notebooks.py", "--check"])
     notebooks.main()
