@@ -41,8 +41,7 @@ from colabcnn.training.run import run as run
 from colabcnn.version import __version__ as __version__
 from colabcnn.viewing.curves import plot_curves as plot_curves
 from colabcnn.viewing.explorer import explore as explore
-from colabcnn.viewing.plotly_page import export_html as export_html
-from colabcnn.viewing.plotly_page import interactive_figure as interactive_figure
+from colabcnn.viewing.page import export_html as export_html
 from colabcnn.viewing.runs_on_drive import runs_on_drive as runs_on_drive
 from colabcnn.viewing.table import plot_shipped as plot_shipped
 from colabcnn.viewing.table import summarize as summarize

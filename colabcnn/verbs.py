@@ -209,7 +209,7 @@ def predict(options: Namespace) -> int:
 
 def explore(options: Namespace) -> int:
     """Write the interactive curves of runs as one page."""
-    from colabcnn.viewing.plotly_page import export_html
+    from colabcnn.viewing.page import export_html
 
     print(export_html(*options.run_dirs, path=options.output))
     return DONE

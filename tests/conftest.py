@@ -24,7 +24,7 @@ SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
 MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill", "run_cli": "kill"}
 # Modules of few tests that take long are distributed first; a worker with nothing left to do would wait for them.
-LONG = ("test_killed", "test_resume", "test_recipe_runs", "test_notebooks", "test_explorer_browser", "test_measuring")
+LONG = ("test_killed", "test_resume", "test_recipe_runs", "test_notebooks", "test_explorer_notebook", "test_measuring")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the

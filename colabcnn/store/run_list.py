@@ -90,7 +90,7 @@ def find_runs(*folders: str | Path | None, name: str | None = None, trained: boo
         trained: leave out runs without weights, which can be shown but cannot predict.
 
     Returns:
-        A list of `pathlib.Path`, for `explore`, `interactive_figure` and the like; empty if there is none.
+        A list of `pathlib.Path`, for `explore`, `export_html` and the like; empty if there is none.
     """
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]

@@ -13,13 +13,16 @@ from colabcnn.store.history import best_of
 from colabcnn.training.progress import roughly
 from colabcnn.training.recorder import Recorder
 from colabcnn.viewing.curves import save_curves_if_possible
+from colabcnn.viewing.live import LiveCurves
 
 if TYPE_CHECKING:
     from colabcnn.training.session import Session
 
-CURVES_SECONDS = 30
-# Drawing the curves takes at most this share of the time.
-CURVES_SHARE = 0.01
+# A notebook's curves are refreshed at most this often, which takes milliseconds.
+SHOW_SECONDS = 2
+PICTURE_SECONDS = 30
+# Drawing the picture takes at most this share of the time.
+PICTURE_SHARE = 0.01
 
 
 class Display(FitCallback):
@@ -34,25 +37,36 @@ class Display(FitCallback):
         super().__init__()
         self._session = session
         self._recorder = recorder
-        self._curves_due = float("-inf")
-        self._curves_epoch = 0
+        self._curves = LiveCurves(session.folder.path, session.progress.show_html)
+        self._shown_at = float("-inf")
+        self._picture_due = float("-inf")
+        self._picture_epoch = 0
 
-    def refresh_curves(self) -> None:
-        """Draw the curves, in the run's folder and in a notebook, if an epoch has ended since; report a failure."""
+    def refresh_picture(self) -> None:
+        """Draw the curves into the run's folder if an epoch has ended since; report a failure."""
         history = self._recorder.history
-        if not history["epoch"] or self._curves_epoch == history["epoch"][-1]:
+        if not history["epoch"] or self._picture_epoch == history["epoch"][-1]:
             return
         start = time.monotonic()
-        self._curves_epoch = history["epoch"][-1]
+        self._picture_epoch = history["epoch"][-1]
         progress, folder = self._session.progress, self._session.folder
         if png := save_curves_if_possible(folder.path, folder.curves_png, progress.info):
             with contextlib.suppress(Exception):  # A front end that is gone, or shows no pictures.
-                progress.picture(png)
+                self._curves.show_picture(png)
         now = time.monotonic()
-        self._curves_due = now + max(CURVES_SECONDS, (now - start) / CURVES_SHARE)
+        self._picture_due = now + max(PICTURE_SECONDS, (now - start) / PICTURE_SHARE)
+
+    def show_curves(self) -> None:
+        """Refresh the curves in a notebook."""
+        if self._session.progress.in_notebook:
+            with contextlib.suppress(Exception):  # As above.
+                self._curves.show(self._recorder.history, self._session.record)
+            self._shown_at = time.monotonic()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.refresh_curves()  # A notebook shows the earlier epochs from the start.
+        # A notebook shows the earlier epochs from the start.
+        self.refresh_picture()
+        self.show_curves()
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         # At the batch's end the logs would make the host wait for the device at every step.
@@ -62,8 +76,11 @@ class Display(FitCallback):
         self._session.progress.update(lambda: self._lines("validating"))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self._recorder.is_last or time.monotonic() >= self._curves_due:
-            self.refresh_curves()
+        now, is_last = time.monotonic(), self._recorder.is_last
+        if is_last or now >= self._shown_at + SHOW_SECONDS:
+            self.show_curves()
+        if is_last or now >= self._picture_due:
+            self.refresh_picture()
         self._session.progress.update(self._lines, milestone=True, last=self._recorder.is_last)
 
     def _step_text(self, batch):

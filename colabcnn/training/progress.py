@@ -1,6 +1,5 @@
 """A line or two that update in place, in a terminal and in a notebook."""
 
-import base64
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ LOG_SECONDS = 10
 class ProgressLine:
     """Show the newest state in a line or two.
 
-    In a terminal the lines are overwritten; in a notebook one output is updated, with a picture below it; elsewhere (a
+    In a terminal the lines are overwritten; in a notebook one output is updated, with others below it; elsewhere (a
     log file) one line is printed at the end of an epoch, at most one every `LOG_SECONDS`.
 
     Args:
@@ -25,10 +24,10 @@ class ProgressLine:
     def __init__(self, quiet: bool = False):
         self._quiet = quiet
         self._shown_at = float("-inf")
-        self._notebook = not quiet and in_notebook()
+        self.in_notebook = not quiet and in_notebook()
         self._outputs = {}
         self._open = 0  # How many lines are shown that the next state replaces.
-        self._terminal = not quiet and not self._notebook and _is_terminal()
+        self._terminal = not quiet and not self.in_notebook and _is_terminal()
 
     def info(self, message: str) -> None:
         """Print a message on its own line."""
@@ -50,12 +49,12 @@ class ProgressLine:
             milestone: the end of an epoch, which a log file shows too.
             last: the final state, always shown.
         """
-        live = self._terminal or self._notebook
+        live = self._terminal or self.in_notebook
         pause = REFRESH_SECONDS if live else LOG_SECONDS
         if self._quiet or not (last or ((live or milestone) and time.monotonic() - self._shown_at >= pause)):
             return
         self._shown_at = time.monotonic()
-        if self._notebook:
+        if self.in_notebook:
             self._show("line", {"text/plain": text()})
         elif self._terminal:
             columns = shutil.get_terminal_size().columns
@@ -67,16 +66,12 @@ class ProgressLine:
         else:
             write(" · ".join(text().splitlines()))
 
-    def picture(self, png: bytes) -> None:
-        """Refresh the picture below the line, where a notebook shows one.
-
-        Args:
-            png: bytes of a PNG file.
-        """
-        if self._notebook:
+    def show_html(self, name: str, html: str) -> None:
+        """Show an output below the lines, where a notebook runs us, or replace the one of that name."""
+        if self.in_notebook:
             if "line" not in self._outputs:
                 self._show("line", {"text/plain": ""})
-            self._show("picture", {"image/png": base64.b64encode(png).decode(), "text/plain": "the curves so far"})
+            self._show(name, {"text/html": html, "text/plain": ""})
 
     def _show(self, name, data):
         from IPython.display import display

@@ -29,6 +29,7 @@ from colabcnn.training.progress import ProgressLine
 from colabcnn.training.request import RunRequest, options_as_text
 from colabcnn.training.session import Session, train_session
 from colabcnn.viewing.curves import save_curves_if_possible
+from colabcnn.viewing.live import LiveCurves
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,9 @@ def _return_finished(resumption, delivery, progress):
     trained = "".join(f" Trained on {start.device}, last on {start.time[:10]}." for start in record.starts[-1:])
     progress.info(f"Nothing is left to train. {_in_words(result)}{trained}")
     with contextlib.suppress(Exception):  # A picture is never worth an error.
-        progress.picture(folder.curves_png.read_bytes())
+        curves = LiveCurves(folder.path, progress.show_html)
+        curves.show_picture(folder.curves_png.read_bytes())
+        curves.show(result.history, record)
     if delivery:
         delivery.finish(FINISH_SECONDS, run=record.fingerprint())
     return result

@@ -118,7 +118,8 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         return ended
     except KeyboardInterrupt:
         ended = "interrupted"
-        display.refresh_curves()
+        display.show_curves()
+        display.refresh_picture()
         raise Interrupted from None
     except Error as error:
         ended = str(error)

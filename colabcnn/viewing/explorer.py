@@ -1,221 +1,99 @@
-"""The interactive explorer: ipywidgets around `curves`; the picture is a PNG, which every front end shows."""
+"""The explorer in a notebook: the browser draws it, and ipywidgets read runs again."""
 
-import asyncio
-import html
-import time
-from collections.abc import Callable
-from dataclasses import replace
+import uuid
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
-
 from colabcnn.errors import Error
-from colabcnn.store.history import read_history
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing.curves import Picture, colours_of, draw_curves, legend_of, png_of, save_figure
-from colabcnn.viewing.explorer_controls import Controls
-from colabcnn.viewing.views import View, article_views, value_limits
-
-# Changes of one control within this time are one step for Back, such as a drag.
-GESTURE_SECONDS = 1.0
-# A redraw waits this long, or as long as the last one took: what a fast drag has queued up in the kernel meanwhile is
-# taken in first, and one picture is drawn.
-REDRAW_SECONDS = 0.02
-INCHES = 9.0, 4.6
+from colabcnn.viewing.browser_data import data_html, data_of, figure_html, picture_html, read_runs, static_picture
 
 
-def explore(*run_dirs: str | Path) -> "Explorer":
+def explore(*run_dirs: str | Path, view: str = "") -> "Explorer":
     """Show the curves of one run or several, to look closely at.
 
     Args:
-        run_dirs: folders of runs, and folders with runs at any depth below them. The runs may still be going: Refresh
-            reads them again, and finds new ones.
+        run_dirs: folders of runs, and folders with runs at any depth below them. The runs may still be training:
+            Refresh reads them again, and finds new ones.
+        view: what is shown first, as the button "Copy this view" writes it, such as "metric=loss&scale=log".
 
     Returns:
-        An `Explorer`, a widget; as the last line of a notebook's cell it shows itself.
+        An `Explorer`; as the last line of a notebook's cell it shows itself. The browser draws it and needs no Python
+        for it, so it also works while Python trains, and in a saved notebook.
 
     Raises:
-        Error: a folder that is not there or holds no run, or a history that cannot be read.
+        Error: a folder that does not exist or holds no run, or a history that cannot be read.
     """
-    return Explorer(*run_dirs)
+    return Explorer(*run_dirs, view=view)
 
 
-class Explorer(widgets.VBox):
-    """A picture with sliders, fields and buttons around it; see `explore`.
+class Explorer:
+    """Interactive curves; see `explore`.
 
     Args:
-        run_dirs: as for `explore`.
+        run_dirs, view: as for `explore`.
     """
 
-    def __init__(self, *run_dirs: str | Path):
-        self._run_dirs = run_dirs
-        self._hidden = set()
-        self._view = View()
-        self._before = []
-        self._changed = None, float("-inf")
-        self._redraw = None
-        self._draw_seconds = 0.0
-        self.draws = 0
-        self.histories = _read(run_dirs)
-        self.controls = Controls(self)
-        super().__init__(self.controls.rows)
-        self.controls.sync()
-        self._draw()  # At once: after Run all, the kernel comes to a timer only when all other cells are done.
-
-    @property
-    def view(self) -> View:
-        """What is shown: a `View` in which no end is left open."""
-        first, last = self._view.epochs
-        low, high = self._view.value_range
-        least, most = self.limits
-        return replace(
-            self._view,
-            epochs=(1 if first is None else first, self.last_epoch if last is None else last),
-            value_range=(least if low is None else low, most if high is None else high),
-        )
+    def __init__(self, *run_dirs: str | Path, view: str = ""):
+        self._run_dirs = list(run_dirs)
+        self._view = view
+        self._runs = read_runs(list_runs(*run_dirs))
+        self._key = uuid.uuid4().hex
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the runs that are shown."""
-        return [label for label in self.histories if label not in self._hidden]
+        """The labels of all runs."""
+        return list(self._runs)
 
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch of all runs; 2 at least, so that there is a span to show."""
-        return max(2, *(len(history["epoch"]) for history in self.histories.values()))
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The values between which the chosen metric lies, over all epochs of all runs."""
-        return value_limits(self.histories, self._view.metric)
-
-    def change(self, view: View, control: Any = None) -> None:
-        """Show another view; Back returns to this one.
+    def refresh(self, *more_dirs: str | Path) -> None:
+        """Read the runs again; what is shown is refreshed and keeps its view.
 
         Args:
-            view: `View`; ends outside the data are clipped, and reversed ones put in order.
-            control: what asked for it: changes of the same one in quick succession are one step for Back.
-        """
-        view = self._within_the_data(view)
-        if view == self._view:
-            self.controls.sync()
-            return
-        now = time.monotonic()
-        if control is None or control is not self._changed[0] or now - self._changed[1] > GESTURE_SECONDS:
-            self._before = [*self._before[-99:], self._view]
-        self._changed = control, now
-        self._view = view
-        self._show()
-
-    def show_article_view(self, name: str) -> None:
-        """Show one of the article's four pictures; see `views.article_views`."""
-        shown = article_views({label: self.histories[label] for label in self.labels})[name]
-        keep = {"training": self._view.training, "validation": self._view.validation}
-        self.change(replace(shown, smoothing=self._view.smoothing, **keep))
-
-    def zoom_out(self) -> None:
-        """Show twice as many epochs and values around the same middle."""
-        (first, last), (low, high) = self.view.epochs, self.view.value_range
-        epochs = first - (last - first) // 2 - 1, last + (last - first) // 2 + 1
-        self.change(
-            replace(self._view, epochs=epochs, value_range=(low - (high - low) / 2, high + (high - low) / 2)),
-        )
-
-    def back(self) -> None:
-        """Show what was shown before."""
-        if self._before:
-            self._view = self._within_the_data(self._before.pop())
-            self._changed = None, float("-inf")
-            self._show()
-
-    def switch(self, label: str, on: bool) -> None:
-        """Show a run, or hide it."""
-        (self._hidden.discard if on else self._hidden.add)(label)
-        self._show()
-
-    def refresh(self) -> None:
-        """Read the runs again; a view that reached to the last epoch goes on reaching there."""
-        self.histories = _read(self._run_dirs)
-        self._hidden &= set(self.histories)
-        self._view = self._within_the_data(self._view)  # A run that was started over has fewer epochs.
-        self._show()
-
-    def save(self, path: str | Path) -> None:
-        """Write what is shown as a picture, PNG or SVG by the path's ending.
+            more_dirs: folders to show as well, as for `explore`.
 
         Raises:
-            Error: an ending that Matplotlib does not know, or a file that cannot be written.
+            Error: as for `explore`; what is shown stays.
         """
-        save_figure(self._figure(legend=True), path)
-        self.controls.caption.value = f"Saved as {html.escape(str(Path(path).resolve()))}"
+        run_dirs = [*self._run_dirs, *more_dirs]
+        self._runs = read_runs(list_runs(*run_dirs))
+        self._run_dirs = run_dirs
+        if self._output is not None:
+            self._output.update({"text/html": self._data_html()}, raw=True)
 
-    def tell_errors(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a function; an `Error` of it is told below the picture."""
-        try:
-            function(*arguments)
-        except Error as error:
-            self.controls.caption.value = f"<b>{html.escape(str(error))}</b>"
+    _output: Any = None
 
-    def _within_the_data(self, view):
-        first, last = _span(view.epochs, (1, self.last_epoch), least=1)
-        limits = value_limits(self.histories, view.metric)
-        low, high = _span(view.value_range, limits, least=1e-6)
-        # An end of the data is left open: it is still the end when the run has gone on.
-        return replace(
-            view,
-            epochs=(None if first == 1 else first, None if last == self.last_epoch else last),
-            value_range=(None if low == limits[0] else low, None if high == limits[1] else high),
-        )
+    def _repr_html_(self):
+        return self._data_html() + figure_html(self._key)
 
-    def _show(self):
-        """Bring the controls up to date at once and the picture as soon as no more changes wait."""
-        self.controls.sync()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._draw()
-            return
-        if self._redraw is None:
-            self._redraw = loop.call_later(max(REDRAW_SECONDS, self._draw_seconds), self._draw)
+    def _data_html(self):
+        folders = "".join(f"{str(run_dir)!r}, " for run_dir in self._run_dirs)
+        data = data_of(self._runs, view=self._view, call=f"colabcnn.explore({folders}view=")
+        return picture_html(self._key, static_picture(self._runs), self._runs) + data_html(self._key, data)
 
-    def _draw(self):
-        self._redraw = None
-        self.draws += 1
-        began = time.monotonic()
-        self.controls.image.value = png_of(self._figure(), quick=True)
-        # A drag whose next change waited for this picture is still one.
-        self._changed = self._changed[0], time.monotonic()
-        self._draw_seconds = self._changed[1] - began
-        self.controls.caption.value = html.escape(self._in_words())
+    def _ipython_display_(self):
+        from IPython.display import display
 
-    def _figure(self, legend=False):
-        # On the screen the switches of the runs are the legend: one in the picture would double the time of a redraw.
-        histories = {label: self.histories[label] for label in self.labels}
-        colours = colours_of(self.histories)
-        figure = Picture(figsize=INCHES)
-        axes = figure.add_axes((0.075, 0.11, 0.905, 0.86))
-        draw_curves(axes, histories, self.view, colours)
-        if legend:
-            axes.legend(handles=legend_of(histories, self.view, colours), fontsize=8)
-        return figure
+        display(self._controls())
+        # Two outputs: a refresh replaces the data alone, since a figure that is shown again loses its zoom.
+        self._output = display({"text/html": self._data_html()}, raw=True, display_id=True)
+        display({"text/html": figure_html(self._key)}, raw=True)
 
-    def _in_words(self):
-        view = self.view
-        words = f"{view.metric} from {view.value_range[0]:.4g} to {view.value_range[1]:.4g}, "
-        return f"{words}epochs {view.epochs[0]} to {view.epochs[1]}"
+    def _controls(self):
+        """Return what needs Python: reading the runs again, and another folder."""
+        import ipywidgets as widgets
 
+        folder = widgets.Text(placeholder="another folder of runs", layout=widgets.Layout(width="20em"))
+        button = widgets.Button(description="Refresh", tooltip="Read the runs again, and those of the folder beside")
+        # As a value, not as a description: that would be taken for HTML.
+        message = widgets.Text(disabled=True, layout=widgets.Layout(flex="1 1 auto", visibility="hidden"))
 
-def _read(run_dirs):
-    return {label: read_history(path / "history.csv") for label, path in list_runs(*run_dirs).items()}
+        def refresh(_):
+            try:
+                self.refresh(*filter(None, [folder.value.strip()]))
+                folder.value, message.value = "", f"{len(self._runs)} runs were read."
+            except Error as error:
+                message.value = str(error)
+            message.layout.visibility = "visible"
 
-
-def _span(span, limits, least):
-    """Return a span within the limits, its lower end first, open ends at the limits, no narrower than `least`."""
-    low, high = (
-        limit if end is None else min(max(end, limits[0]), limits[1]) for end, limit in zip(span, limits, strict=True)
-    )
-    low, high = min(low, high), max(low, high)
-    if high - low < least:
-        low, high = max(limits[0], low - least), min(limits[1], high + least)
-    return low, high
+        button.on_click(refresh)
+        return widgets.HBox([button, folder, message])

@@ -56,7 +56,7 @@ def test_log_file_gets_the_first_and_the_last_epoch_and_no_control_codes():
     assert output.splitlines() == ["epoch 1/700", "epoch 700/700"]
 
 
-def test_notebook_updates_one_line_and_one_picture(monkeypatch):
+def test_notebook_updates_one_line_and_the_outputs_below_it(monkeypatch):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()
@@ -68,9 +68,9 @@ def test_notebook_updates_one_line_and_one_picture(monkeypatch):
     line = ProgressLine()
     for epoch in range(1, 701):
         line.update(lambda epoch=epoch: f"epoch {epoch}/700", milestone=True)
-    line.picture(b"PNG")
+    line.show_html("figure", "<p>")
     assert published[-2][0] == {"text/plain": "epoch 700/700"}
-    assert published[-1][0]["image/png"] == "UE5H"
+    assert published[-1][0] == {"text/html": "<p>", "text/plain": ""}
     assert [options.get("update", False) for _, options in published] == [False] + [True] * 699 + [False]
     assert len({options["transient"]["display_id"] for _, options in published}) == 2
 

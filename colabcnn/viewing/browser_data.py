@@ -1,0 +1,193 @@
+"""What the browser needs of runs to draw them: the curves as base64, each run's name, settings and origin in words."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.store.history import COLUMNS, History, read_history
+from colabcnn.store.run_record import first_difference, identity_of
+from colabcnn.viewing.curves import Picture, draw_curves, legend_of, png_of
+from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
+from colabcnn.viewing.views import View
+
+# The fallback has no list of runs beside it; a longer legend would hide its curves.
+_LONGEST_LEGEND = 10
+
+
+def read_runs(runs: dict[str, Path]) -> dict[str, MeasuredRun | History]:
+    """Read runs, as `list_runs` returns them.
+
+    Returns:
+        A dict from label to `MeasuredRun`, or to the history alone where there is no `run.json`. A label that is not
+        Unicode is made so, for a page to hold it.
+
+    Raises:
+        Error: a history or a record cannot be read.
+    """
+    return {
+        label.encode(errors="replace").decode(): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
+        for label, run_dir in runs.items()
+    }
+
+
+def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, Any]:
+    """Return what `explorer.js` draws, to be written as JSON.
+
+    Args:
+        runs: as `read_runs` returns them.
+        more: other keys: "view", a text as the explorer's own "Copy this view" writes it; "call", the begin of a call
+            that shows it again; "page", whether it is a page of its own; "references", a list of dicts with "label" and
+            "value", the accuracies of dotted lines.
+    """
+    entries = [_entry(label, run) for label, run in runs.items()]
+    _part_groups(entries, runs.values())
+    several = len({entry["name"] for entry in entries}) > 1
+    for entry in entries:
+        # Among other experiments a run on few or synthetic images would be compared with full ones.
+        entry["off"] = several and entry.pop("name") is not None and entry.pop("partial")
+    return {
+        "runs": entries,
+        "references": [],
+        "view": "",
+        "call": "",
+        "page": False,
+        "plotly": _plotly_source(),
+        **more,
+    }
+
+
+def _part_groups(entries, runs):
+    """Put runs of the same name but other settings into groups of their own, named by the first difference."""
+    firsts = {}
+    for entry, run in zip(entries, runs, strict=True):
+        if isinstance(run, MeasuredRun):
+            identity = identity_of(run.record.experiment)
+            if difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
+                name, value, _ = difference
+                entry["group"] += f", {name.removeprefix('experiment.')} {value}"
+
+
+def _entry(label, run):
+    history = run.history if isinstance(run, MeasuredRun) else run
+    count = len(history["epoch"])
+    columns = [name for name in COLUMNS if name != "epoch" or history[name] != list(range(1, count + 1))]
+    entry = {
+        "label": label,
+        "name": None,
+        "group": re.sub(r"/seed-\d+$", "", label),
+        "notes": "",
+        "details": "",
+        "partial": False,
+        "steps": 1,
+        "epochs": count,
+        "curves": {name: _column(history[name]) for name in columns},
+    }
+    return entry | (_settings(run) if isinstance(run, MeasuredRun) else {})
+
+
+def _settings(run):
+    record, images = run.record, run.images_in_words()
+    name, planned = record.experiment.name, record.experiment.epochs
+    usual = EXPERIMENTS[name].epochs if name in EXPERIMENTS else planned
+    notes = ([f"{planned} of {usual} epochs"] if planned != usual else []) + images
+    dates = [start.time[:10] for start in record.starts[-1:] if start.time]
+    sizes = images or [f"{record.train_size:,} training images", f"validated on {record.val_size:,}"]
+    done = f"{run.length} of {planned} epochs"
+    return {
+        "name": name,
+        # Seeds are averaged only with seeds of the same settings.
+        "group": ", ".join([name, *notes]),
+        "notes": ", ".join(notes),
+        "details": ", ".join([done, *sizes, f"seed {record.seed}", *run.devices, *dates, run.origin]),
+        "partial": bool(images) and not record.holdout,
+        "steps": math.ceil(record.train_size / record.experiment.batch_size),
+    }
+
+
+def _column(values):
+    """Return float32 values as base64, a third of their decimals' size; equal ones as one number."""
+    array = np.asarray(values, "<f4")
+    if len(array) and (array == array[0]).all():
+        return float(array[0])
+    return base64.b64encode(array.tobytes()).decode()
+
+
+@functools.cache
+def plotly_code() -> str:
+    """Return plotly.js, as the installed Plotly brings it."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+@functools.cache
+def _plotly_source():
+    """Return the address of plotly.js and its digest: the CDN has the same file as the installed package."""
+    from plotly.offline import get_plotlyjs_version
+
+    digest = base64.b64encode(hashlib.sha256(plotly_code().encode()).digest()).decode()
+    return {"url": f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js", "integrity": f"sha256-{digest}"}
+
+
+def figure_html(key: str) -> str:
+    """Return the HTML of an explorer without its data.
+
+    Args:
+        key: the explorer's name in its page, of letters, digits and "-".
+    """
+    style, code = (Path(__file__).with_name(f"explorer.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    start = f'window.colabcnnExplorer.start("{key}");'
+    return f'<style>{style}</style><div class="colabcnn" id="colabcnn-{key}"></div><script>{code}{start}</script>'
+
+
+def picture_html(key: str, png: bytes, labels: Iterable[str]) -> str:
+    """Return the HTML of a picture that is seen where no script runs; the explorer hides it.
+
+    Args:
+        key: as for `figure_html`.
+        png: the picture.
+        labels: those of the runs.
+    """
+    alt, source = html.escape(f"Curves of {', '.join(labels)}"), base64.b64encode(png).decode()
+    image = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">'
+    return f'<div class="colabcnn-static-{key}">{image}</div>'
+
+
+def data_html(key: str, data: dict[str, Any]) -> str:
+    """Return the HTML that gives an explorer its data, or new data.
+
+    Args:
+        key: as for `figure_html`.
+        data: as `data_of` returns it.
+    """
+    # `<` would end the script, and begin markup.
+    text = json.dumps(data).replace("<", "\\u003c")
+    return (
+        "<script>(function (key, data) {"
+        "window.colabcnnStore = window.colabcnnStore || {};"
+        "if (window.colabcnnExplorer) window.colabcnnExplorer.update(key, data);"
+        f'else window.colabcnnStore[key] = {{ data: data }};}})("{key}", {text});</script>'
+    )
+
+
+def static_picture(runs: dict[str, MeasuredRun | History]) -> bytes:
+    """Return a PNG of the runs' accuracies, for where no script runs."""
+    histories = {label: run.history if isinstance(run, MeasuredRun) else run for label, run in runs.items()}
+    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    axes, view = figure.subplots(), View(line=0.9, training=len(histories) <= 3)
+    draw_curves(axes, histories, view)
+    if len(histories) <= _LONGEST_LEGEND:
+        axes.legend(handles=legend_of(histories, view), fontsize=8)
+    return png_of(figure)

@@ -1,0 +1,722 @@
+// The explorer: curves of runs, drawn by Plotly in the browser. It needs no Python once it is shown.
+// viewing/explorer.py writes it into a notebook's output and viewing/page.py into a page, each with the data that
+// viewing/browser_data.py makes. A refresh calls colabcnnExplorer.update, which keeps the view.
+(function () {
+  "use strict";
+
+  // Okabe and Ito's colours, which colour-blind people can tell apart; lighter ones on a dark page.
+  const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+  const DARK = ["#4DA3E0", "#FF8A3D", "#2BC79A", "#E9A3C8", "#F2B632", "#9AD7FF", "#F2F2F2"];
+  // When the colours are used up, they begin again with markers.
+  const MARKERS = ["", "circle", "square", "diamond", "triangle-up", "x"];
+  const SHAPES = { "": "", circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", x: "✖" };
+  const MANY_RUNS = 8; // From here on means are shown first.
+  const MOST_STARS = 12;
+  const BEST_SPAN = 25; // Epochs on either side of the best one.
+  const CHOICES = {
+    metric: { label: "metric", accuracy: "accuracy", loss: "loss", learning_rate: "learning rate" },
+    x: { label: "against", epochs: "epochs", minutes: "minutes", steps: "steps" },
+    scale: { label: "scale", linear: "linear", log: "logarithmic" },
+    seeds: { label: "seeds", each: "each run", mean: "mean and deviation", both: "both" },
+    curves: { label: "curves", both: "training and validation", validation: "validation", training: "training" },
+  };
+  const KEYS = "Arrow keys move the view, + and - zoom, Home shows the complete run, Backspace goes back.";
+  const RANGES = [["xrange", 0, "from"], ["xrange", 1, "to"], ["yrange", 0, "from"], ["yrange", 1, "to"]];
+  const store = (window.colabcnnStore = window.colabcnnStore || {});
+
+  function element(tag, attributes, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (typeof value === "function") made.addEventListener(name, value);
+      else if (value === true) made.setAttribute(name, "");
+      else if (value !== false && value != null) made.setAttribute(name, value);
+    }
+    made.append(...children.filter((child) => child != null)); // Strings become text, never markup.
+    return made;
+  }
+
+  // A name as Plotly shows it: without its tags, its %{...} and the $...$ of MathJax.
+  const LITERAL = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;", $: "&#36;" };
+  const literal = (text) => text.replace(/[&<>%$]/g, (sign) => LITERAL[sign]);
+  const digits = (value, count = 4) => (Number.isFinite(value) ? value.toFixed(count) : "none");
+  const short = (value) => String(Number(value.toPrecision(4)));
+  const transparent = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
+
+  function column(value, count) {
+    if (typeof value === "number") return new Float32Array(count).fill(value);
+    return new Float32Array(Uint8Array.from(atob(value), (sign) => sign.charCodeAt(0)).buffer);
+  }
+
+  // The mean over a centred window, which is narrower at the ends and so bends neither of them.
+  function smooth(values, window) {
+    if (window < 2) return values;
+    const sums = [0], counts = [0];
+    values.forEach((value, index) => {
+      sums.push(sums[index] + (Number.isFinite(value) ? value : 0));
+      counts.push(counts[index] + Number.isFinite(value));
+    });
+    return values.map((value, index) => {
+      const half = Math.min((window - 1) >> 1, index, values.length - 1 - index);
+      const [first, end] = [index - half, index + half + 1];
+      return Number.isFinite(value) ? (sums[end] - sums[first]) / (counts[end] - counts[first]) : NaN;
+    });
+  }
+
+  // Mean and standard deviation of the runs at each epoch that one of them has reached.
+  function meanOf(runs, name, axis) {
+    const length = Math.max(...runs.map((run) => run.epochs));
+    const made = { x: [], mean: [], low: [], high: [], text: [] };
+    for (let index = 0; index < length; index++) {
+      const there = runs.filter((run) => run.epochs > index);
+      const values = there.map((run) => run.values[name][index]);
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
+      made.x.push(there.reduce((sum, run) => sum + run.x[axis][index], 0) / there.length);
+      made.mean.push(mean);
+      made.low.push(mean - deviation);
+      made.high.push(mean + deviation);
+      made.text.push(`epoch ${there[0].x.epochs[index]}, ± ${digits(deviation)}, n = ${values.length}`);
+    }
+    return made;
+  }
+
+  // The index of the best epoch: the highest accuracy or the lowest loss; -1 without one.
+  function bestIndex(values, metric) {
+    const sign = metric === "loss" ? -1 : 1;
+    return values.reduce((best, value, i) => (value * sign > (best < 0 ? -Infinity : values[best] * sign) ? i : best), -1);
+  }
+
+  function isDark(root) {
+    for (let node = root; node; node = node.parentElement) {
+      const [red, green, blue, alpha = 1] = getComputedStyle(node).backgroundColor.match(/[\d.]+/g).map(Number);
+      if (alpha > 0) return 0.3 * red + 0.6 * green + 0.1 * blue < 128;
+    }
+    const theme = document.documentElement.getAttribute("theme"); // Colab's.
+    return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+
+  class Explorer {
+    constructor(root, id) {
+      this.root = root;
+      this.id = id;
+      this.back = [];
+      this.coarse = matchMedia("(pointer: coarse)").matches;
+      this.expanded = new Set();
+      this.build();
+      this.take(store[id].data);
+      const given = store[id].data.page && location.hash.slice(1);
+      this.initial = this.firstView();
+      this.view = store[id].view || this.decode(given || store[id].data.view);
+      this.draw();
+      if (this.refused) this.say(`Not known in a view, and left out: ${this.refused}`, true);
+    }
+
+    // ---- data and view
+
+    take(data) {
+      this.data = data;
+      this.groups = new Map();
+      this.runs = data.runs.map((given) => {
+        const run = { ...given, values: {}, x: {} };
+        for (const [name, value] of Object.entries(given.curves)) run.values[name] = column(value, run.epochs);
+        run.x.epochs = run.values.epoch || Float32Array.from({ length: run.epochs }, (_, index) => index + 1);
+        run.x.steps = run.x.epochs.map((epoch) => epoch * run.steps);
+        let seconds = 0;
+        run.x.minutes = run.values.seconds.map((value) => (seconds += value) / 60);
+        if (!this.groups.has(run.group)) this.groups.set(run.group, { name: run.group, runs: [], index: this.groups.size });
+        run.of = this.groups.get(run.group);
+        run.of.runs.push(run);
+        return run;
+      });
+      const alone = this.groups.size === 1;
+      for (const group of this.groups.values()) {
+        group.apart = alone && group.runs.length <= LIGHT.length; // Seeds of one experiment in colours of their own.
+        group.runs.forEach((run, index) => (run.index = group.apart ? index : group.index));
+      }
+    }
+
+    firstView() {
+      const many = this.runs.length >= MANY_RUNS && this.groups.size < this.runs.length;
+      const off = this.runs.filter((run) => run.off);
+      return {
+        metric: "accuracy", x: "epochs", scale: "linear", seeds: many ? "mean" : "each",
+        curves: this.runs.length > 3 ? "validation" : "both", smoothing: 1, line: 0.9, xrange: null, yrange: null,
+        hide: new Set(off.length < this.runs.length ? off.map((run) => run.label) : []),
+      };
+    }
+
+    encode() {
+      const query = new URLSearchParams(), view = this.view, initial = this.initial;
+      for (const name of [...Object.keys(CHOICES), "smoothing", "line"]) {
+        if (view[name] !== initial[name]) query.set(name, view[name] ?? "none");
+      }
+      for (const name of ["xrange", "yrange"]) if (view[name]) query.set(name, view[name].map(short).join(":"));
+      for (const run of this.runs) {
+        const hidden = view.hide.has(run.label);
+        if (hidden !== initial.hide.has(run.label)) query.append(hidden ? "hide" : "show", run.label);
+      }
+      return query.toString();
+    }
+
+    decode(text) {
+      const view = { ...this.initial, hide: new Set(this.initial.hide) }, refused = [];
+      for (const [name, value] of new URLSearchParams(text || "")) {
+        const number = Number(value), range = value.split(":").map(Number);
+        if (CHOICES[name] && value in CHOICES[name] && value !== "label") view[name] = value;
+        else if (name === "smoothing" && number >= 1 && number <= 101) view.smoothing = number;
+        else if (name === "line" && (value === "none" || Number.isFinite(number))) view.line = value === "none" ? null : number;
+        else if (/^[xy]range$/.test(name) && range.length === 2 && range[0] < range[1]) view[name] = range;
+        else if (name === "hide" || name === "show") view.hide[name === "hide" ? "add" : "delete"](value);
+        else refused.push(`${name}=${value}`);
+      }
+      this.refused = refused.join(", ");
+      return view;
+    }
+
+    change(changes) {
+      this.back.push(this.view);
+      this.view = { ...this.view, ...changes };
+      if (Object.keys(changes).every((name) => name.endsWith("range"))) this.move();
+      else this.draw();
+    }
+
+    goBack() {
+      if (this.back.length) {
+        this.view = this.back.pop();
+        this.draw();
+      }
+    }
+
+    get visible() {
+      return this.runs.filter((run) => !this.view.hide.has(run.label) && run.epochs);
+    }
+
+    get kinds() {
+      const { metric, curves } = this.view;
+      if (metric === "learning_rate") return [["learning rate", metric, false]];
+      const kinds = [["training", metric, true], ["validation", `val_${metric}`, false]];
+      return kinds.filter(([kind]) => curves === "both" || curves === kind);
+    }
+
+    // What both axes show: the view's ranges, or all that the visible curves reach.
+    ranges({ x, xrange, yrange, metric, scale } = this.view) {
+      let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
+      for (const run of this.visible) {
+        left = Math.min(left, run.x[x][0]);
+        right = Math.max(right, run.x[x][run.epochs - 1]);
+        for (const [, name] of this.kinds) {
+          for (const value of run.values[name]) {
+            if (!Number.isFinite(value) || (scale === "log" && value <= 0)) continue;
+            low = Math.min(low, value);
+            high = Math.max(high, value);
+          }
+        }
+      }
+      if (left > right) [left, right] = [0, 1];
+      if (low > high) [low, high] = scale === "log" ? [0.1, 1] : [0, 1];
+      const share = 0.02 * (right - left), side = x === "epochs" ? (share > 0.5 ? Math.ceil(share) : 0.5) : share || 0.5;
+      const edge = high > low ? 0.04 * (high - low) : 0.05 * Math.abs(high) || 0.05;
+      const all = scale === "log" ? [low / 1.1, high * 1.1] : [low - edge, high + edge];
+      if (metric === "accuracy" && scale === "linear") [all[0], all[1]] = [Math.max(0, all[0]), Math.min(1.005, all[1])];
+      return { x: xrange || [Math.max(0, left - side), right + side], y: yrange || all };
+    }
+
+    showBest() {
+      const best = this.visible
+        .map((run) => [run, bestIndex(run.values.val_accuracy, "accuracy")])
+        .filter(([, index]) => index >= 0)
+        .sort(([a, i], [b, j]) => b.values.val_accuracy[j] - a.values.val_accuracy[i])[0];
+      return best && { run: best[0], index: best[1], value: best[0].values.val_accuracy[best[1]] };
+    }
+
+    // The article's pictures, of the runs that are visible.
+    showEnlarged() {
+      const best = this.showBest();
+      const yrange = best ? [Math.max(0, best.value - 0.15), Math.min(1, best.value + 0.1)] : null;
+      this.change({ metric: "accuracy", scale: "linear", xrange: null, yrange });
+    }
+
+    showAroundBest() {
+      const best = this.showBest();
+      if (!best) return this.say("No visible run has an epoch.", true);
+      const { run, index } = best, at = run.x[this.view.x][index], span = (BEST_SPAN * at) / run.x.epochs[index];
+      const [left, right] = this.ranges({ ...this.view, xrange: null }).x;
+      const xrange = [Math.max(left, at - span), Math.min(right, at + span)];
+      const yrange = [Math.max(0, best.value - 0.03), Math.max(0.91, Math.min(1, best.value + 0.02))];
+      this.change({ metric: "accuracy", scale: "linear", line: 0.9, xrange, yrange });
+    }
+
+    // Zoom by a factor around the middle, or move by a share of what is shown.
+    zoom(factor, right = 0, up = 0) {
+      const shown = this.ranges(), log = this.view.scale === "log";
+      const scaled = ([low, high], share) => {
+        const half = ((high - low) / 2) * factor, middle = (low + high) / 2 + share * (high - low);
+        return [middle - half, middle + half];
+      };
+      const xrange = scaled(shown.x, right);
+      const y = scaled(log ? shown.y.map(Math.log10) : shown.y, up);
+      this.change({ xrange, yrange: log ? y.map((value) => 10 ** value) : y });
+    }
+
+    // ---- drawing
+
+    style(run) {
+      const colours = this.dark ? DARK : LIGHT;
+      return { colour: colours[run.index % colours.length], marker: MARKERS[Math.floor(run.index / colours.length) % MARKERS.length] };
+    }
+
+    traces() {
+      const { seeds, x, smoothing, metric } = this.view, made = [];
+      const add = (of, trace) => made.push({ of, trace: { mode: "lines", showlegend: false, ...trace } });
+      const line = (of, { name, points, y, text, dashed, width, opacity = 1, legend = false, kind }) => {
+        const { colour, marker } = this.style(of.runs ? of.runs[0] : of);
+        const alone = y.length === 1 || marker;
+        const shape = { symbol: marker || "circle", size: 7, color: colour, maxdisplayed: y.length === 1 ? 0 : 9 };
+        // Below a logarithmic scale Plotly would draw a line to the bottom.
+        if (this.view.scale === "log") y = y.map((value) => (value > 0 ? value : NaN));
+        const values = `${kind} %{y:.${metric === "learning_rate" ? "3~g" : "4f"}}`;
+        if (smoothing > 1) {
+          add(of, { x: points, y, hoverinfo: "skip", line: { color: transparent(colour, 0.25), width: 1 } });
+        }
+        add(of, {
+          x: points, y: smooth(y, smoothing), text, name: literal(name), showlegend: legend,
+          mode: alone ? "lines+markers" : "lines", ...(alone ? { marker: shape } : {}),
+          // Transparent by its colour: an opacity of a trace costs the browser a layer.
+          line: { color: transparent(colour, opacity), width, dash: dashed ? "dash" : "solid" },
+          hovertemplate: `<b>${literal(name)}</b><br>%{text}<br>${values}${smoothing > 1 ? " (smoothed)" : ""}<extra></extra>`,
+        });
+      };
+      const visible = this.visible, groups = new Set(visible.map((run) => run.of));
+      for (const [kind, column, dashed] of this.kinds) {
+        const isLast = kind !== "training" || this.kinds.length === 1;
+        for (const group of groups) {
+          const runs = visible.filter((run) => run.of === group);
+          const mean = seeds !== "each" && runs.length > 1 ? meanOf(runs, column, x) : null;
+          if (mean) {
+            const { colour } = this.style(runs[0]), floor = this.view.scale === "log" ? 1e-12 : -Infinity;
+            add(group, {
+              x: [...mean.x, ...mean.x.slice().reverse()], hoverinfo: "skip", fill: "toself", line: { width: 0 },
+              y: [...mean.high, ...mean.low.map((value) => Math.max(value, floor)).reverse()],
+              fillcolor: transparent(colour, 0.2),
+            });
+          }
+          if (!mean || seeds === "both") {
+            const width = mean ? 0.7 : runs.length > 1 ? 1.2 : 1.8, opacity = mean ? 0.55 : dashed ? 0.6 : 1;
+            for (const run of runs) {
+              const text = Array.from(run.x.epochs, (epoch, index) => `epoch ${epoch}, ${run.x.minutes[index].toFixed(1)} min`);
+              const legend = isLast && !mean, points = run.x[x], y = Array.from(run.values[column]);
+              line(run, { name: run.label, points, y, text, dashed, width, opacity, legend, kind });
+            }
+          }
+          if (mean) {
+            const name = `${group.name}, mean of ${runs.length}`;
+            const shared = { name, points: mean.x, y: mean.mean, text: mean.text, dashed, width: 2.4, legend: isLast, kind };
+            line({ ...group, runs, key: group }, shared);
+          }
+        }
+      }
+      // Last, so that of two points equally near to the pointer the best epoch answers.
+      const validation = this.kinds.find(([kind]) => kind === "validation");
+      if (validation && seeds !== "mean" && visible.length <= MOST_STARS) {
+        for (const run of visible) this.star(run, validation[1], add);
+      }
+      this.owners = made.map(({ of }) => of.key || of);
+      return made.map(({ trace }, index) => ({ ...trace, type: "scatter", uid: `cc${index}x` }));
+    }
+
+    star(run, column, add) {
+      const index = bestIndex(run.values[column], this.view.metric), at = (name) => digits(run.values[name][index]);
+      if (index < 0) return;
+      const told = `validation accuracy ${at("val_accuracy")}, loss ${at("val_loss")}<br>training accuracy ${at("accuracy")}, loss ${at("loss")}`;
+      // A small marker is nearer to the pointer than a large one. Without a second point, small and unseen, the middle of
+      // the star would answer with the curve below it.
+      add(run, {
+        x: Array(2).fill(run.x[this.view.x][index]), y: Array(2).fill(run.values[column][index]), mode: "markers",
+        marker: { symbol: "star", size: [13, 5], opacity: [1, 0], color: this.style(run).colour, line: { color: this.dark ? "#111" : "#FFF", width: 1 } },
+        hovertemplate: `<b>${literal(run.label)}</b><br>best epoch ${run.x.epochs[index]}<br>${told}<extra></extra>`,
+      });
+    }
+
+    layout() {
+      const { metric, x, scale, line } = this.view, shown = this.ranges(), small = this.plot.clientWidth < 500;
+      const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
+      const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside", automargin: true, exponentformat: "power" };
+      const lines = (metric === "accuracy" ? this.data.references : []).map(({ label, value }) => ({ label, value }));
+      if (line !== null && metric !== "learning_rate") lines.push({ label: String(line), value: line });
+      const at = (value) => (scale === "log" ? Math.log10(value) : value);
+      return {
+        template: "none", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
+        font: { family: "system-ui, sans-serif", size: small ? 11 : 13, color: ink }, hovermode: "closest",
+        margin: { t: 30, r: 12, b: 46, l: small ? 44 : 56 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
+        hoverlabel: { align: "left", namelength: -1 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink },
+        xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: (this.drawnTick = this.tick(shown)) },
+        yaxis: { ...axis, title: { text: metric.replace("_", " ") }, type: scale, range: shown.y.map(at) },
+        shapes: lines.map(({ value }) => ({
+          type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { color: "#888", width: 1.5, dash: "dot" },
+        })),
+        annotations: lines.map(({ label, value }) => ({
+          // Seen where it is within the range, as an annotation of an axis is.
+          text: literal(label), xref: "paper", x: 1, xanchor: "right", yref: "y", y: at(value), yanchor: "bottom", showarrow: false,
+          font: { size: 11, color: this.dark ? "#BBB" : "#666" },
+        })),
+      };
+    }
+
+    // Between epochs there is nothing.
+    tick({ x: [left, right] }) {
+      return this.view.x === "epochs" && right - left <= 10 ? 1 : null;
+    }
+
+    draw() {
+      this.dark = isDark(this.root);
+      this.root.classList.toggle("cc-dark", this.dark);
+      this.syncList();
+      const first = !this.plot.data;
+      const config = { displaylogo: false, doubleClick: false, scrollZoom: false, modeBarButtons: [this.pictureButtons()] };
+      window.Plotly.react(this.plot, this.traces(), this.layout(), config);
+      if (first) this.listen();
+      this.shown();
+    }
+
+    // Other ranges: the curves stay as they are.
+    move() {
+      const { xaxis, yaxis } = this.layout();
+      this.moving = true;
+      window.Plotly.relayout(this.plot, { "xaxis.range": xaxis.range, "yaxis.range": yaxis.range, "xaxis.dtick": xaxis.dtick });
+      this.moving = false;
+      this.shown();
+    }
+
+    // What follows a change of the view.
+    shown() {
+      store[this.id].view = this.view;
+      this.syncControls();
+      if (this.drawnTick !== this.tick(this.ranges())) this.move(); // After a drag.
+      if (this.data.page) {
+        try {
+          history.replaceState(null, "", `#${this.encode()}`);
+        } catch (_) {} // A browser that forbids it for files.
+      }
+    }
+
+    pictureButtons() {
+      return ["png", "svg"].map((format) => ({
+        name: `Save as ${format.toUpperCase()}`, icon: window.Plotly.Icons[format === "png" ? "camera" : "disk"],
+        click: () => {
+          const legend = { showlegend: true, legend: { orientation: "h", y: -0.15 } };
+          const background = { paper_bgcolor: this.dark ? "#111" : "#FFF" };
+          const layout = { ...this.layout(), ...legend, ...background, margin: { t: 20, r: 20, b: 60, l: 60 } };
+          window.Plotly.downloadImage({ data: this.traces(), layout }, { format, filename: "curves", width: 1100, height: 700, scale: 2 });
+        },
+      }));
+    }
+
+    listen() {
+      const { plot } = this;
+      plot.on("plotly_relayout", (changed) => {
+        if (this.moving || "xaxis.dtick" in changed) return;
+        const read = (axis) => [0, 1].map((end) => changed[`${axis}.range[${end}]`]);
+        const [x, y] = ["xaxis", "yaxis"].map(read);
+        const changes = {};
+        if (x[0] !== undefined) changes.xrange = x;
+        if (y[0] !== undefined) changes.yrange = this.view.scale === "log" ? y.map((value) => 10 ** value) : y;
+        if (!Object.keys(changes).length) return;
+        this.back.push(this.view);
+        this.view = { ...this.view, ...changes };
+        this.shown(); // Plotly has drawn it.
+      });
+      plot.on("plotly_doubleclick", () => this.change({ xrange: null, yrange: null }));
+      plot.on("plotly_hover", ({ points }) => this.highlight(this.owners[points[0].curveNumber]));
+      plot.on("plotly_unhover", () => this.highlight(null));
+      plot.addEventListener("pointerdown", () => (this.dragging = true));
+      const end = () => {
+        this.dragging = false;
+        if (this.waiting) setTimeout(() => this.update()); // After Plotly has zoomed.
+      };
+      for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, end);
+      let width = plot.clientWidth;
+      new ResizeObserver(() => {
+        if (plot.clientWidth && plot.clientWidth !== width) {
+          width = plot.clientWidth;
+          window.Plotly.Plots.resize(plot);
+        }
+      }).observe(plot);
+    }
+
+    // New data, after a drag that is going on.
+    update() {
+      this.waiting = this.dragging;
+      if (this.waiting) return;
+      const before = new Set(this.runs.map((run) => run.label));
+      this.take(store[this.id].data);
+      for (const run of this.runs) if (run.off && !before.has(run.label)) this.view.hide.add(run.label);
+      this.draw();
+    }
+
+    // A run or a group; null for none. Classes alone change: drawing again would take much longer.
+    highlight(owner) {
+      const matches = (of) => of === owner || of.of === owner || of === owner.of;
+      this.owners.forEach((of, index) => {
+        const isFaint = Boolean(owner) && !matches(of);
+        for (const drawn of this.plot.querySelectorAll(`.tracecc${index}x`)) drawn.classList.toggle("cc-faint", isFaint);
+      });
+      for (const [of, row] of this.rows) row.classList.toggle("cc-lit", Boolean(owner) && matches(of));
+    }
+
+    // ---- controls and list
+
+    build() {
+      const button = (text, title, click) => element("button", { type: "button", title, click }, text);
+      this.selects = Object.entries(CHOICES).map(([name, { label, ...options }]) => {
+        const change = (event) => this.change({ [name]: event.target.value, ...(name === "metric" || name === "scale" ? { yrange: null } : {}), ...(name === "x" ? { xrange: null } : {}) });
+        const shown = Object.entries(options).map(([value, text]) => element("option", { value }, text));
+        return [name, element("select", { "aria-label": label, change }, ...shown)];
+      });
+      const smoothing = (event) => this.change({ smoothing: Number(event.target.value) });
+      this.smoothing = element("input", { type: "range", min: 1, max: 101, step: 2, "aria-label": "smoothing, epochs", change: smoothing });
+      this.smoothed = element("output");
+      this.line = element("input", { type: "text", inputmode: "decimal", size: 5, "aria-label": "guide line", change: () => this.typedLine() });
+      const fields = (axis) => RANGES.map(([name, end, word], index) => {
+        const label = `${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`;
+        const field = element("input", { type: "text", inputmode: "decimal", size: 6, "aria-label": label, change: () => this.typedRange(index) });
+        return name === axis ? field : null;
+      });
+      const [x, y] = [fields("xrange"), fields("yrange")];
+      this.fields = RANGES.map((_, index) => x[index] || y[index]);
+      this.backButton = button("Back", "The view before", () => this.goBack());
+      const keydown = (event) => this.key(event);
+      // JupyterLab takes no shortcuts from an element with this attribute.
+      this.root.setAttribute("data-lm-suppress-shortcuts", "true");
+      this.plot = element("div", { class: "cc-plot", tabindex: 0, role: "img", title: "", keydown });
+      this.status = element("div", { class: "cc-status", role: "status" });
+      this.search = element("input", { type: "search", placeholder: "search runs", "aria-label": "search runs", input: () => this.syncList() });
+      this.sort = element("select", { "aria-label": "sort runs", change: () => this.syncList() },
+        ...["given", "name", "last", "best"].map((value) => element("option", { value }, value === "given" ? "as given" : `by ${value}`)));
+      this.list = element("ul", { class: "cc-rows" });
+      this.copied = element("input", { type: "text", readonly: true, class: "cc-copy", "aria-label": "this view, to copy", hidden: true });
+      const drag = element("input", { type: "checkbox", change: (event) => ((this.dragZoom = event.target.checked), this.draw()) });
+      this.root.replaceChildren(element("div", { class: "cc-body" },
+        element("div", { class: "cc-bar" },
+          button("Whole run", "All epochs of the visible runs", () => this.change({ xrange: null, yrange: null })),
+          button("Enlarged", "The accuracy near its highest values", () => this.showEnlarged()),
+          button("Around the best", "The epochs around the best one of the visible runs", () => this.showAroundBest()),
+          button("+", "Zoom in", () => this.zoom(0.5)), button("−", "Zoom out", () => this.zoom(2)),
+          button("◀", "Move left", () => this.zoom(1, -0.25)), button("▶", "Move right", () => this.zoom(1, 0.25)),
+          this.backButton, this.coarse ? element("label", {}, drag, " drag to zoom") : null),
+        element("div", { class: "cc-bar cc-options" }, ...this.selects.map(([, select]) => select),
+          element("label", {}, "smoothing ", this.smoothing, this.smoothed), element("label", {}, "line ", this.line)),
+        element("div", { class: "cc-main" },
+          element("div", { class: "cc-picture" }, this.plot, this.status,
+            element("div", { class: "cc-bar" }, element("span", {}, "horizontal"), ...x.filter(Boolean),
+              element("span", {}, "vertical"), ...y.filter(Boolean),
+              (this.copyButton = button("", "So that this view can be shown again", () => this.copy())), this.copied)),
+          element("div", { class: "cc-list" },
+            element("div", { class: "cc-bar" }, this.search, button("All", "Show all runs that are found", () => this.showAll(true)),
+              button("None", "Hide all runs that are found", () => this.showAll(false)), this.sort), this.list))));
+      this.root.addEventListener("focusin", () => window.Jupyter?.keyboard_manager?.disable()); // The classic Notebook's.
+      this.root.addEventListener("focusout", () => window.Jupyter?.keyboard_manager?.enable());
+    }
+
+    say(text, isWrong = false) {
+      this.status.textContent = text;
+      this.status.classList.toggle("cc-wrong", isWrong);
+    }
+
+    syncControls() {
+      const { view } = this, shown = this.ranges();
+      for (const [name, select] of this.selects) select.value = view[name];
+      this.smoothing.value = view.smoothing;
+      this.smoothed.textContent = view.smoothing > 1 ? ` ${view.smoothing} epochs` : " none";
+      this.line.value = view.line ?? "";
+      const values = [...shown.x, ...shown.y];
+      this.fields.forEach((field, index) => {
+        field.value = short(values[index]);
+        field.removeAttribute("aria-invalid");
+      });
+      this.backButton.disabled = !this.back.length;
+      this.copyButton.textContent = this.data.page ? "Copy link" : "Copy this view";
+      this.copied.hidden = true;
+      const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values.map(short);
+      const there = this.visible.length ? "" : "No run is switched on. ";
+      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${this.visible.length} of ${this.runs.length} runs. Solid: validation, dashed: training, star: best epoch.`);
+      const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ");
+      this.plot.setAttribute("aria-label", `Curves of ${y}. ${told || "No run is switched on"}. ${KEYS}`);
+    }
+
+    // Of the metric that is shown: the last epoch first, which no choice has flattered.
+    figures(run) {
+      const name = this.view.metric === "loss" ? "val_loss" : "val_accuracy", values = run.values[name];
+      const best = bestIndex(values, this.view.metric === "loss" ? "loss" : "accuracy");
+      return { last: values[run.epochs - 1], best: values[best], epoch: run.x.epochs[best] };
+    }
+
+    inWords(run) {
+      if (!run.epochs) return "no epoch yet";
+      const { last, best, epoch } = this.figures(run);
+      return `last ${digits(last)}, best ${digits(best)} (epoch ${epoch})`;
+    }
+
+    groupInWords(group) {
+      const values = group.runs.filter((run) => run.epochs).map((run) => this.figures(run));
+      if (!values.length) return "no epoch yet";
+      const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
+      const deviation = Math.sqrt(values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0) / Math.max(1, values.length - 1));
+      const best = Math[this.view.metric === "loss" ? "min" : "max"](...values.map((value) => value.best));
+      return `last ${digits(mean)} ± ${digits(deviation)}, best ${digits(best)}`;
+    }
+
+    syncList() {
+      this.rows = new Map();
+      const wanted = this.search.value.trim().toLowerCase(), sign = this.view.metric === "loss" ? 1 : -1;
+      const found = (run) => `${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted);
+      const key = (group) => Math.min(...group.runs.map((run) => (run.epochs ? sign * this.figures(run)[this.sort.value] : Infinity)));
+      const groups = [...this.groups.values()].filter((group) => group.runs.some(found));
+      if (this.sort.value === "name") groups.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+      else if (this.sort.value !== "given") groups.sort((a, b) => key(a) - key(b));
+      const active = this.list.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+      this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, group.runs.filter(found))));
+      if (active) this.list.querySelector(`[aria-label="${CSS.escape(active)}"]`)?.focus();
+      if (!groups.length) this.list.append(element("li", {}, "No run has this in its name."));
+    }
+
+    rowsOf(group, runs) {
+      const isOpen = group.apart || this.expanded.has(group.name) || this.search.value.trim() !== "";
+      if (group.runs.length === 1) return [this.row(runs[0], runs, runs[0].label, this.inWords(runs[0]))];
+      const toggle = () => {
+        this.expanded[isOpen ? "delete" : "add"](group.name);
+        this.syncList();
+      };
+      const more = group.apart ? null : element("button", {
+        type: "button", class: "cc-more", "aria-expanded": String(isOpen), "aria-label": `seeds of ${group.name}`, click: toggle,
+      }, isOpen ? "▾" : "▸");
+      const head = this.row(group, runs, `${group.name}, ${group.runs.length} runs`, this.groupInWords(group), more);
+      const seeds = runs.map((run) => this.row(run, [run], run.label, this.inWords(run), null, "cc-seed"));
+      return isOpen ? [head, ...seeds] : [head];
+    }
+
+    row(owner, runs, name, words, more = null, kind = "") {
+      // Long lists say only how a run differs from a full one.
+      const details = this.runs.length <= 4 && !owner.runs ? owner.details : runs[0].notes;
+      const on = runs.filter((run) => !this.view.hide.has(run.label)).length;
+      const switchRuns = (event) => {
+        const hide = new Set(this.view.hide);
+        for (const run of runs) hide[event.target.checked ? "delete" : "add"](run.label);
+        this.change({ hide });
+      };
+      const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, change: switchRuns });
+      box.checked = on > 0;
+      box.indeterminate = on > 0 && on < runs.length;
+      const { colour, marker } = this.style(runs[0]), drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
+      if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
+      const row = element("li", { class: kind, title: `${name}\n${owner.details || details}`, mouseenter: () => this.highlight(owner), mouseleave: () => this.highlight(null) },
+        element("label", {}, box, drawn, element("span", { class: "cc-name" }, name), element("span", { class: "cc-values" }, words),
+          details ? element("span", { class: "cc-details" }, details) : null), more);
+      this.rows.set(owner, row);
+      return row;
+    }
+
+    showAll(on) {
+      const hide = new Set(this.view.hide), wanted = this.search.value.trim().toLowerCase();
+      for (const run of this.runs) {
+        if (`${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted)) hide[on ? "delete" : "add"](run.label);
+      }
+      this.change({ hide });
+    }
+
+    refuse(field, reason) {
+      field.setAttribute("aria-invalid", "true");
+      this.say(reason, true);
+    }
+
+    typedNumber(field) {
+      const text = field.value.trim();
+      if (text && Number.isFinite(Number(text))) return Number(text);
+      this.refuse(field, `"${text}" is not a number${text.includes(",") ? "; write a point in place of the comma" : ""}. The view is unchanged.`);
+      return null;
+    }
+
+    typedLine() {
+      if (!this.line.value.trim()) return this.change({ line: null });
+      const value = this.typedNumber(this.line);
+      if (value === null) return;
+      if (this.view.scale === "log" && value <= 0) return this.refuse(this.line, `A logarithmic scale has no ${value}. The view is unchanged.`);
+      const [low, high] = this.ranges().y;
+      this.change({ line: value });
+      if (value < low || value > high) this.say(`The line at ${value} is outside of ${short(low)} to ${short(high)}; zoom out to see it.`, true);
+    }
+
+    typedRange(index) {
+      const [name, end] = RANGES[index], value = this.typedNumber(this.fields[index]);
+      if (value === null) return;
+      const range = [...this.ranges()[name[0]]], limits = this.ranges({ ...this.view, xrange: null, yrange: null })[name[0]];
+      range[end] = value;
+      const field = this.fields[index];
+      if (!(range[0] < range[1])) return this.refuse(field, `${short(range[0])} to ${short(range[1])} is no range; the first number must be smaller. The view is unchanged.`);
+      if (name === "yrange" && this.view.scale === "log" && value <= 0) return this.refuse(field, `A logarithmic scale has no ${value}. The view is unchanged.`);
+      if (range[0] >= limits[1] || range[1] <= limits[0]) {
+        return this.refuse(field, `Nothing is there: the visible curves reach from ${short(limits[0])} to ${short(limits[1])}. The view is unchanged.`);
+      }
+      this.change({ [name]: range });
+    }
+
+    key(event) {
+      const keys = {
+        ArrowLeft: () => this.zoom(1, -0.1), ArrowRight: () => this.zoom(1, 0.1), ArrowUp: () => this.zoom(1, 0, 0.1),
+        ArrowDown: () => this.zoom(1, 0, -0.1), "+": () => this.zoom(0.8), "-": () => this.zoom(1.25),
+        Home: () => this.change({ xrange: null, yrange: null }), Backspace: () => this.goBack(),
+      };
+      if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      keys[event.key]();
+    }
+
+    copy() {
+      const view = this.encode();
+      const text = this.data.page ? `${location.href.split("#")[0]}#${view}` : `${this.data.call}${JSON.stringify(view)})`;
+      this.copied.hidden = false;
+      this.copied.value = text;
+      this.copied.select();
+      const done = () => this.say("Copied.");
+      const failed = () => this.say("The browser does not allow copying here: copy the selected text.", true);
+      if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, failed);
+      else failed();
+    }
+  }
+
+  // Plotly, from this page or from its own server; the digest makes sure that it is the file that was tested. As a text
+  // without `define`: in the classic Notebook Plotly would otherwise register with RequireJS.
+  let loading = null;
+  function plotly({ url, integrity }) {
+    if (window.Plotly?.react) return Promise.resolve();
+    loading ??= fetch(url, { integrity }).then((answer) => answer.text()).then((code) => {
+      document.head.append(element("script", {}, `(function (define, module, exports) {${code}\n}).call(window);`));
+    });
+    return loading.catch((error) => {
+      loading = null;
+      throw error;
+    });
+  }
+
+  function start(id) {
+    const root = document.getElementById(`colabcnn-${id}`), kept = store[id];
+    if (!root || !kept?.data) return;
+    plotly(kept.data.plotly).then(() => {
+      if (root.explorer) return root.explorer.update();
+      root.explorer = new Explorer(root, id);
+      document.head.append(element("style", {}, `.colabcnn-static-${id} { display: none; }`));
+    }, (error) => {
+      root.textContent = `The curves cannot be zoomed here: ${kept.data.plotly.url} was not loaded (${error.message}).`;
+    });
+  }
+
+  // Show new data; called by the scripts beside the data, before or after the figure itself is there.
+  window.colabcnnExplorer = {
+    update(id, data) {
+      store[id] = { ...store[id], data };
+      start(id);
+    },
+    start,
+  };
+})();

@@ -1,0 +1,533 @@
+"""The explorer as a page, in a real browser without a network: by mouse, by touch and by keyboard."""
+
+import math
+import re
+import statistics
+
+import pytest
+
+from colabcnn import export_html
+from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.store.history import read_history
+from support.explorer_page import ExplorerPage, saturating, start_chromium, write_run
+from support.runs import history_of, make_record
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+pytestmark = [pytest.mark.versions, pytest.mark.browser]
+
+EPOCHS = 700
+HOSTILE = """<img src=x onerror=alert(1)>&" %{y} $x$ <b>'"""
+SEEDS = [f"06_final/seed-{seed}" for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three seeds, another experiment, one on few synthetic images, and a history whose folder's name is HTML."""
+    folder = tmp_path_factory.mktemp("runs")
+    final = EXPERIMENTS["06_final"]
+    for seed in range(3):
+        history = saturating(0.84 - 0.01 * seed, seed, best=300 + 100 * seed)
+        write_run(folder / "06_final" / f"seed-{seed}", history, make_record(final, seed=seed))
+    other = EXPERIMENTS["02_augmentation"]
+    write_run(folder / "02_augmentation" / "seed-0", saturating(0.7, 3, best=450), make_record(other))
+    few = make_record(final, seed=9, data="synthetic", train_size=256, val_size=100)
+    write_run(folder / "short" / "seed-9", saturating(0.3, 4, epochs=3), few)
+    write_run(folder / HOSTILE, saturating(0.5, 5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = start_chromium(started)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(folder, tmp_path_factory):
+    return export_html(folder, path=tmp_path_factory.mktemp("page") / "curves.html")
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    """What a page must not do: network requests, console errors or warnings, and dialogs."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, page_file, wrong):
+    """Open the page, or another one, in a new window with the network off."""
+    contexts = []
+
+    def open_page(path=page_file, fragment="", **options):
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
+        contexts.append(context)
+        context.set_offline(True)
+        page = context.new_page()
+        page.on("request", lambda request: re.match("https?:|wss?:", request.url) and wrong.append(request.url))
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.goto(path.as_uri() + fragment)
+        return ExplorerPage(page).wait_until_drawn()
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(open_page):
+    return open_page()
+
+
+@pytest.fixture
+def shown(opened):
+    opened.page.set_viewport_size({"width": 1100, "height": 800})
+    opened.reset()
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_wrong(wrong):
+    yield
+    seen = wrong.copy()
+    wrong.clear()
+    assert seen == []
+
+
+def test_accuracy_of_the_complete_run_is_shown_first(open_page):
+    shown = open_page()
+    first, last, low, high = shown.ranges
+    assert (first, last) == (0, 714)
+    assert 0 <= low < 0.2
+    assert 0.85 < high < 1
+    assert shown.view["metric"] == "accuracy"
+    assert shown.page.locator("img").is_hidden()
+
+
+def test_drag_zooms_and_double_click_shows_everything_again(shown):
+    before = shown.ranges
+    shown.drag((200, 0.8), (400, 0.5))
+    shown.wait("explorer.view.xrange")
+    assert shown.ranges == pytest.approx([200, 400, 0.5, 0.8], rel=0.02)
+    assert shown.view["xrange"] == pytest.approx([200, 400], rel=0.02)
+    assert shown.frame.get_by_role("textbox", name="horizontal axis from").input_value().startswith(("19", "20"))
+    shown.page.mouse.dblclick(*shown.at(300, 0.65))
+    shown.wait("!explorer.view.xrange")
+    assert shown.ranges == pytest.approx(before)
+    shown.press("Back")
+    assert shown.ranges == pytest.approx([200, 400, 0.5, 0.8], rel=0.02)
+    shown.press("Back")
+    assert shown.ranges == pytest.approx(before)
+    assert shown.frame.get_by_role("button", name="Back").is_disabled()
+
+
+def test_zoom_along_one_axis_keeps_the_other(shown):
+    before = shown.ranges
+    shown.drag((200, 0.6), (400, 0.6))
+    shown.wait("explorer.view.xrange")
+    assert shown.view["yrange"] is None
+    assert shown.ranges[2:] == pytest.approx(before[2:])
+
+
+def test_buttons_zoom_and_move(shown):
+    shown.press("+")
+    first, last, low, high = shown.ranges
+    assert (first, last) == pytest.approx((178.5, 535.5))
+    shown.press("▶")
+    assert shown.ranges == pytest.approx([first + 89.25, last + 89.25, low, high])
+    shown.press("◀")
+    shown.press("\N{MINUS SIGN}")
+    assert shown.ranges[:2] == pytest.approx([0, 714])
+
+
+def test_metric_axis_and_scale_can_be_chosen(shown, folder):
+    history = read_history(folder / "06_final" / "seed-0" / "history.csv")
+    shown.choose("seeds", "each run")
+    shown.choose("metric", "loss")
+    (drawn,) = shown.traces(name="06_final/seed-0", legend=True)
+    assert drawn["y"] == pytest.approx(history["val_loss"], rel=1e-6)
+    assert shown.ranges[3] > 2
+    shown.choose("scale", "logarithmic")
+    low, high = shown.ranges[2:]
+    assert 10**low < min(history["val_loss"]) < max(history["val_loss"]) < 10**high
+    shown.choose("against", "minutes")
+    (drawn,) = shown.traces(name="06_final/seed-0", legend=True)
+    assert drawn["x"][-1] == pytest.approx(sum(history["seconds"]) / 60, rel=1e-4)
+    shown.choose("against", "steps")
+    (drawn,) = shown.traces(name="06_final/seed-0", legend=True)
+    assert drawn["x"][:2] == [391, 782]
+    shown.choose("metric", "learning rate")
+    (drawn,) = shown.traces(name="06_final/seed-0", legend=True)
+    assert drawn["y"] == pytest.approx(history["learning_rate"], rel=1e-6)
+
+
+def test_curves_can_be_training_validation_or_both(shown):
+    shown.choose("seeds", "each run")
+    for option, dashes in (
+        ("training", {"dash"}),
+        ("validation", {"solid"}),
+        ("training and validation", {"dash", "solid"}),
+    ):
+        shown.choose("curves", option)
+        assert {trace["dash"] for trace in shown.traces(mode="lines") if trace["fill"] == "none"} == dashes
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("horizontal axis from", "0,5", "0,5"),
+        ("horizontal axis from", "800", "smaller"),
+        ("horizontal axis to", "-5", "smaller"),
+        ("horizontal axis to", "", "not a number"),
+        ("vertical axis from", "5", "smaller"),
+        ("vertical axis to", "x" * 300, "not a number"),
+        ("guide line", "nine", "not a number"),
+    ],
+)
+def test_typed_number_that_shows_nothing_is_refused_in_words_and_changes_nothing(shown, field, text, words):
+    before = shown.view
+    shown.type(field, text)
+    assert shown.is_refused
+    assert words in shown.status
+    assert "unchanged" in shown.status
+    assert shown.view == before
+    assert shown.frame.get_by_role("textbox", name=field, exact=True).input_value() == text
+    shown.press("Whole run")
+    assert not shown.is_refused
+
+
+def test_range_without_a_curve_is_refused(shown):
+    shown.type("horizontal axis to", "2000")
+    shown.type("horizontal axis from", "1500")
+    assert "Nothing is there" in shown.status
+    shown.choose("scale", "logarithmic")
+    shown.type("vertical axis from", "-1")
+    assert "logarithmic" in shown.status
+
+
+def test_typed_numbers_zoom_and_move_the_line(shown):
+    shown.type("horizontal axis from", "250")
+    shown.type("horizontal axis to", "320")
+    shown.type("vertical axis from", "0.85")
+    assert shown.ranges[:3] == pytest.approx([250, 320, 0.85])
+    shown.type("guide line", "0.87")
+    assert shown.read("explorer.plot._fullLayout.shapes[0].y0") == 0.87
+    shown.type("guide line", "-5")
+    assert "outside" in shown.status
+    shown.type("guide line", "")
+    assert shown.read("explorer.plot._fullLayout.shapes.length") == 0
+
+
+def test_articles_views_are_those_of_the_visible_runs(shown):
+    shown.press("Around the best")
+    assert shown.ranges[:2] == pytest.approx([275, 325])
+    shown.press("Enlarged")
+    best = shown.read("explorer.showBest().value")
+    assert shown.ranges[2:] == pytest.approx([best - 0.15, min(1, best + 0.1)], abs=1e-6)
+    shown.press("None")
+    shown.switch("02_augmentation/seed-0")
+    shown.press("Around the best")
+    assert shown.ranges[:2] == pytest.approx([425, 475])
+    assert shown.ranges[2] < 0.75 < 0.9 < shown.ranges[3]
+
+
+def test_switching_all_runs_off_is_said_and_leaves_no_strange_axes(shown):
+    shown.press("None")
+    assert "No run is switched on" in shown.status
+    assert shown.ranges == pytest.approx([0, 1.5, 0, 1], abs=0.06)
+    shown.press("Around the best")
+    assert shown.is_refused
+    shown.press("All")
+    assert "6 of 6 runs" in shown.status
+
+
+def test_partial_and_synthetic_runs_are_marked_and_off(open_page):
+    shown = open_page()
+    assert shown.view["hide"] == ["short/seed-9"]
+    row = shown.frame.locator(".cc-rows li", has_text="short/seed-9")
+    assert "synthetic images, 256 training images, 100 validation images" in row.text_content()
+    assert "5 of 6 runs" in shown.status
+
+
+def test_seeds_are_shown_one_by_one_as_a_mean_or_both(shown, folder):
+    runs = [read_history(folder / label / "history.csv")["val_accuracy"] for label in SEEDS]
+    shown.choose("curves", "validation")
+    shown.choose("seeds", "mean and deviation")
+    (mean,) = shown.traces(name="06_final, mean of 3")
+    assert mean["y"] == pytest.approx([statistics.mean(values) for values in zip(*runs, strict=True)], rel=1e-5)
+    (band,) = shown.traces(fill="toself")
+    deviations = [statistics.stdev(values) for values in zip(*runs, strict=True)]
+    widths = [(high - low) / 2 for high, low in zip(band["y"][:EPOCHS], reversed(band["y"][EPOCHS:]), strict=True)]
+    assert widths == pytest.approx(deviations, abs=1e-6)
+    assert not shown.traces(name=SEEDS[0])
+    text = shown.hover(300, mean["y"][299])
+    assert text[0] == "06_final, mean of 3"
+    assert "n = 3" in text[1]
+    shown.choose("seeds", "both")
+    assert shown.traces(name="06_final, mean of 3") and shown.traces(name=SEEDS[0])
+    shown.choose("seeds", "each run")
+    assert not shown.traces(name="06_final, mean of 3")
+    assert len(shown.traces(name=SEEDS[0], mode="lines")) == 1
+
+
+def test_smoothing_keeps_the_ends_and_shows_the_curve_behind(shown, folder):
+    values = read_history(folder / SEEDS[0] / "history.csv")["val_accuracy"]
+    shown.choose("seeds", "each run")
+    shown.choose("curves", "validation")
+    slider = shown.frame.get_by_role("slider", name="smoothing, epochs")
+    slider.focus()
+    for _ in range(13):
+        slider.press("ArrowRight")
+    assert shown.view["smoothing"] == 27
+    (smooth,) = shown.traces(name=SEEDS[0], mode="lines")
+    assert (smooth["y"][0], smooth["y"][-1]) == pytest.approx((values[0], values[-1]), rel=1e-6)
+    assert smooth["y"][4] == pytest.approx(statistics.mean(values[:9]), rel=1e-5)
+    assert smooth["y"][100] == pytest.approx(statistics.mean(values[87:114]), rel=1e-5)
+    behind = [trace for trace in shown.traces(legend=False) if trace["y"] == pytest.approx(values, rel=1e-6)]
+    assert behind
+
+
+def test_list_of_runs_can_be_searched_sorted_opened_and_switched(shown):
+    assert [name for name, _ in shown.rows] == ["02_augmentation/seed-0", "06_final, 3 runs", HOSTILE, "short/seed-9"]
+    shown.frame.get_by_role("button", name="seeds of 06_final").click()
+    assert [name for name, _ in shown.rows][2:5] == SEEDS
+    shown.frame.get_by_role("searchbox", name="search runs").fill("seed-1")
+    assert [name for name, _ in shown.rows] == ["06_final, 3 runs", "06_final/seed-1"]
+    shown.press("None")
+    assert shown.view["hide"] == ["06_final/seed-1", "short/seed-9"]
+    shown.frame.get_by_role("searchbox", name="search runs").fill("")
+    shown.choose("sort runs", "by best")
+    names = [name for name, _ in shown.rows]
+    assert (names[0], names[-1]) == ("06_final, 3 runs", "short/seed-9")
+    shown.choose("sort runs", "by name")
+    assert "short" in shown.rows[-1][0]
+    shown.frame.get_by_role("searchbox", name="search runs").fill("nothing like this")
+    assert shown.frame.locator(".cc-rows").text_content() == "No run has this in its name."
+
+
+def test_last_stands_before_best_and_loss_has_its_own_best(shown, folder):
+    history = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")
+    figures = dict(shown.rows)["02_augmentation/seed-0"]
+    assert figures == f"last {history['val_accuracy'][-1]:.4f}, best {max(history['val_accuracy']):.4f} (epoch 450)"
+    shown.choose("metric", "loss")
+    lowest = min(history["val_loss"])
+    figures = dict(shown.rows)["02_augmentation/seed-0"]
+    epoch = history["val_loss"].index(lowest) + 1
+    assert figures == f"last {history['val_loss'][-1]:.4f}, best {lowest:.4f} (epoch {epoch})"
+    stars = shown.traces(mode="markers")
+    assert any(star["x"] == [epoch] * 2 and star["y"] == pytest.approx([lowest] * 2, rel=1e-6) for star in stars)
+
+
+def test_pointing_at_a_row_or_a_curve_highlights_the_run_in_both(shown, folder):
+    shown.choose("seeds", "each run")
+    shown.choose("curves", "validation")
+    row = shown.frame.locator(".cc-rows li", has_text="02_augmentation/seed-0")
+    row.hover()
+    drawn = shown.frame.locator(".scatterlayer .trace")
+    faint = shown.frame.locator(".scatterlayer .trace.cc-faint")
+    # The curve and its star keep their colour.
+    assert faint.count() == drawn.count() - 2
+    shown.page.mouse.move(5, 5)
+    assert faint.count() == 0
+    value = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")["val_accuracy"][399]
+    shown.hover(400, value)
+    assert faint.count() == drawn.count() - 2
+    assert "cc-lit" in row.get_attribute("class")
+
+
+def test_hover_text_has_run_epoch_minutes_and_value(shown, folder):
+    shown.choose("seeds", "each run")
+    history = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")
+    minutes = sum(history["seconds"][:400]) / 60
+    lines = shown.hover(400, history["val_accuracy"][399])
+    assert lines == [
+        "02_augmentation/seed-0",
+        f"epoch 400, {minutes:.1f} min",
+        f"validation {history['val_accuracy'][399]:.4f}",
+    ]
+    star = shown.hover(450, history["val_accuracy"][449])
+    assert star[1] == "best epoch 450"
+    assert star[2] == f"validation accuracy {history['val_accuracy'][449]:.4f}, loss {history['val_loss'][449]:.4f}"
+
+
+def test_keys_move_zoom_and_go_back(shown):
+    before = shown.ranges
+    plot = shown.frame.locator(".cc-plot")
+    plot.focus()
+    keyboard = shown.page.keyboard
+    keyboard.press("+")
+    first, last, low, high = shown.ranges
+    assert (first, last) == pytest.approx((71.4, 642.6))
+    keyboard.press("ArrowRight")
+    assert shown.ranges[0] == pytest.approx(first + 0.1 * (last - first))
+    keyboard.press("ArrowUp")
+    assert shown.ranges[2] == pytest.approx(low + 0.1 * (high - low))
+    keyboard.press("Backspace")
+    assert shown.ranges[2] == pytest.approx(low)
+    keyboard.press("Home")
+    assert shown.ranges == pytest.approx(before)
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(shown):
+    shown.page.locator("body").click(position={"x": 2, "y": 2})
+    session = shown.page.context.new_cdp_session(shown.page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    controls = ("button", "combobox", "textbox", "searchbox", "slider", "checkbox", "MenuListPopup")
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if node.get("role", {}).get("value") in controls and not node.get("ignored")
+    ]
+    assert len(named) > 20
+    assert [role for role, name in named if not name and role != "MenuListPopup"] == []
+    reached = set()
+    for _ in range(60):
+        shown.page.keyboard.press("Tab")
+        reached.add(shown.read("[document.activeElement.tagName, document.activeElement.ariaLabel].join()"))
+    for name in ("metric", "against", "scale", "seeds", "curves", "smoothing, epochs", "guide line", "search runs"):
+        assert any(element.endswith(name) for element in reached), name
+    assert any(element.startswith("DIV,Curves of accuracy") for element in reached)
+
+
+def test_text_of_the_picture_says_run_last_and_best(shown, folder):
+    history = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")
+    text = shown.frame.get_by_role("img", name=re.compile("Curves of accuracy")).get_attribute("aria-label")
+    values = history["val_accuracy"]
+    assert f"02_augmentation/seed-0: last {values[-1]:.4f}, best {max(values):.4f} (epoch 450)" in text
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+def test_page_fits_the_width_and_shows_the_curves_first(open_page, width):
+    shown = open_page(viewport={"width": width, "height": 800})
+    assert shown.read("document.documentElement.scrollWidth") <= width
+    plot, runs = (shown.frame.locator(name).bounding_box() for name in (".cc-plot", ".cc-rows"))
+    assert plot["width"] >= min(width - 30, 0.6 * width)
+    assert plot["y"] < 260
+    assert (runs["x"] > plot["x"] + plot["width"] - 1) == (width >= 1280)
+    for control in shown.frame.locator(".colabcnn button, .colabcnn select").all():
+        box = control.bounding_box()
+        assert box["x"] >= 0, control
+        assert box["x"] + box["width"] <= width, control
+    shown.page.set_viewport_size({"width": 700, "height": 800})
+    shown.wait("Math.abs(explorer.plot._fullLayout.width - explorer.plot.clientWidth) < 2")
+
+
+def test_swipe_on_the_curves_scrolls_the_page_and_drag_to_zoom_can_be_switched_on(open_page):
+    shown = open_page(viewport={"width": 360, "height": 700}, has_touch=True, is_mobile=True)
+    before = shown.view
+    session = shown.page.context.new_cdp_session(shown.page)
+
+    def swipe(dx, dy):
+        box = shown.frame.locator(".cc-plot .nsewdrag").bounding_box()
+        x, y = box["x"] + box["width"] * 0.6, box["y"] + min(box["height"] * 0.6, 300)
+        touch = {"x": x, "y": y}
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [touch]})
+        for step in range(1, 9):
+            moved = {"x": x + dx * step / 8, "y": y + dy * step / 8}
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [moved]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        shown.page.wait_for_timeout(300)
+
+    swipe(0, -180)
+    assert shown.read("window.scrollY") > 100
+    assert shown.view == before
+    shown.read("window.scrollTo(0, 0)")
+    shown.frame.get_by_label("drag to zoom").check()
+    swipe(-120, -90)
+    shown.wait("explorer.view.xrange")
+
+
+def luminance(colour):
+    red, green, blue = map(int, re.findall(r"\d+", colour)[:3])
+    return 0.3 * red + 0.6 * green + 0.1 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_and_curves_stand_out_from_a_light_and_a_dark_page(open_page, scheme):
+    shown = open_page(color_scheme=scheme)
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    for place, attribute in ((".cc-status", "color"), ("td", "color"), (".xtick text", "fill"), (".cc-name", "color")):
+        assert (luminance(shown.read(style.format(place, attribute))) > 128) == (scheme == "dark"), place
+    for colour in shown.read("[...document.querySelectorAll('.js-line')].map((line) => getComputedStyle(line).stroke)"):
+        assert abs(luminance(colour) - (17 if scheme == "dark" else 255)) > 70, colour
+
+
+def test_thirteen_experiments_are_told_apart_by_colour_and_marker(open_page, tmp_path):
+    for number in range(13):
+        write_run(tmp_path / f"run-{number:02}", history_of(0.1, 0.2, 0.3))
+    shown = open_page(export_html(tmp_path, path=tmp_path / "page.html"))
+    styles = shown.read("explorer.runs.map((run) => JSON.stringify(explorer.style(run)))")
+    assert len(set(styles)) == 13
+    swatches = [
+        swatch.get_attribute("style") + swatch.text_content() for swatch in shown.frame.locator(".cc-line").all()
+    ]
+    assert len(set(swatches)) == 13
+
+
+def test_address_keeps_the_view_and_a_wrong_one_is_reported(open_page, shown):
+    shown.choose("metric", "loss")
+    shown.choose("scale", "logarithmic")
+    shown.type("horizontal axis from", "100")
+    shown.switch(HOSTILE)
+    shown.press("Copy link")
+    address = shown.frame.get_by_role("textbox", name="this view, to copy").input_value()
+    again = open_page(fragment="#" + address.split("#", 1)[1])
+    assert again.view == shown.view
+    assert again.ranges == pytest.approx(shown.ranges)
+    odd = open_page(fragment="#metric=speed&xrange=9:3&line=x&smoothing=-1&hide=nobody&other=1&seeds=label")
+    assert {**odd.view, "hide": []} == {**open_page().view, "hide": []}
+    assert odd.is_refused
+    assert odd.status.endswith("metric=speed, xrange=9:3, line=x, smoothing=-1, other=1, seeds=label")
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("PNG", b"\x89PNG"), ("SVG", b"<svg")])
+def test_picture_is_saved_with_the_names_of_the_runs(shown, kind, magic):
+    shown.page.mouse.move(*shown.at(300, 0.5))
+    with shown.page.expect_download() as download:
+        shown.frame.locator(f".modebar-btn[data-title='Save as {kind}']").click()
+    content = download.value.path().read_bytes()
+    assert content.startswith(magic)
+    if kind == "SVG":
+        assert "02_augmentation/seed-0" in content.decode()
+
+
+def test_toolbar_offers_no_upload(shown):
+    titles = shown.read("[...explorer.plot.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title)")
+    assert titles == ["Save as PNG", "Save as SVG"]
+
+
+def test_folder_name_is_shown_as_text(shown, folder):
+    page = shown.page
+    assert page.locator("img:visible").count() == 0
+    assert HOSTILE in [name for name, _ in shown.rows]
+    assert HOSTILE in page.locator("table tr td:first-child").all_text_contents()
+    shown.choose("seeds", "each run")
+    history = read_history(folder / HOSTILE / "history.csv")
+    assert shown.hover(650, history["val_accuracy"][649])[0] == HOSTILE
+
+
+def test_title_of_a_single_run_is_shown_as_text(open_page, folder, tmp_path):
+    page = open_page(export_html(folder / HOSTILE, path=tmp_path / "single.html")).page
+    assert page.title() == f"Curves of {HOSTILE}"
+    assert page.locator("h1").text_content() == f"Curves of {HOSTILE}"
+
+
+def test_runs_with_one_epoch_and_with_none_can_be_shown(open_page, tmp_path):
+    write_run(tmp_path / "one", history_of(0.5))
+    write_run(tmp_path / "none", history_of())
+    shown = open_page(export_html(tmp_path, path=tmp_path / "page.html"))
+    assert dict(shown.rows) == {"none": "no epoch yet", "one": "last 0.5000, best 0.5000 (epoch 1)"}
+    assert shown.ranges[:2] == [0.5, 1.5]
+    assert all(map(math.isfinite, shown.ranges))
+    for name in ("Enlarged", "Around the best", "+", "Whole run"):
+        shown.press(name)
+
+
+def test_page_without_scripts_shows_a_picture_and_the_table(browser, page_file):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(page_file.as_uri())
+    assert page.locator("img").bounding_box()["width"] > 500
+    assert page.locator("table tr").count() == 7
