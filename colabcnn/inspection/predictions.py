@@ -104,7 +104,7 @@ def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Pictur
     shown = mistakes[np.argsort(-confidence[mistakes], kind="stable")][: ROWS * COLUMNS]
     part = f", the {len(shown)} most confident" if len(shown) < len(mistakes) else ""
     rows = max(1, -(-len(shown) // COLUMNS))
-    figure = Picture(figsize=(10, 0.8 + 2.1 * rows), layout="constrained")
+    figure = Picture(figsize=(10, 0.8 + 2.2 * rows), layout="constrained")
     figure.suptitle(f"{heading}\nwrong on {len(mistakes):,} of {len(labels):,} images{part}", fontsize=10)
     if not len(shown):
         figure.text(
@@ -117,11 +117,13 @@ def plot_mistakes(run_dir: str | Path, data: str | Path | None = None) -> Pictur
     for axes, index in zip(grid, shown, strict=False):
         axes.imshow(images[index])
         true_class, predicted_class = CLASS_NAMES[labels[index]], CLASS_NAMES[predicted[index]]
-        axes.set_title(f"{true_class} -> {predicted_class}, {confidence[index]:.2f}", fontsize=8)
+        axes.set_title(f"true: {true_class}\npredicted: {predicted_class}, {confidence[index]:.2f}", fontsize=8)
     return figure
 
 
-def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Image | np.ndarray) -> Prediction:
+def predict(
+    run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Image | np.ndarray, true_class: int | None = None
+) -> Prediction:
     """Classify a picture with a run's best weights.
 
     Args:
@@ -129,6 +131,7 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
         picture: the path or the bytes of an image file, a PIL image, or an array `(h, w)`, `(h, w, 3)` or
             `(h, w, 4) uint8`, of any size. A photo is turned upright, transparent parts become white, and the square in
             the middle is resized to `(32, 32, 3)`.
+        true_class: the picture's class, as `load_data` numbers them; written above the picture. None: not known.
 
     Returns:
         A `Prediction`.
@@ -143,10 +146,13 @@ def predict(run_dir: str | Path, picture: str | os.PathLike | bytes | Image.Imag
     heading, _, network = _best(run_dir)
     (values,) = class_probabilities(network, np.asarray(seen)[None])
     probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
-    figure = Picture(figsize=(10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
-    figure.suptitle(heading, fontsize=10)
-    given_axes, seen_axes, bars_axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
-    _draw_given(given_axes, image, left, top, side)
+    is_seen_completely = image.size == seen.size  # A second picture would be the same.
+    figure = Picture(figsize=(7 if is_seen_completely else 10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
+    told = "" if true_class is None else f"\nThe true class is {CLASS_NAMES[true_class]}."
+    figure.suptitle(heading + told, fontsize=10)
+    *given_axes, seen_axes, bars_axes = figure.subplots(1, 2 if is_seen_completely else 3)
+    for axes in given_axes:
+        _draw_given(axes, image, left, top, side)
     seen_axes.imshow(seen)
     seen_axes.set_title(f"what the network sees, {IMAGE_SIZE} x {IMAGE_SIZE}", fontsize=9)
     seen_axes.set_axis_off()

@@ -18,7 +18,7 @@ import numpy as np
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import COLUMNS, History, read_history
 from colabcnn.store.run_record import first_difference, identity_of
-from colabcnn.viewing.curves import Picture, draw_curves, legend_of, png_of
+from colabcnn.viewing.curves import Picture, draw_curves, png_of
 from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
 from colabcnn.viewing.views import View
 
@@ -186,8 +186,6 @@ def static_picture(runs: dict[str, MeasuredRun | History]) -> bytes:
     """Return a PNG of the runs' accuracies, for where no script runs."""
     histories = {label: run.history if isinstance(run, MeasuredRun) else run for label, run in runs.items()}
     figure = Picture(figsize=(9, 4.6), layout="constrained")
-    axes, view = figure.subplots(), View(line=0.9, training=len(histories) <= 3)
-    draw_curves(axes, histories, view)
-    if len(histories) <= _LONGEST_LEGEND:
-        axes.legend(handles=legend_of(histories, view), fontsize=8)
+    view = View(line=0.9, training=len(histories) <= 3)
+    draw_curves(figure.subplots(), histories, view, legend=len(histories) <= _LONGEST_LEGEND)
     return png_of(figure)

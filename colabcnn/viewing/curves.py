@@ -3,12 +3,12 @@
 import functools
 import io
 import itertools
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -111,84 +111,73 @@ def plot_curves(
         shown = line if name == (metric or "accuracy") else None
         view = View(name, epochs or (None, None), value_range or (None, None), shown)
         draw_curves(axes, histories, view)
-        axes.legend(handles=legend_of(histories, view), fontsize=8)
         if len(histories) == 1:
             axes.set_title(next(iter(histories)), fontsize=10)
     return figure
 
 
-def draw_curves(axes: Axes, histories: dict[str, History], view: View, colours: dict[str, str] | None = None) -> None:
+def draw_curves(axes: Axes, histories: dict[str, History], view: View, legend: bool = True) -> None:
     """Draw the curves of one metric.
 
     Args:
         axes: Matplotlib's, empty.
-        histories: a dict from a run's label to its history.
-        view: `View`.
-        colours: a dict from a label to its colour; None takes `colours_of`, and tells the training of a single run by
+        histories: a dict from a run's label to its history. Colours follow its order; the training of a single run has
             a colour of its own.
+        view: `View`.
+        legend: with a legend, which names what the view's ranges contain.
     """
-    alone = colours is None and len(histories) == 1
-    marked = []
-    for label, history in histories.items():
-        colour = (colours or colours_of(histories))[label]
-        if view.training:
-            training = COLOURS[1] if alone else colour
-            style = {"color": training, "linestyle": "--", "label": f"{label}: training"}
-            _draw_curve(axes, history["epoch"], history[view.metric], view.smoothing, style)
-        if view.validation:
-            values = history[f"val_{view.metric}"]
-            _draw_curve(
-                axes, history["epoch"], values, view.smoothing, {"color": colour, "label": f"{label}: validation"}
-            )
-            if view.metric == "accuracy" and history["epoch"]:
-                best = best_of(history)
-                axes.plot(*best, "*", color=colour, markersize=11, label=f"{label}: best")
-                marked.append((best[1], best[0], colour))
+    alone, handles = len(histories) == 1, []
+    kinds = {"training": view.metric} if view.training else {}
+    kinds["validation"] = f"val_{view.metric}"
+    styles: dict[str, tuple[Any, str]] = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
+    for kind, column in kinds.items():
+        dash, own_colour = styles[kind]
+        for (label, history), colour in zip(histories.items(), itertools.cycle(COLOURS), strict=False):
+            # A single epoch is a point, which a line alone would not show.
+            style: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(history["epoch"]) == 1 else None}
+            style |= {"linestyle": dash, "color": own_colour if alone else colour, "label": f"{label}: {kind}"}
+            axes.plot(history["epoch"], history[column], markersize=4, **style)
+        if any(_is_in_view(history, column, view) for history in histories.values()):
+            handles.append(Line2D([], [], label=kind, linestyle=dash, color=own_colour if alone else "#555555"))
+    for (label, history), colour in zip(histories.items(), itertools.cycle(COLOURS), strict=False):
+        star = {"color": colour, "marker": "*", "markersize": 11, "linestyle": "", "zorder": 3}
+        told = best_in_words(history)
+        if view.metric == "accuracy" and history["epoch"]:
+            epoch, value = best_of(history)
+            # A star at the edge of the picture is drawn completely.
+            is_inside = _is_in_view({"epoch": [epoch], "value": [value]}, "value", view)
+            axes.plot(epoch, value, **star, label=f"{label}: best", clip_on=not is_inside)
+        if alone and view.metric == "accuracy":
+            handles.append(Line2D([], [], label=told, **star))
+        elif not alone:
+            told = f"{label}: {told}" if view.metric == "accuracy" else label
+            handles.append(Line2D([], [], label=told, color=colour, linewidth=2))
     if view.line is not None:
         axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
     axes.set_xlim(*view.epochs)
     axes.set_ylim(*view.value_range)
-    if marked:
-        _name_best(axes, *max(marked))
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(view.metric)
     axes.grid(alpha=0.25)
+    if legend:
+        axes.legend(handles=handles, fontsize=8)
 
 
-def colours_of(labels: Iterable[str]) -> dict[str, str]:
-    """Return a dict from each run's label to its colour, by its place in the list."""
-    return dict(zip(labels, itertools.cycle(COLOURS), strict=False))
+def _is_in_view(history, column, view):
+    """Return whether a value of a curve is within the view's ranges; a curve without epochs is."""
+    (first, last), (low, high) = (
+        (-math.inf if low is None else low, math.inf if high is None else high)
+        for low, high in (view.epochs, view.value_range)
+    )
+    points = zip(history["epoch"], history[column], strict=True)
+    return not history["epoch"] or any(first <= epoch <= last and low <= value <= high for epoch, value in points)
 
 
-def legend_of(histories: dict[str, History], view: View, colours: dict[str, str] | None = None) -> list[Line2D]:
-    """Return the legend's handles: what is training and what validation, and a colour for each run.
-
-    Args:
-        histories, view, colours: as for `draw_curves`; the best epoch's value stands with the accuracy.
-    """
-    alone = colours is None and len(histories) == 1
-    colours = colours or colours_of(histories)
-    kinds: dict[str, Any] = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
-    handles = [
-        Line2D([], [], label=kind, linestyle=style, color=colour if alone else "#555555")
-        for kind, (style, colour) in kinds.items()
-        if getattr(view, kind)
-    ]
-    for label, history in histories.items():
-        if not alone:
-            told = f"{label}: {best_in_words(history)}" if view.metric == "accuracy" else label
-            handles.append(Line2D([], [], label=told, color=colours[label], linewidth=2))
-        elif view.metric == "accuracy":
-            star = {"color": colours[label], "marker": "*", "markersize": 11, "linestyle": ""}
-            handles.append(Line2D([], [], label=best_in_words(history), **star))
-    return handles
-
-
-def png_of(figure: Figure, quick: bool = False) -> bytes:
-    """Return a figure as the bytes of a PNG file, 100 pixels an inch; `quick` spends less time on making it small."""
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file, 100 pixels an inch."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 1} if quick else None)
+    figure.savefig(content, format="png", dpi=100)
     return content.getvalue()
 
 
@@ -223,29 +212,3 @@ def save_curves_if_possible(run_dir: str | Path, path: str | Path, info: Callabl
     except Exception as error:  # Whatever it is: a picture is no reason to stop.
         info(f"The picture of the curves could not be drawn ({error}); everything else is done.")
         return None
-
-
-def _draw_curve(axes, epochs, values, smoothing, style):
-    # A single epoch is a point, which a line alone would not show.
-    style = style | {"linewidth": 1.2, "marker": "o" if len(epochs) == 1 else None, "markersize": 4}
-    if smoothing > 1 and len(epochs) > 1:
-        axes.plot(epochs, values, **style | {"alpha": 0.25, "linestyle": "-", "label": None})
-        values = _smoothed(values, smoothing)
-    axes.plot(epochs, values, **style)
-
-
-def _name_best(axes, value, epoch, colour):
-    """Write the best epoch's values beside its star, on the side where the axes have room."""
-    (first, last), (low, high) = axes.get_xlim(), axes.get_ylim()
-    across, up = (epoch - first) / (last - first), (value - low) / (high - low)
-    place = {"textcoords": "offset points", "xytext": (0, 9 if up < 0.9 else -16), "annotation_clip": True}
-    place["ha"] = "left" if across < 0.15 else "right" if across > 0.85 else "center"
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    told = f"{value:.4f}, epoch {epoch}"
-    axes.annotate(told, (epoch, value), fontsize=8, color=colour, bbox=box, zorder=4, clip_on=True, **place)
-
-
-def _smoothed(values, window):
-    """Return the mean over a centred window, of fewer values at the ends."""
-    kernel = np.ones(min(window, len(values)))
-    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

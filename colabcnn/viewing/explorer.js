@@ -243,7 +243,8 @@
       const { run, index } = best, at = run.x[this.view.x][index], span = (BEST_SPAN * at) / run.x.epochs[index];
       const [left, right] = this.ranges({ ...this.view, xrange: null }).x;
       const xrange = [Math.max(left, at - span), Math.min(right, at + span)];
-      const yrange = [Math.max(0, best.value - 0.03), Math.max(0.91, Math.min(1, best.value + 0.02))];
+      // The line at 0.9 belongs into the picture only where the run comes near it.
+      const yrange = [Math.max(0, best.value - 0.03), Math.max(best.value > 0.85 ? 0.91 : 0, Math.min(1, best.value + 0.02))];
       this.change({ metric: "accuracy", scale: "linear", line: 0.9, xrange, yrange });
     }
 

@@ -69,8 +69,8 @@ def _validation(records):
 def _seconds(records):
     figure = _one_line_a_run(records, "seconds", "seconds an epoch", lambda record: _label(record, (record,)))
     (axes,) = figure.axes
-    typical = [seconds for record in records for seconds in record.seconds_by_device().values() if seconds > 0]
-    if _is_wide(typical):
+    # Logarithmic for single long epochs, too: on a linear axis one pause hides all differences.
+    if _is_wide([seconds for record in records for seconds in record.history["seconds"] if seconds > 0]):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     else:

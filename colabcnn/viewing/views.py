@@ -1,6 +1,5 @@
 """What of a run's curves is shown: a metric, its ranges, and the article's four pictures."""
 
-import math
 from dataclasses import dataclass
 
 from colabcnn.store.history import History, best_of
@@ -20,8 +19,6 @@ class View:
         value_range: `(low, high)` of the vertical axis, likewise.
         line: value of a horizontal guide line, or None.
         training: whether the training curves are drawn.
-        validation: whether the validation curves are drawn.
-        smoothing: mean over so many epochs, centred, with the curve itself pale behind it; 1 leaves it as it is.
     """
 
     metric: str = "accuracy"
@@ -29,8 +26,6 @@ class View:
     value_range: tuple = (None, None)
     line: float | None = None
     training: bool = True
-    validation: bool = True
-    smoothing: int = 1
 
 
 def article_views(histories: dict[str, History]) -> dict[str, View]:
@@ -40,7 +35,7 @@ def article_views(histories: dict[str, History]) -> dict[str, View]:
         histories: a dict from a run's label to its history; the best epoch is the best of all of them.
 
     Returns:
-        "loss" and "accuracy" over the whole run, "enlarged" and "around the best" with a line at 0.9.
+        "loss" and "accuracy" over the whole run, "enlarged" and "around the best" with a line at 0.9 near it.
     """
     views = {"loss": View(metric="loss"), "accuracy": View()}
     done = [history for history in histories.values() if history["epoch"]]
@@ -48,27 +43,17 @@ def article_views(histories: dict[str, History]) -> dict[str, View]:
         return views | {"enlarged": View(), "around the best": View(line=0.9)}
     top = max(done, key=lambda history: max(history["val_accuracy"]))
     (best, value), last = best_of(top), top["epoch"][-1]
+    # The line at 0.9 belongs into the picture only where the run comes near it.
+    highest = min(1.0, value + 0.02)
+    highest, line = (max(0.91, highest), 0.9) if value > 0.85 else (highest, None)
     return views | {
         "enlarged": View(value_range=(max(0.0, value - 0.15), min(1.0, value + 0.1))),
         "around the best": View(
             epochs=(max(1, best - BEST_SPAN), max(2, min(last, best + BEST_SPAN))),
-            value_range=(max(0.0, value - 0.03), max(0.91, min(1.0, value + 0.02))),
-            line=0.9,
+            value_range=(max(0.0, value - 0.03), highest),
+            line=line,
         ),
     }
-
-
-def value_limits(histories: dict[str, History], metric: str) -> tuple[float, float]:
-    """Return `(low, high)` between which a metric's values lie, training and validation, at round numbers.
-
-    Args:
-        histories: a dict from a run's label to its history.
-        metric: "loss" or "accuracy"; the accuracy's upper end is 1.
-    """
-    values = [value for history in histories.values() for name in (metric, f"val_{metric}") for value in history[name]]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    low = min(math.floor(low * 20) / 20, high - 0.05)
-    return low, 1.0 if metric == "accuracy" else math.ceil(high * 20 + 1e-9) / 20
 
 
 def best_in_words(history: History) -> str:

@@ -86,7 +86,7 @@ def counts_in(figure):
 def gallery_in(figure):
     """Return `(picture, true class, predicted class, confidence as text)` of each picture."""
     drawn = [axes for axes in figure.axes if axes.images]
-    return [(axes.images[0].get_array(), *re.split(" -> |, ", axes.get_title())) for axes in drawn]
+    return [(axes.images[0].get_array(), *re.split("true: |\npredicted: |, ", axes.get_title())[1:]) for axes in drawn]
 
 
 def file_of(picture, **options):
@@ -96,7 +96,7 @@ def file_of(picture, **options):
 
 
 def input_in(prediction):
-    return np.asarray(prediction.figure.axes[1].images[0].get_array())
+    return np.asarray(prediction.figure.axes[-2].images[0].get_array())
 
 
 def test_prediction_is_repeatable_and_prints_nothing(trained, capsys, caplog):
@@ -332,3 +332,12 @@ def test_picture_with_too_many_pixels_is_refused_without_a_warning(trained, tmp_
     Image.new("1", (side, side)).save(path)
     with pytest.raises(Error, match=r"bomb\.png has too many pixels"):
         predict(trained, path)
+
+
+def test_true_class_is_told_and_a_small_picture_is_shown_once(trained):
+    small = predict(trained, PICTURE[:32, :32], true_class=3).figure
+    assert small.get_suptitle().endswith("The true class is cat.")
+    assert [bool(axes.images) for axes in small.axes] == [True, False]
+    large = predict(trained, PICTURE).figure
+    assert "true class" not in large.get_suptitle()
+    assert [bool(axes.images) for axes in large.axes] == [True, True, False]

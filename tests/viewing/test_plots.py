@@ -7,6 +7,7 @@ from colabcnn import Error, plot_curves
 from colabcnn.store.history import write_history
 from colabcnn.viewing import curves
 from colabcnn.viewing.curves import Picture, png_of, save_figure
+from colabcnn.viewing.views import article_views
 from support.runs import history_of
 
 pytestmark = pytest.mark.versions
@@ -39,12 +40,10 @@ def test_several_runs_have_zoom_and_guide_line(runs):
     assert axes.get_ylim() == (0.3, 0.7)
     assert next(line for line in axes.lines if line.get_linestyle() == ":").get_ydata() == [0.55, 0.55]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == [
-        "training",
-        "validation",
-        "06_final/seed-0: best 0.5000, epoch 2",
-        "02_augmentation/seed-0: best 0.6000, epoch 2",
-    ]
+    named = ["06_final/seed-0: best 0.5000, epoch 2", "02_augmentation/seed-0: best 0.6000, epoch 2"]
+    assert labels == ["validation", *named]  # The training curves are below these values.
+    (axes,) = plot_curves(*runs, metric="accuracy").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation", *named]
 
 
 def test_pyplot_keeps_no_figure(runs):
@@ -120,3 +119,10 @@ def test_font_with_japanese_characters_is_used_where_there_is_one(runs, monkeypa
     finally:
         curves._japanese_fonts.cache_clear()
     assert figure.axes[0].title.get_fontfamily()[-1] == "IPAGothic"
+
+
+@pytest.mark.parametrize(("best", "line", "highest"), [(0.8, None, 0.82), (0.89, 0.9, 0.91), (0.95, 0.9, 0.97)])
+def test_line_at_nine_tenths_is_in_the_view_only_near_it(best, line, highest):
+    view = article_views({"": history_of(0.5, best, 0.6)})["around the best"]
+    assert view.line == line
+    assert view.value_range == pytest.approx((best - 0.03, highest))
