@@ -20,6 +20,8 @@
     seeds: { label: "seeds", each: "each run", mean: "mean and deviation", both: "both" },
     curves: { label: "curves", both: "training and validation", validation: "validation", training: "training" },
   };
+  const LINES = "Solid: validation, dashed: training, star: best epoch.";
+  const NONE = "rgba(0,0,0,0)";
   const KEYS = "Arrow keys move the view, + and - zoom, Home shows the complete run, Backspace goes back.";
   const RANGES = [["xrange", 0, "from"], ["xrange", 1, "to"], ["yrange", 0, "from"], ["yrange", 1, "to"]];
   const store = (window.colabcnnStore = window.colabcnnStore || {});
@@ -84,7 +86,8 @@
   // The index of the best epoch: the highest accuracy or the lowest loss; -1 without one.
   function bestIndex(values, metric) {
     const sign = metric === "loss" ? -1 : 1;
-    return values.reduce((best, value, i) => (value * sign > (best < 0 ? -Infinity : values[best] * sign) ? i : best), -1);
+    const isBetter = (value, best) => value * sign > (best < 0 ? -Infinity : values[best] * sign);
+    return values.reduce((best, value, index) => (isBetter(value, best) ? index : best), -1);
   }
 
   function isDark(root) {
@@ -124,8 +127,9 @@
         run.x.steps = run.x.epochs.map((epoch) => epoch * run.steps);
         let seconds = 0;
         run.x.minutes = run.values.seconds.map((value) => (seconds += value) / 60);
-        if (!this.groups.has(run.group)) this.groups.set(run.group, { name: run.group, runs: [], index: this.groups.size });
-        run.of = this.groups.get(run.group);
+        const { group: name } = run;
+        if (!this.groups.has(name)) this.groups.set(name, { name, runs: [], index: this.groups.size });
+        run.of = this.groups.get(name);
         run.of.runs.push(run);
         return run;
       });
@@ -165,7 +169,8 @@
         const number = Number(value), range = value.split(":").map(Number);
         if (CHOICES[name] && value in CHOICES[name] && value !== "label") view[name] = value;
         else if (name === "smoothing" && number >= 1 && number <= 101) view.smoothing = number;
-        else if (name === "line" && (value === "none" || Number.isFinite(number))) view.line = value === "none" ? null : number;
+        else if (name === "line" && value === "none") view.line = null;
+        else if (name === "line" && Number.isFinite(number)) view.line = number;
         else if (/^[xy]range$/.test(name) && range.length === 2 && range[0] < range[1]) view[name] = range;
         else if (name === "hide" || name === "show") view.hide[name === "hide" ? "add" : "delete"](value);
         else refused.push(`${name}=${value}`);
@@ -215,10 +220,10 @@
       }
       if (left > right) [left, right] = [0, 1];
       if (low > high) [low, high] = scale === "log" ? [0.1, 1] : [0, 1];
-      const share = 0.02 * (right - left), side = x === "epochs" ? (share > 0.5 ? Math.ceil(share) : 0.5) : share || 0.5;
+      const share = 0.02 * (right - left), side = x !== "epochs" ? share || 0.5 : share > 0.5 ? Math.ceil(share) : 0.5;
       const edge = high > low ? 0.04 * (high - low) : 0.05 * Math.abs(high) || 0.05;
       const all = scale === "log" ? [low / 1.1, high * 1.1] : [low - edge, high + edge];
-      if (metric === "accuracy" && scale === "linear") [all[0], all[1]] = [Math.max(0, all[0]), Math.min(1.005, all[1])];
+      if (metric === "accuracy" && scale === "linear") all.splice(0, 2, Math.max(0, all[0]), Math.min(1.005, all[1]));
       return { x: xrange || [Math.max(0, left - side), right + side], y: yrange || all };
     }
 
@@ -244,7 +249,8 @@
       const [left, right] = this.ranges({ ...this.view, xrange: null }).x;
       const xrange = [Math.max(left, at - span), Math.min(right, at + span)];
       // The line at 0.9 belongs into the picture only where the run comes near it.
-      const yrange = [Math.max(0, best.value - 0.03), Math.max(best.value > 0.85 ? 0.91 : 0, Math.min(1, best.value + 0.02))];
+      const { value } = best, highest = Math.max(value > 0.85 ? 0.91 : 0, Math.min(1, value + 0.02));
+      const yrange = [Math.max(0, value - 0.03), highest];
       this.change({ metric: "accuracy", scale: "linear", line: 0.9, xrange, yrange });
     }
 
@@ -264,7 +270,8 @@
 
     style(run) {
       const colours = this.dark ? DARK : LIGHT;
-      return { colour: colours[run.index % colours.length], marker: MARKERS[Math.floor(run.index / colours.length) % MARKERS.length] };
+      const marker = MARKERS[Math.floor(run.index / colours.length) % MARKERS.length];
+      return { colour: colours[run.index % colours.length], marker };
     }
 
     traces() {
@@ -276,7 +283,8 @@
         const shape = { symbol: marker || "circle", size: 7, color: colour, maxdisplayed: y.length === 1 ? 0 : 9 };
         // Below a logarithmic scale Plotly would draw a line to the bottom.
         if (this.view.scale === "log") y = y.map((value) => (value > 0 ? value : NaN));
-        const values = `${kind} %{y:.${metric === "learning_rate" ? "3~g" : "4f"}}`;
+        const smoothed = smoothing > 1 ? " (smoothed)" : "";
+        const values = `${kind} %{y:.${metric === "learning_rate" ? "3~g" : "4f"}}${smoothed}`;
         if (smoothing > 1) {
           add(of, { x: points, y, hoverinfo: "skip", line: { color: transparent(colour, 0.25), width: 1 } });
         }
@@ -285,7 +293,7 @@
           mode: alone ? "lines+markers" : "lines", ...(alone ? { marker: shape } : {}),
           // Transparent by its colour: an opacity of a trace costs the browser a layer.
           line: { color: transparent(colour, opacity), width, dash: dashed ? "dash" : "solid" },
-          hovertemplate: `<b>${literal(name)}</b><br>%{text}<br>${values}${smoothing > 1 ? " (smoothed)" : ""}<extra></extra>`,
+          hovertemplate: `<b>${literal(name)}</b><br>%{text}<br>${values}<extra></extra>`,
         });
       };
       const visible = this.visible, groups = new Set(visible.map((run) => run.of));
@@ -305,15 +313,15 @@
           if (!mean || seeds === "both") {
             const width = mean ? 0.7 : runs.length > 1 ? 1.2 : 1.8, opacity = mean ? 0.55 : dashed ? 0.6 : 1;
             for (const run of runs) {
-              const text = Array.from(run.x.epochs, (epoch, index) => `epoch ${epoch}, ${run.x.minutes[index].toFixed(1)} min`);
+              const { epochs, minutes } = run.x;
+              const text = Array.from(epochs, (epoch, index) => `epoch ${epoch}, ${minutes[index].toFixed(1)} min`);
               const legend = isLast && !mean, points = run.x[x], y = Array.from(run.values[column]);
               line(run, { name: run.label, points, y, text, dashed, width, opacity, legend, kind });
             }
           }
           if (mean) {
-            const name = `${group.name}, mean of ${runs.length}`;
-            const shared = { name, points: mean.x, y: mean.mean, text: mean.text, dashed, width: 2.4, legend: isLast, kind };
-            line({ ...group, runs, key: group }, shared);
+            const name = `${group.name}, mean of ${runs.length}`, { x: points, mean: y, text } = mean;
+            line({ ...group, runs, key: group }, { name, points, y, text, dashed, width: 2.4, legend: isLast, kind });
           }
         }
       }
@@ -329,12 +337,16 @@
     star(run, column, add) {
       const index = bestIndex(run.values[column], this.view.metric), at = (name) => digits(run.values[name][index]);
       if (index < 0) return;
-      const told = `validation accuracy ${at("val_accuracy")}, loss ${at("val_loss")}<br>training accuracy ${at("accuracy")}, loss ${at("loss")}`;
-      // A small marker is nearer to the pointer than a large one. Without a second point, small and unseen, the middle of
-      // the star would answer with the curve below it.
+      const figures = (kind, prefix) => `${kind} accuracy ${at(`${prefix}accuracy`)}, loss ${at(`${prefix}loss`)}`;
+      const told = `${figures("validation", "val_")}<br>${figures("training", "")}`;
+      // A small marker is nearer to the pointer than a large one. Without a second point, small and unseen, the middle
+      // of the star would answer with the curve below it.
       add(run, {
         x: Array(2).fill(run.x[this.view.x][index]), y: Array(2).fill(run.values[column][index]), mode: "markers",
-        marker: { symbol: "star", size: [13, 5], opacity: [1, 0], color: this.style(run).colour, line: { color: this.dark ? "#111" : "#FFF", width: 1 } },
+        marker: {
+          symbol: "star", size: [13, 5], opacity: [1, 0], color: this.style(run).colour,
+          line: { color: this.dark ? "#111" : "#FFF", width: 1 },
+        },
         hovertemplate: `<b>${literal(run.label)}</b><br>best epoch ${run.x.epochs[index]}<br>${told}<extra></extra>`,
       });
     }
@@ -342,24 +354,27 @@
     layout() {
       const { metric, x, scale, line } = this.view, shown = this.ranges(), small = this.plot.clientWidth < 500;
       const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
-      const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside", automargin: true, exponentformat: "power" };
+      const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
+      Object.assign(axis, { automargin: true, exponentformat: "power" });
       const lines = (metric === "accuracy" ? this.data.references : []).map(({ label, value }) => ({ label, value }));
       if (line !== null && metric !== "learning_rate") lines.push({ label: String(line), value: line });
       const at = (value) => (scale === "log" ? Math.log10(value) : value);
+      this.drawnTick = this.tick(shown);
       return {
-        template: "none", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
+        template: "none", paper_bgcolor: NONE, plot_bgcolor: NONE, showlegend: false, autosize: true,
         font: { family: "system-ui, sans-serif", size: small ? 11 : 13, color: ink }, hovermode: "closest",
         margin: { t: 30, r: 12, b: 46, l: small ? 44 : 56 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
-        hoverlabel: { align: "left", namelength: -1 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink },
-        xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: (this.drawnTick = this.tick(shown)) },
+        hoverlabel: { align: "left", namelength: -1 }, modebar: { bgcolor: NONE, color: "#888", activecolor: ink },
+        xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: this.drawnTick },
         yaxis: { ...axis, title: { text: metric.replace("_", " ") }, type: scale, range: shown.y.map(at) },
         shapes: lines.map(({ value }) => ({
-          type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { color: "#888", width: 1.5, dash: "dot" },
+          type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value,
+          line: { color: "#888", width: 1.5, dash: "dot" },
         })),
         annotations: lines.map(({ label, value }) => ({
           // Seen where it is within the range, as an annotation of an axis is.
-          text: literal(label), xref: "paper", x: 1, xanchor: "right", yref: "y", y: at(value), yanchor: "bottom", showarrow: false,
-          font: { size: 11, color: this.dark ? "#BBB" : "#666" },
+          text: literal(label), xref: "paper", x: 1, xanchor: "right", yref: "y", y: at(value), yanchor: "bottom",
+          showarrow: false, font: { size: 11, color: this.dark ? "#BBB" : "#666" },
         })),
       };
     }
@@ -374,7 +389,7 @@
       this.root.classList.toggle("cc-dark", this.dark);
       this.syncList();
       const first = !this.plot.data;
-      const config = { displaylogo: false, doubleClick: false, scrollZoom: false, modeBarButtons: [this.pictureButtons()] };
+      const config = { displaylogo: false, doubleClick: false, modeBarButtons: [this.pictureButtons()] };
       window.Plotly.react(this.plot, this.traces(), this.layout(), config);
       if (first) this.listen();
       this.shown();
@@ -384,7 +399,8 @@
     move() {
       const { xaxis, yaxis } = this.layout();
       this.moving = true;
-      window.Plotly.relayout(this.plot, { "xaxis.range": xaxis.range, "yaxis.range": yaxis.range, "xaxis.dtick": xaxis.dtick });
+      const changed = { "xaxis.range": xaxis.range, "xaxis.dtick": xaxis.dtick, "yaxis.range": yaxis.range };
+      window.Plotly.relayout(this.plot, changed);
       this.moving = false;
       this.shown();
     }
@@ -408,7 +424,8 @@
           const legend = { showlegend: true, legend: { orientation: "h", y: -0.15 } };
           const background = { paper_bgcolor: this.dark ? "#111" : "#FFF" };
           const layout = { ...this.layout(), ...legend, ...background, margin: { t: 20, r: 20, b: 60, l: 60 } };
-          window.Plotly.downloadImage({ data: this.traces(), layout }, { format, filename: "curves", width: 1100, height: 700, scale: 2 });
+          const file = { format, filename: "curves", width: 1100, height: 700, scale: 2 };
+          window.Plotly.downloadImage({ data: this.traces(), layout }, file);
         },
       }));
     }
@@ -460,7 +477,8 @@
       const matches = (of) => of === owner || of.of === owner || of === owner.of;
       this.owners.forEach((of, index) => {
         const isFaint = Boolean(owner) && !matches(of);
-        for (const drawn of this.plot.querySelectorAll(`.tracecc${index}x`)) drawn.classList.toggle("cc-faint", isFaint);
+        const drawn = this.plot.querySelectorAll(`.tracecc${index}x`);
+        drawn.forEach((curve) => curve.classList.toggle("cc-faint", isFaint));
       });
       for (const [of, row] of this.rows) row.classList.toggle("cc-lit", Boolean(owner) && matches(of));
     }
@@ -470,18 +488,22 @@
     build() {
       const button = (text, title, click) => element("button", { type: "button", title, click }, text);
       this.selects = Object.entries(CHOICES).map(([name, { label, ...options }]) => {
-        const change = (event) => this.change({ [name]: event.target.value, ...(name === "metric" || name === "scale" ? { yrange: null } : {}), ...(name === "x" ? { xrange: null } : {}) });
+        // A range of one metric or axis says nothing of another.
+        const reset = { metric: { yrange: null }, scale: { yrange: null }, x: { xrange: null } }[name];
+        const change = (event) => this.change({ [name]: event.target.value, ...reset });
         const shown = Object.entries(options).map(([value, text]) => element("option", { value }, text));
         return [name, element("select", { "aria-label": label, change }, ...shown)];
       });
       const smoothing = (event) => this.change({ smoothing: Number(event.target.value) });
-      this.smoothing = element("input", { type: "range", min: 1, max: 101, step: 2, "aria-label": "smoothing, epochs", change: smoothing });
+      const slider = { type: "range", min: 1, max: 101, step: 2, "aria-label": "smoothing, epochs" };
+      this.smoothing = element("input", { ...slider, change: smoothing });
       this.smoothed = element("output");
-      this.line = element("input", { type: "text", inputmode: "decimal", size: 5, "aria-label": "guide line", change: () => this.typedLine() });
+      const decimal = { type: "text", inputmode: "decimal", size: 6 };
+      const number = (label, change) => element("input", { ...decimal, "aria-label": label, change });
+      this.line = number("guide line", () => this.typedLine());
       const fields = (axis) => RANGES.map(([name, end, word], index) => {
         const label = `${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`;
-        const field = element("input", { type: "text", inputmode: "decimal", size: 6, "aria-label": label, change: () => this.typedRange(index) });
-        return name === axis ? field : null;
+        return name === axis ? number(label, () => this.typedRange(index)) : null;
       });
       const [x, y] = [fields("xrange"), fields("yrange")];
       this.fields = RANGES.map((_, index) => x[index] || y[index]);
@@ -491,12 +513,20 @@
       this.root.setAttribute("data-lm-suppress-shortcuts", "true");
       this.plot = element("div", { class: "cc-plot", tabindex: 0, role: "img", title: "", keydown });
       this.status = element("div", { class: "cc-status", role: "status" });
-      this.search = element("input", { type: "search", placeholder: "search runs", "aria-label": "search runs", input: () => this.syncList() });
-      this.sort = element("select", { "aria-label": "sort runs", change: () => this.syncList() },
-        ...["given", "name", "last", "best"].map((value) => element("option", { value }, value === "given" ? "as given" : `by ${value}`)));
+      const orders = { given: "as given", name: "by name", last: "by last", best: "by best" };
+      const sync = () => this.syncList();
+      const search = { type: "search", placeholder: "search runs", "aria-label": "search runs" };
+      this.search = element("input", { ...search, input: sync });
+      this.sort = element("select", { "aria-label": "sort runs", change: sync },
+        ...Object.entries(orders).map(([value, text]) => element("option", { value }, text)));
       this.list = element("ul", { class: "cc-rows" });
-      this.copied = element("input", { type: "text", readonly: true, class: "cc-copy", "aria-label": "this view, to copy", hidden: true });
-      const drag = element("input", { type: "checkbox", change: (event) => ((this.dragZoom = event.target.checked), this.draw()) });
+      const copied = { type: "text", readonly: true, class: "cc-copy", "aria-label": "this view, to copy" };
+      this.copied = element("input", { ...copied, hidden: true });
+      const allowDrag = (event) => {
+        this.dragZoom = event.target.checked;
+        this.draw();
+      };
+      const drag = element("input", { type: "checkbox", change: allowDrag });
       this.root.replaceChildren(element("div", { class: "cc-body" },
         element("div", { class: "cc-bar" },
           button("Whole run", "All epochs of the visible runs", () => this.change({ xrange: null, yrange: null })),
@@ -513,9 +543,11 @@
               element("span", {}, "vertical"), ...y.filter(Boolean),
               (this.copyButton = button("", "So that this view can be shown again", () => this.copy())), this.copied)),
           element("div", { class: "cc-list" },
-            element("div", { class: "cc-bar" }, this.search, button("All", "Show all runs that are found", () => this.showAll(true)),
+            element("div", { class: "cc-bar" }, this.search,
+              button("All", "Show all runs that are found", () => this.showAll(true)),
               button("None", "Hide all runs that are found", () => this.showAll(false)), this.sort), this.list))));
-      this.root.addEventListener("focusin", () => window.Jupyter?.keyboard_manager?.disable()); // The classic Notebook's.
+      // The classic Notebook's shortcuts.
+      this.root.addEventListener("focusin", () => window.Jupyter?.keyboard_manager?.disable());
       this.root.addEventListener("focusout", () => window.Jupyter?.keyboard_manager?.enable());
     }
 
@@ -540,7 +572,8 @@
       this.copied.hidden = true;
       const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values.map(short);
       const there = this.visible.length ? "" : "No run is switched on. ";
-      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${this.visible.length} of ${this.runs.length} runs. Solid: validation, dashed: training, star: best epoch.`);
+      const count = `${this.visible.length} of ${this.runs.length} runs`;
+      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${count}. ${LINES}`);
       const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ");
       this.plot.setAttribute("aria-label", `Curves of ${y}. ${told || "No run is switched on"}. ${KEYS}`);
     }
@@ -562,16 +595,17 @@
       const values = group.runs.filter((run) => run.epochs).map((run) => this.figures(run));
       if (!values.length) return "no epoch yet";
       const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
-      const deviation = Math.sqrt(values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0) / Math.max(1, values.length - 1));
+      const squares = values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0);
+      const deviation = Math.sqrt(squares / Math.max(1, values.length - 1));
       const best = Math[this.view.metric === "loss" ? "min" : "max"](...values.map((value) => value.best));
       return `last ${digits(mean)} ± ${digits(deviation)}, best ${digits(best)}`;
     }
 
     syncList() {
       this.rows = new Map();
-      const wanted = this.search.value.trim().toLowerCase(), sign = this.view.metric === "loss" ? 1 : -1;
-      const found = (run) => `${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted);
-      const key = (group) => Math.min(...group.runs.map((run) => (run.epochs ? sign * this.figures(run)[this.sort.value] : Infinity)));
+      const sign = this.view.metric === "loss" ? 1 : -1, found = (run) => this.isFound(run);
+      const value = (run) => (run.epochs ? sign * this.figures(run)[this.sort.value] : Infinity);
+      const key = (group) => Math.min(...group.runs.map(value));
       const groups = [...this.groups.values()].filter((group) => group.runs.some(found));
       if (this.sort.value === "name") groups.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
       else if (this.sort.value !== "given") groups.sort((a, b) => key(a) - key(b));
@@ -579,6 +613,11 @@
       this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, group.runs.filter(found))));
       if (active) this.list.querySelector(`[aria-label="${CSS.escape(active)}"]`)?.focus();
       if (!groups.length) this.list.append(element("li", {}, "No run has this in its name."));
+    }
+
+    isFound(run) {
+      const wanted = this.search.value.trim().toLowerCase();
+      return `${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted);
     }
 
     rowsOf(group, runs) {
@@ -589,7 +628,8 @@
         this.syncList();
       };
       const more = group.apart ? null : element("button", {
-        type: "button", class: "cc-more", "aria-expanded": String(isOpen), "aria-label": `seeds of ${group.name}`, click: toggle,
+        type: "button", class: "cc-more", "aria-expanded": String(isOpen), "aria-label": `seeds of ${group.name}`,
+        click: toggle,
       }, isOpen ? "▾" : "▸");
       const head = this.row(group, runs, `${group.name}, ${group.runs.length} runs`, this.groupInWords(group), more);
       const seeds = runs.map((run) => this.row(run, [run], run.label, this.inWords(run), null, "cc-seed"));
@@ -608,32 +648,34 @@
       const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, change: switchRuns });
       box.checked = on > 0;
       box.indeterminate = on > 0 && on < runs.length;
-      const { colour, marker } = this.style(runs[0]), drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
+      const { colour, marker } = this.style(runs[0]);
+      const drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
       if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
-      const row = element("li", { class: kind, title: `${name}\n${owner.details || details}`, mouseenter: () => this.highlight(owner), mouseleave: () => this.highlight(null) },
-        element("label", {}, box, drawn, element("span", { class: "cc-name" }, name), element("span", { class: "cc-values" }, words),
-          details ? element("span", { class: "cc-details" }, details) : null), more);
+      const pointed = { mouseenter: () => this.highlight(owner), mouseleave: () => this.highlight(null) };
+      const texts = [["name", name], ["values", words], ["details", details]].filter(([, text]) => text);
+      const spans = texts.map(([part, text]) => element("span", { class: `cc-${part}` }, text));
+      const row = element("li", { class: kind, title: `${name}\n${owner.details || details}`, ...pointed },
+        element("label", {}, box, drawn, ...spans), more);
       this.rows.set(owner, row);
       return row;
     }
 
     showAll(on) {
-      const hide = new Set(this.view.hide), wanted = this.search.value.trim().toLowerCase();
-      for (const run of this.runs) {
-        if (`${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted)) hide[on ? "delete" : "add"](run.label);
-      }
+      const hide = new Set(this.view.hide);
+      for (const run of this.runs) if (this.isFound(run)) hide[on ? "delete" : "add"](run.label);
       this.change({ hide });
     }
 
     refuse(field, reason) {
       field.setAttribute("aria-invalid", "true");
-      this.say(reason, true);
+      this.say(`${reason} The view is unchanged.`, true);
     }
 
     typedNumber(field) {
       const text = field.value.trim();
       if (text && Number.isFinite(Number(text))) return Number(text);
-      this.refuse(field, `"${text}" is not a number${text.includes(",") ? "; write a point in place of the comma" : ""}. The view is unchanged.`);
+      const comma = text.includes(",") ? "; write a point in place of the comma" : "";
+      this.refuse(field, `"${text}" is not a number${comma}.`);
       return null;
     }
 
@@ -641,22 +683,30 @@
       if (!this.line.value.trim()) return this.change({ line: null });
       const value = this.typedNumber(this.line);
       if (value === null) return;
-      if (this.view.scale === "log" && value <= 0) return this.refuse(this.line, `A logarithmic scale has no ${value}. The view is unchanged.`);
+      if (this.view.scale === "log" && value <= 0) {
+        return this.refuse(this.line, `A logarithmic scale has no ${value}.`);
+      }
       const [low, high] = this.ranges().y;
       this.change({ line: value });
-      if (value < low || value > high) this.say(`The line at ${value} is outside of ${short(low)} to ${short(high)}; zoom out to see it.`, true);
+      const shown = `${short(low)} to ${short(high)}`;
+      const isOutside = value < low || value > high;
+      if (isOutside) this.say(`The line at ${value} is outside of ${shown}; zoom out to see it.`, true);
     }
 
     typedRange(index) {
       const [name, end] = RANGES[index], value = this.typedNumber(this.fields[index]);
       if (value === null) return;
-      const range = [...this.ranges()[name[0]]], limits = this.ranges({ ...this.view, xrange: null, yrange: null })[name[0]];
+      const axis = name[0], range = [...this.ranges()[axis]];
+      const limits = this.ranges({ ...this.view, xrange: null, yrange: null })[axis];
       range[end] = value;
       const field = this.fields[index];
-      if (!(range[0] < range[1])) return this.refuse(field, `${short(range[0])} to ${short(range[1])} is no range; the first number must be smaller. The view is unchanged.`);
-      if (name === "yrange" && this.view.scale === "log" && value <= 0) return this.refuse(field, `A logarithmic scale has no ${value}. The view is unchanged.`);
+      const typed = range.map(short).join(" to "), all = limits.map(short).join(" to ");
+      if (!(range[0] < range[1])) return this.refuse(field, `${typed} is no range; the first number must be smaller.`);
+      if (axis === "y" && this.view.scale === "log" && value <= 0) {
+        return this.refuse(field, `A logarithmic scale has no ${value}.`);
+      }
       if (range[0] >= limits[1] || range[1] <= limits[0]) {
-        return this.refuse(field, `Nothing is there: the visible curves reach from ${short(limits[0])} to ${short(limits[1])}. The view is unchanged.`);
+        return this.refuse(field, `Nothing is there: the visible curves reach from ${all}.`);
       }
       this.change({ [name]: range });
     }
@@ -675,7 +725,8 @@
 
     copy() {
       const view = this.encode();
-      const text = this.data.page ? `${location.href.split("#")[0]}#${view}` : `${this.data.call}${JSON.stringify(view)})`;
+      const call = `${this.data.call}${JSON.stringify(view)})`;
+      const text = this.data.page ? `${location.href.split("#")[0]}#${view}` : call;
       this.copied.hidden = false;
       this.copied.value = text;
       this.copied.select();
