@@ -96,12 +96,12 @@ def test_status_has_exactly_its_fields(finished):
     }
 
 
-def test_evaluate_measures_once(finished, tmp_path, monkeypatch):
+def test_evaluate_measures_once(trained, tmp_path, monkeypatch):
     from colabcnn import load_synthetic
     from colabcnn.inspection import evaluation
 
     folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder)
+    shutil.copytree(trained, folder)
     measured = evaluate(folder)
     assert measured["test_size"] == 10_000
     assert 0 <= measured["last_epoch"]["accuracy"] <= 1
