@@ -24,7 +24,8 @@ SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
 MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill", "run_cli": "kill"}
 # Modules of few tests that take long are distributed first; a worker with nothing left to do would wait for them.
-LONG = ("test_killed", "test_resume", "test_recipe_runs", "test_notebooks", "test_explorer_browser", "test_measuring")
+LONG = ("test_killed", "test_recipe_runs", "test_fit_state", "test_execution", "test_notebook_killed", "test_notebooks")
+LONG += ("test_resume", "test_training", "test_checkpoint_to_drive", "test_faults", "test_setup_cell", "test_cli")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the
@@ -39,7 +40,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark each test by the fixtures that it uses."""
+    """Put the tests that take long first, and mark each test by the fixtures that it uses."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
     for item in items:
         for name in MARKER_OF.keys() & set(item.fixturenames):
             item.add_marker(MARKER_OF[name])
@@ -104,6 +106,15 @@ def shared(trained, tmp_path_factory):
     content = path.read_bytes()
     assert hashlib.sha256(content).hexdigest() == sha256
     return content
+
+
+@pytest.fixture
+def few_test_images(monkeypatch):
+    """Let `evaluate` measure on 500 synthetic images; `test_evaluate_measures_once` measures on all 10,000."""
+    from colabcnn.inspection import evaluation
+
+    load_data = evaluation.load_data
+    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=500))
 
 
 @pytest.fixture(scope="session")

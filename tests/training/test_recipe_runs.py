@@ -122,7 +122,7 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
     assert not (tmp_path / "run").exists()
 
 
-def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options):
+def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)
     measured = evaluate(run_dir)["last_epoch"]
