@@ -110,11 +110,11 @@ def shared(trained, tmp_path_factory):
 
 @pytest.fixture
 def few_test_images(monkeypatch):
-    """Let `evaluate` measure on 500 synthetic images; `test_evaluate_measures_once` measures on all 10,000."""
+    """Let `evaluate`, which asks for the complete test set, get 2,000 of its 10,000 synthetic images."""
     from colabcnn.inspection import evaluation
 
     load_data = evaluation.load_data
-    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=500))
+    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=2000))
 
 
 @pytest.fixture(scope="session")

@@ -140,13 +140,19 @@ def archive_of(files):
     return content.getvalue()
 
 
+@pytest.fixture(scope="module")
+def archive(cifar10_folder):
+    """The bytes of an archive of the official files."""
+    return archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5})
+
+
 def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.versions
-def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, home, serve, monkeypatch):
-    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+def test_download_is_kept_and_the_second_load_needs_no_network(archive, home, serve, monkeypatch):
+    serve(archive)
     first = load_cifar10()
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
     second = load_cifar10()
@@ -155,11 +161,11 @@ def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, h
     assert files_in(home / "datasets") == sorted(str((kept / name).relative_to(home / "datasets")) for name in FILE_MD5)
 
 
-def test_download_is_kept_on_drive_and_loaded_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
+def test_download_is_kept_on_drive_and_loaded_from_there(archive, home, serve, monkeypatch, tmp_path):
     drive = tmp_path / "MyDrive"
     drive.mkdir()
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
-    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+    serve(archive)
     load_cifar10()
     assert files_in(drive) == [f"colabcnn/{data_module.ARCHIVE_NAME}"]
     shutil.rmtree(home)
