@@ -24,7 +24,17 @@ SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
 MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill", "run_cli": "kill"}
 # Modules of few tests that take long are distributed first; a worker with nothing left to do would wait for them.
-LONG = ("test_killed", "test_resume", "test_recipe_runs", "test_notebooks", "test_explorer_notebook", "test_measuring")
+LONG = ("test_killed", "test_recipe_runs", "test_fit_state", "test_execution", "test_notebook_killed", "test_notebooks")
+LONG += (
+    "test_resume",
+    "test_explorer_notebook",
+    "test_explorer_page",
+    "test_training",
+    "test_checkpoint_to_drive",
+    "test_faults",
+    "test_setup_cell",
+    "test_cli",
+)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the
@@ -32,11 +42,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="colabcnn-jax-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# XLA needs three times as long to optimize a small network as to compile it. A variable that is set, even to nothing,
+# is kept; notebooks run without this one.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark each test by the fixtures that it uses."""
+    """Put the tests that take long first, and mark each test by the fixtures that it uses."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
     for item in items:
         for name in MARKER_OF.keys() & set(item.fixturenames):
             item.add_marker(MARKER_OF[name])
@@ -101,6 +115,15 @@ def shared(trained, tmp_path_factory):
     content = path.read_bytes()
     assert hashlib.sha256(content).hexdigest() == sha256
     return content
+
+
+@pytest.fixture
+def few_test_images(monkeypatch):
+    """Let `evaluate`, which asks for the complete test set, get 2,000 of its 10,000 synthetic images."""
+    from colabcnn.inspection import evaluation
+
+    load_data = evaluation.load_data
+    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=2000))
 
 
 @pytest.fixture(scope="session")

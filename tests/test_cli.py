@@ -99,12 +99,13 @@ def test_status_verify_checks_every_checkpoint_and_names_the_one_to_resume(train
     assert [checkpoint["epoch"] for checkpoint in json.loads(completed.stdout)["checkpoints"]] == [2]
 
 
-def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, run_cli):
+@pytest.mark.kill
+def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, main_here):
     command = ["train", "06_final", "--epochs", "1", *SMALL, "--drive-folder", tmp_path / "drive"]
-    assert run_cli(*command, "--run-dir", tmp_path / "one").returncode == 0
+    assert main_here(*command, "--run-dir", tmp_path / "one").returncode == 0
     delivered = {path.name for path in (tmp_path / "drive").iterdir()}
     assert delivered == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
-    elsewhere = run_cli(*command, "--run-dir", tmp_path / "two")
+    elsewhere = main_here(*command, "--run-dir", tmp_path / "two")
     assert "Fetched from" in elsewhere.stdout
     assert "Nothing is left to train" in elsewhere.stdout
     assert (tmp_path / "two" / "history.csv").read_bytes() == (tmp_path / "one" / "history.csv").read_bytes()
@@ -163,12 +164,12 @@ def test_invalid_input_is_one_line_and_exit_code_2(main_here, tmp_path):
     assert not folder.exists() or {path.name for path in folder.iterdir()} <= {"lock"}
 
 
-def test_another_experiment_in_the_folder_is_refused_and_changes_no_file(trained, run_cli):
+def test_another_experiment_in_the_folder_is_refused_and_changes_no_file(trained, main_here):
     folder, _ = trained
     (folder / "lock").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert_refused(
-        run_cli("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels"
+        main_here("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels"
     )
     (folder / "lock").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -179,9 +180,9 @@ def test_read_only_folder_is_refused(run_cli, mount_tmpfs):
     assert_refused(run_cli("train", "06_final", "--run-dir", folder, *SMALL), str(folder), "Read-only file system")
 
 
-def test_full_disk_is_one_line_and_keeps_the_history(run_cli, mount_tmpfs):
+def test_full_disk_is_one_line_and_keeps_the_history(main_here, mount_tmpfs):
     tiny_disk = mount_tmpfs("size=1m")
-    completed = run_cli("train", "06_final", "--run-dir", tiny_disk / "run", "--epochs", "1", *SMALL)
+    completed = main_here("train", "06_final", "--run-dir", tiny_disk / "run", "--epochs", "1", *SMALL)
     assert_refused(completed, "No space left on device", "make room")
     assert not [path for path in tiny_disk.rglob("*") if path.name.endswith(".partial")]
     assert read_history(tiny_disk / "run" / "history.csv")["epoch"] == [1]

@@ -8,8 +8,6 @@ import pytest
 import colabcnn
 from colabcnn import colab, folder_on_drive, version, welcome
 
-pytestmark = pytest.mark.versions
-
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):

@@ -19,8 +19,6 @@ from colabcnn.data import cifar10 as data_module
 from colabcnn.data.cifar10 import FILE_MD5
 from colabcnn.data.split import split_data
 
-pytestmark = pytest.mark.versions
-
 
 @pytest.fixture
 def official_copy(cifar10_folder, tmp_path):
@@ -32,6 +30,7 @@ def official_copy(cifar10_folder, tmp_path):
     return folder
 
 
+@pytest.mark.versions
 def test_official_files_load(cifar10_folder):
     (train_images, train_labels), (test_images, test_labels) = load_cifar10(cifar10_folder)
     assert (train_images.shape, train_images.dtype) == ((50000, 32, 32, 3), np.uint8)
@@ -141,12 +140,19 @@ def archive_of(files):
     return content.getvalue()
 
 
+@pytest.fixture(scope="module")
+def archive(cifar10_folder):
+    """The bytes of an archive of the official files."""
+    return archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5})
+
+
 def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, home, serve, monkeypatch):
-    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+@pytest.mark.versions
+def test_download_is_kept_and_the_second_load_needs_no_network(archive, home, serve, monkeypatch):
+    serve(archive)
     first = load_cifar10()
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
     second = load_cifar10()
@@ -155,11 +161,11 @@ def test_download_is_kept_and_the_second_load_needs_no_network(cifar10_folder, h
     assert files_in(home / "datasets") == sorted(str((kept / name).relative_to(home / "datasets")) for name in FILE_MD5)
 
 
-def test_download_is_kept_on_drive_and_loaded_from_there(cifar10_folder, home, serve, monkeypatch, tmp_path):
+def test_download_is_kept_on_drive_and_loaded_from_there(archive, home, serve, monkeypatch, tmp_path):
     drive = tmp_path / "MyDrive"
     drive.mkdir()
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
-    serve(archive_of({name: (cifar10_folder / name).read_bytes() for name in FILE_MD5}))
+    serve(archive)
     load_cifar10()
     assert files_in(drive) == [f"colabcnn/{data_module.ARCHIVE_NAME}"]
     shutil.rmtree(home)
@@ -167,6 +173,7 @@ def test_download_is_kept_on_drive_and_loaded_from_there(cifar10_folder, home, s
     load_cifar10()
 
 
+@pytest.mark.versions
 def test_error_without_a_network_names_the_fix(home, monkeypatch):
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")
     with pytest.raises(Error, match=r"could not be downloaded.*CIFAR10_DIR"):
@@ -174,6 +181,7 @@ def test_error_without_a_network_names_the_fix(home, monkeypatch):
     assert files_in(home) == []
 
 
+@pytest.mark.versions
 def test_unofficial_archive_leaves_no_file(home, serve):
     serve(b"an HTML page")
     data_module.ARCHIVE_SHA256 = "0" * 64
@@ -182,6 +190,7 @@ def test_unofficial_archive_leaves_no_file(home, serve):
     assert files_in(home) == []
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "content",
     [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})],

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from colabcnn import load_synthetic, run
+from colabcnn import load_data, load_synthetic, run
 
 
 def test_shapes_and_types_are_those_of_cifar10():
@@ -13,6 +13,10 @@ def test_shapes_and_types_are_those_of_cifar10():
     assert (train_labels.shape, train_labels.dtype) == ((120,), np.int64)
     assert (len(test_images), len(test_labels)) == (30, 30)
     assert np.bincount(train_labels).tolist() == [12] * 10
+
+
+def test_test_set_is_as_large_as_cifar10s_unless_a_size_is_given():
+    assert [len(load_data("synthetic", size=1, test_size=size)[1][1]) for size in (None, 30)] == [10_000, 30]
 
 
 def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from colabcnn.store.history import read_history
-from support.notebook_runs import command, execute, make_project
+from support.notebook_runs import ENVIRONMENT, command, execute, make_project
 
 pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
 
-pytestmark = [pytest.mark.versions, pytest.mark.notebook]
+pytestmark = [pytest.mark.versions, pytest.mark.notebook, pytest.mark.once]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_run_of_a_killed_kernel_resumes(project, tmp_path):
     history = project / "drive" / "06_final" / "seed-7" / "history.csv"
     local = project / "notebooks" / "runs" / "06_final" / "seed-7"
     arguments = command(project, "06_final", tmp_path / "killed.ipynb", EPOCHS=500, SEED=7, TRAIN_SIZE=64, VAL_SIZE=10)
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as notebook:
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as notebook:
         deadline = time.monotonic() + 300
         while not list(local.glob("checkpoints/*.safetensors")):
             assert notebook.poll() is None

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.versions, pytest.mark.notebook]
 EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
 # JAX takes almost a minute to compile each network on a CPU.
 EXECUTED = NAMES if importlib.util.find_spec("tensorflow") else ["06_final"]
+# The other notebooks of experiments have the same code; `00_start_here` and `13_measure` take long.
+MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")
 DEFAULTS = {
     "EPOCHS": 700,
     "DATA": "cifar10",
@@ -120,7 +122,9 @@ def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("project"))
 
 
-@pytest.mark.parametrize("name", EXECUTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in MOST_DIFFERENT else pytest.mark.once) for name in EXECUTED]
+)
 def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     outputs = execute(project, name, tmp_path, **({"SHARE": True} if name == "11_your_own" else {}))
     assert "colabcnn.Error" not in str(outputs)
@@ -182,6 +186,7 @@ def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
     assert table.count("not yet measured") == len(EXPERIMENTS) - 1
 
 
+@pytest.mark.once
 @pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
 def test_comparison_shows_shared_runs(tmp_path, small_experiment, small_options):
     (tmp_path / "project").mkdir()

@@ -100,7 +100,7 @@ def test_run_shared_without_its_checkpoint_is_neither_continued_nor_evaluated(fe
     assert (fetched / "history.csv").exists()
 
 
-def test_run_with_its_checkpoint_continues_as_the_same_run(trained, resumable, tmp_path, offered):
+def test_run_with_its_checkpoint_continues_as_the_same_run(trained, resumable, tmp_path, offered, few_test_images):
     fetched = fetch(offered(resumable), folder=tmp_path / "fetched", quiet=True)
     assert evaluate(fetched) == evaluate(shutil.copytree(trained, tmp_path / "measured"))
     own = shutil.copytree(trained, tmp_path / "own")

@@ -10,8 +10,6 @@ from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_list import list_runs, runs_by_name
 from support.runs import history_of
 
-pytestmark = pytest.mark.versions
-
 
 @pytest.fixture
 def make_run(tmp_path):

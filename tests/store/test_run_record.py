@@ -12,8 +12,6 @@ from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import FORMAT, RunRecord, Start, first_difference, identity_of
 from support.runs import make_record
 
-pytestmark = pytest.mark.versions
-
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

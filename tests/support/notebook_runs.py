@@ -1,6 +1,7 @@
 """The notebooks, read as files and executed by Papermill, all cells in order."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import colabcnn
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own", "13_measure"]
+# Compiled by XLA as a person's is, not as `conftest.py` sets it.
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": ""}
 TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50}
 
 
@@ -43,7 +46,8 @@ def command(project, name, out, **parameters):
 
 def execute(project, name, tmp_path, **parameters):
     out = tmp_path / f"{name}.ipynb"
-    completed = subprocess.run(command(project, name, out, **parameters), capture_output=True, text=True)
+    arguments = command(project, name, out, **parameters)
+    completed = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True)
     assert completed.returncode == 0, completed.stderr[-3000:]
     executed = json.loads(out.read_text())
     return {cell.get("id", "injected"): cell.get("outputs", []) for cell in executed["cells"]}

@@ -17,8 +17,6 @@ from colabcnn.experiments.settings import flatten_settings
 from colabcnn.store.history import read_history, write_history
 from result_tables import NOT_MEASURED, read_results
 
-pytestmark = pytest.mark.versions
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -15,8 +15,6 @@ import colabcnn
 from colabcnn import Error
 from stamp_address import PLACEHOLDER, READMES, read_address, stamp
 
-pytestmark = pytest.mark.versions
-
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 

@@ -24,6 +24,7 @@ from colabcnn.store.history import read_history
 from colabcnn.training.session import compiled_model, fit_options
 from support.refusals import refuse_training
 from support.runs import differences
+from support.shared_files import EXPERIMENT, OPTIONS
 
 pytestmark = pytest.mark.versions
 
@@ -44,36 +45,46 @@ def execute(monkeypatch):
     return execute
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Return a function from steps a call to the folder of a finished run of three epochs; tests only read it."""
+    folders = {}
+
+    def uninterrupted(steps_per_call):
+        if steps_per_call not in folders:
+            folders[steps_per_call] = tmp_path_factory.mktemp("uninterrupted") / str(steps_per_call)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla=False))
+                run(EXPERIMENT, folders[steps_per_call], epochs=3, **OPTIONS)
+        return folders[steps_per_call]
+
+    return uninterrupted
+
+
 def weights_of(run_dir):
     return newest_checkpoint(run_dir / "checkpoints")[0].arrays["model"]
 
 
 @pytest.mark.parametrize("steps", STEPS)
-def test_several_steps_a_call_equal_single_steps(tmp_path, small_experiment, small_options, execute, steps):
-    execute(1)
-    run(small_experiment, tmp_path / "single", **small_options)
-    execute(steps)
-    result = run(small_experiment, tmp_path / "several", **small_options)
-    assert (
-        json.loads((tmp_path / "several" / "run.json").read_text())["starts"][0]["execution"]["steps_per_call"] == steps
-    )
-    single = read_history(tmp_path / "single" / "history.csv")
+def test_several_steps_a_call_equal_single_steps(uninterrupted, steps):
+    (start,) = json.loads((uninterrupted(steps) / "run.json").read_text())["starts"]
+    assert start["execution"]["steps_per_call"] == steps
+    single, several = (read_history(uninterrupted(number) / "history.csv") for number in (1, steps))
     for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        np.testing.assert_allclose(result.history[column], single[column], rtol=1e-3, atol=1e-3)
-    for one, other in zip(weights_of(tmp_path / "single"), weights_of(tmp_path / "several"), strict=True):
+        np.testing.assert_allclose(several[column], single[column], rtol=1e-3, atol=1e-3)
+    for one, other in zip(weights_of(uninterrupted(1)), weights_of(uninterrupted(steps)), strict=True):
         # The gradient of a bias before BatchNorm is a rounding error only, which Adam scales to a full step.
         assert one.ndim < 4 or np.allclose(one, other, atol=5e-3)
 
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
-    tmp_path, small_experiment, small_options, execute, steps
+    tmp_path, small_experiment, small_options, execute, uninterrupted, steps
 ):
     execute(steps)
-    run(small_experiment, tmp_path / "uninterrupted", **small_options)
-    run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
-    run(small_experiment, tmp_path / "resumed", **small_options)
-    assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
+    run(small_experiment, tmp_path, callbacks=[StopAfterFirst()], **small_options)
+    run(small_experiment, tmp_path, **small_options)
+    assert differences(tmp_path, uninterrupted(steps)) == []
 
 
 def test_given_execution_applies_inside_the_context_only(tmp_path, small_experiment, small_options):
@@ -84,12 +95,14 @@ def test_given_execution_applies_inside_the_context_only(tmp_path, small_experim
     assert devices.auto_execution() == default
 
 
-def test_trial_before_the_run_does_not_change_the_run(tmp_path, small_experiment, small_options, execute, monkeypatch):
+def test_trial_before_the_run_does_not_change_the_run(
+    tmp_path, small_experiment, small_options, execute, uninterrupted, monkeypatch
+):
+    tried = uninterrupted(3)
     execute(3)
-    run(small_experiment, tmp_path / "tried", **small_options)
     monkeypatch.setattr("colabcnn.training.session.try_out", lambda *arguments: None)
-    run(small_experiment, tmp_path / "untried", **small_options)
-    assert differences(tmp_path / "tried", tmp_path / "untried") == []
+    run(small_experiment, tmp_path, **small_options)
+    assert differences(tried, tmp_path) == []
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow traces a step once for all shapes")
@@ -119,15 +132,14 @@ def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experimen
 
 
 def test_resumed_run_keeps_its_execution_on_the_same_device(
-    tmp_path, small_experiment, small_options, execute, capsys, monkeypatch
+    tmp_path, small_experiment, small_options, execute, uninterrupted, capsys, monkeypatch
 ):
     execute(3)
-    run(small_experiment, tmp_path / "uninterrupted", **small_options)
     run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
     execute(1)
     run(small_experiment, tmp_path / "resumed", **{**small_options, "quiet": False})
     assert "The run keeps Execution(steps_per_call=3" in capsys.readouterr().out
-    assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
+    assert differences(tmp_path / "resumed", uninterrupted(3)) == []
     monkeypatch.setattr(devices, "device_name", lambda: "another")
     run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})
     starts = json.loads((tmp_path / "resumed" / "run.json").read_text())["starts"]
@@ -135,10 +147,9 @@ def test_resumed_run_keeps_its_execution_on_the_same_device(
 
 
 def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
-    tmp_path, small_experiment, small_options, execute, monkeypatch, capsys
+    tmp_path, small_experiment, small_options, execute, uninterrupted, monkeypatch, capsys
 ):
-    execute(1)
-    run(small_experiment, tmp_path / "plain", **small_options)
+    plain = uninterrupted(1)
     refuse_training(monkeypatch, lambda positions: True)
     execute(3)
     run(small_experiment, tmp_path / "refused", **{**small_options, "quiet": False})
@@ -148,7 +159,7 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     assert "division by zero" in line
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
     assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
-    assert differences(tmp_path / "refused", tmp_path / "plain") == []
+    assert differences(tmp_path / "refused", plain) == []
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA")
@@ -296,7 +307,10 @@ run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own_cache") if own_cache else ""
-    environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
+    if own_cache:  # By default JAX keeps what took a second to compile.
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    else:
+        environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
     completed = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

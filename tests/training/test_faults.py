@@ -20,6 +20,7 @@ from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.history import read_history
 from colabcnn.store.lock import Lock
 from support.runs import differences
+from support.shared_files import EXPERIMENT, OPTIONS
 
 pytestmark = pytest.mark.kill
 
@@ -176,11 +177,20 @@ def test_hours_count_from_the_start_of_a_colab_runtime(monkeypatch):
     assert abs(seconds_since_start() - int(age)) < 3
 
 
+@pytest.fixture(scope="module")
+def other_on_drive(tmp_path_factory):
+    """A folder on Drive with a run of another seed; tests copy it."""
+    folder = tmp_path_factory.mktemp("other")
+    run(EXPERIMENT, folder / "run", drive_folder=folder / "drive", seed=1, epochs=2, **OPTIONS)
+    return folder / "drive"
+
+
 @pytest.mark.parametrize("local", ["nothing", "the run"])
 @pytest.mark.parametrize("lost", [(), ("run.json",)], ids=["complete", "run.json lost"])
-def test_another_run_on_drive_is_refused_and_not_fetched(tmp_path, small_experiment, small_options, local, lost):
-    drive = tmp_path / "drive"
-    run(small_experiment, tmp_path / "other", drive_folder=drive, seed=1, **{**small_options, "epochs": 2})
+def test_another_run_on_drive_is_refused_and_not_fetched(
+    tmp_path, other_on_drive, small_experiment, small_options, local, lost
+):
+    drive = shutil.copytree(other_on_drive, tmp_path / "drive")
     for name in lost:
         (drive / name).unlink()
     if local == "the run":

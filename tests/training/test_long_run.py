@@ -13,8 +13,6 @@ import pytest
 from colabcnn import Error, RiseAndFall, run, status
 from colabcnn.training import long_run
 
-pytestmark = pytest.mark.versions
-
 TOO_MANY = 100_000_000
 
 
@@ -46,6 +44,7 @@ def hours_of(message):
     return number(r"would take (\d+) hours", message)
 
 
+@pytest.mark.versions
 def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long_options):
     class Steps(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -127,6 +126,7 @@ def test_message_names_the_limit_even_if_more_hours_are_given(tmp_path, small_ex
     assert number(r"epochs=(\d+)", message) < TOO_MANY
 
 
+@pytest.mark.versions
 def test_allow_long_continues_the_run(tmp_path, small_experiment, long_options):
     class StopAtOne(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -37,15 +37,14 @@ def starts_of(run_dir):
 def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_cli):
     pytest.importorskip("tensorflow", reason="oneDNN is a setting of TensorFlow's")
 
-    def train(run_dir, epochs, onednn_on):
-        env = {onednn.VARIABLE: str(int(onednn_on)), "KERAS_BACKEND": "tensorflow"}
-        completed = run_cli(*TINY, "--run-dir", run_dir, "--epochs", epochs, env=env)
-        assert completed.returncode == 0, completed.stderr
-        return completed.stdout
-
-    train(tmp_path / "uninterrupted", 2, onednn_on=False)
-    train(tmp_path / "resumed", 1, onednn_on=False)
-    output = train(tmp_path / "resumed", 2, onednn_on=True)
+    env = {**os.environ, onednn.VARIABLE: "0", "KERAS_BACKEND": "tensorflow"}
+    code = "import sys, colabcnn\nfor epochs, name in (2, 'uninterrupted'), (1, 'resumed'): colabcnn.run('06_final', "
+    code += "f'{sys.argv[1]}/{name}', epochs=epochs, data='synthetic', train_size=32, val_size=20)"
+    subprocess.run([sys.executable, "-c", code, tmp_path], env=env, check=True)
+    env = {**env, onednn.VARIABLE: "1"}
+    completed = run_cli(*TINY, "--run-dir", tmp_path / "resumed", "--epochs", 2, env=env)
+    assert completed.returncode == 0, completed.stderr
+    output = completed.stdout
     assert starts_of(tmp_path / "resumed") == [False, False]
     assert "oneDNN" not in output
     assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
@@ -53,7 +52,6 @@ def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_c
     code = "import sys, tensorflow, colabcnn; colabcnn.run('06_final', sys.argv[1], epochs=3, data='synthetic',"
     code += "train_size=32, val_size=20)"
     command = [sys.executable, "-c", code, tmp_path / "resumed"]
-    env = {**os.environ, onednn.VARIABLE: "1", "KERAS_BACKEND": "tensorflow"}
     completed = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
     assert starts_of(tmp_path / "resumed") == [False, False, True]
     assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in completed.stdout

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from colabcnn import (
-    ABLATIONS,
     RECIPES,
     Error,
     evaluate,
@@ -28,9 +27,6 @@ from support.file_server import FileServer
 from support.runs import BACKENDS, differences
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
-
-
-FINAL = ABLATIONS["06_final"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -126,7 +122,7 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
     assert not (tmp_path / "run").exists()
 
 
-def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options):
+def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)
     measured = evaluate(run_dir)["last_epoch"]
@@ -145,13 +141,13 @@ def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_
 
 @pytest.mark.parametrize("saved", [None, {}, "06_final", []])
 def test_run_json_without_experiment_and_checkpoint_does_not_block_a_new_run(
-    tmp_path, small_experiment, small_options, saved
+    tmp_path, trained, small_experiment, small_options, saved
 ):
-    run(small_experiment, tmp_path, hours=1e-9, **small_options)
-    run_json = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({**run_json, "experiment": saved}))
-    shutil.rmtree(tmp_path / "checkpoints")
-    assert run(small_experiment, tmp_path, **{**small_options, "epochs": 1}).complete
+    folder = shutil.copytree(trained, tmp_path / "run")
+    run_json = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run_json, "experiment": saved}))
+    shutil.rmtree(folder / "checkpoints")
+    assert run(small_experiment, folder, **{**small_options, "epochs": 1}).complete
 
 
 def test_each_comparison_leaves_out_the_ingredient_in_its_name(monkeypatch):

@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from colabcnn import Error, load_model, run, status
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
+from support.shared_files import EXPERIMENT, OPTIONS
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
@@ -104,6 +106,14 @@ def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
     assert fewer.history == first.history
 
 
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory):
+    """The folder of a finished run of one epoch in float32, which each of the refused runs leaves as it is."""
+    folder = tmp_path_factory.mktemp("one epoch")
+    run(EXPERIMENT, folder, epochs=1, precision="float32", **OPTIONS)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -115,28 +125,23 @@ def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
         ({"precision": "mixed_float16"}, "precision is 'float32', now given 'mixed_float16'"),
     ],
 )
-def test_fault_25_another_run_in_the_same_folder_is_refused(tmp_path, small_experiment, small_options, change, message):
-    run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "precision": "float32"})
-    before = (tmp_path / "history.csv").read_bytes()
+def test_fault_25_another_run_in_the_same_folder_is_refused(one_epoch, change, message):
+    before = (one_epoch / "history.csv").read_bytes()
     with pytest.raises(Error, match=message):
-        run(small_experiment, tmp_path, **{**small_options, **change})
-    assert (tmp_path / "history.csv").read_bytes() == before
+        run(EXPERIMENT, one_epoch, **{**OPTIONS, **change}, epochs=3)
+    assert (one_epoch / "history.csv").read_bytes() == before
 
 
-def test_another_experiment_in_the_same_folder_is_refused_by_field(tmp_path, small_experiment, small_options):
-    from dataclasses import replace
-
-    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+def test_another_experiment_in_the_same_folder_is_refused_by_field(one_epoch):
     with pytest.raises(Error, match=r"experiment.dropout is 0.25, now given 0.5"):
-        run(replace(small_experiment, dropout=0.5), tmp_path, **small_options)
+        run(replace(EXPERIMENT, dropout=0.5), one_epoch, epochs=3, **OPTIONS)
     with pytest.raises(Error, match=r"experiment is 'small', now given 'other'"):
-        run(replace(small_experiment, name="other"), tmp_path, **small_options)
+        run(replace(EXPERIMENT, name="other"), one_epoch, epochs=3, **OPTIONS)
 
 
-def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monkeypatch):
+def test_altered_data_is_refused(one_epoch, monkeypatch):
     from colabcnn.data import split as data
 
-    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     split_data = data.split_data
 
     def with_one_pixel_altered(*arguments, **options):
@@ -146,7 +151,7 @@ def test_altered_data_is_refused(tmp_path, small_experiment, small_options, monk
 
     monkeypatch.setattr(data, "split_data", with_one_pixel_altered)
     with pytest.raises(Error, match="data_sha256"):
-        run(small_experiment, tmp_path, **small_options)
+        run(EXPERIMENT, one_epoch, epochs=3, **OPTIONS)
 
 
 def test_run_without_readable_checkpoint_is_moved_aside_and_restarts(tmp_path, small_experiment, small_options, capsys):
