@@ -58,6 +58,7 @@ _MODULE_OF = {
     "predict": "inspection.predictions",
     "measure": "measuring.measurement",
     "offer_measurement": "measuring.measurement",
+    "sweep": "sweeps.sweep",
     "export": "sharing.share",
     "fetch": "sharing.share",
 }

@@ -35,6 +35,7 @@ from colabcnn.sharing.share import fetch as fetch
 from colabcnn.store.run_folder import status as status
 from colabcnn.store.run_list import find_runs as find_runs
 from colabcnn.store.run_list import shipped_results as shipped_results
+from colabcnn.sweeps.sweep import sweep as sweep
 from colabcnn.training.checkpoint_to_drive import CheckpointToDrive as CheckpointToDrive
 from colabcnn.training.run import Result as Result
 from colabcnn.training.run import run as run
