@@ -42,6 +42,7 @@ from colabcnn.training.run import run as run
 from colabcnn.version import __version__ as __version__
 from colabcnn.viewing.curves import plot_curves as plot_curves
 from colabcnn.viewing.explorer import explore as explore
+from colabcnn.viewing.luck import plot_luck as plot_luck
 from colabcnn.viewing.plotly_page import export_html as export_html
 from colabcnn.viewing.plotly_page import interactive_figure as interactive_figure
 from colabcnn.viewing.runs_on_drive import runs_on_drive as runs_on_drive

@@ -252,9 +252,7 @@ def summary(options: Namespace) -> int:
     if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
         raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
     table = summarize(options.results)
-    print(table)
-    if table.measured:
-        print(f"\n{table.measured}")
+    print("\n\n".join(filter(None, (table, table.seeds, table.measured))))
     if options.figures:
         for path in save_figures(options.results, options.figures):
             print(path, file=sys.stderr)

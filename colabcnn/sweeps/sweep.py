@@ -1,7 +1,7 @@
 """`sweep`: many runs, each in its folder; the same call again continues what is unfinished."""
 
 import contextlib
-import re
+import math
 import time
 import uuid
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from typing import Any
 
 from colabcnn.colab import seconds_since_start
 from colabcnn.errors import Error, Interrupted
-from colabcnn.experiments.checks import check_count
+from colabcnn.experiments.checks import check_count, parse_seeds
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.experiment_file import read_experiment, write_experiment
 from colabcnn.store.files import expand
-from colabcnn.store.history import best_of, read_history
+from colabcnn.store.history import newest_in_words, read_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import DATA_NAMES
 from colabcnn.sweeps.cluster import Workers, connect
@@ -45,13 +45,11 @@ class _Run:
 
     @property
     def line(self):
+        details = self.details
         with contextlib.suppress(Error):
             history = read_history(Path(self.request.run_dir, "history.csv"))
-            if history["epoch"] and not self.details:
-                epochs = self.request.epochs or self.request.experiment.epochs
-                last = f"epoch {history['epoch'][-1]} of {epochs}, validation {history['val_accuracy'][-1]:.4f}"
-                return self.state, f"{last}, best {best_of(history)[1]:.4f}"
-        return self.state, self.details
+            details = details or newest_in_words(history, self.request.epochs or self.request.experiment.epochs)
+        return self.state, details
 
 
 def sweep(
@@ -98,10 +96,10 @@ def sweep(
     root, progress = expand(root).absolute(), ProgressLine(bool(options.pop("quiet", False)))
     if root.exists() and not root.is_dir():
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
-    runs = _plan(experiments, seeds, root, drive, options)
-    if dry_run:
-        _show_plan(runs, progress)
-    elif any(run.state == WAITING for run in runs):
+    runs = _plan(experiments, parse_seeds(seeds), root, drive, options)
+    if dry_run or all(run.state != WAITING for run in runs):
+        progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)
+    else:
         RunFolder(root).create()
         for request in (run.request for run in runs):
             write_experiment(Path(request.run_dir).parent / EXPERIMENT, request.experiment)
@@ -109,8 +107,6 @@ def sweep(
             interruption.allow(lambda: 0.0)
             loop = _Loop(client, runs, Workers(client, root, progress.info), progress)
             loop.train(interruption, retries, shares_device=jobs > 1 or scheduler is not None)
-    else:
-        progress.update_lines({run.name: run.line for run in runs}, last=True)
     if failed := [run for run in runs if run.state == FAILED]:
         reasons = (f"{run.name}: {run.details} ({Path(run.request.run_dir, LOG)})" for run in failed)
         raise Error(f"{len(failed)} of {len(runs)} runs failed. {' '.join(reasons)}")
@@ -125,7 +121,7 @@ def _plan(experiments, seeds, root, drive, options):
         options = {**options, "data": expand(options["data"]).absolute()}  # A worker may run in another folder.
     several = [experiments] if isinstance(experiments, (str, Experiment)) else experiments
     runs = {}
-    for experiment, seed in ((read_experiment(one), seed) for one in several for seed in _seeds(seeds)):
+    for experiment, seed in ((read_experiment(one), seed) for one in several for seed in seeds):
         place = Path(experiment.name, f"seed-{seed}")
         folder = None if drive is None else expand(drive).absolute() / place
         run = runs[place] = _Run(RunRequest(experiment, root / place, folder, seed=seed, **options))
@@ -138,23 +134,11 @@ def _plan(experiments, seeds, root, drive, options):
     return list(runs.values())
 
 
-def _seeds(seeds):
-    if isinstance(seeds, str):
-        match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", seeds)
-        found = list(range(int(match[1]), int(match[2] or int(match[1]) + 1))) if match else []
-    else:
-        found = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not found:
-        raise Error(f"seeds is {seeds!r}; expected A:B with B above A, such as 0:5 for the seeds 0 to 4, or one seed.")
-    return found
-
-
-def _show_plan(runs, progress):
-    words = {FINISHED: FINISHED, FAILED: "refused"}
-    would = {run.name: run.line for run in runs}
-    for name, (state, details) in would.items():
-        would[name] = words.get(state, "would continue" if details else "would start"), details
-    progress.update_lines(would, last=True)
+def _would(run):
+    """Return what a dry run shows of a run."""
+    state, details = run.line
+    words = {FINISHED: FINISHED, FAILED: "would fail"}
+    return words.get(state, "would continue" if details else "would start"), details
 
 
 class _Loop:
@@ -168,10 +152,20 @@ class _Loop:
 
     def train(self, interruption: Interruption, retries: int, shares_device: bool) -> None:
         """Train all runs; raise `Interrupted` after an interruption."""
-        hours, start = self._runs[0].request.hours, time.time() - seconds_since_start()
-        arguments = (None if hours is None else start + hours * 3600, shares_device, self._stop.name)
+        hours, now = self._runs[0].request.hours, time.monotonic()
+        end = math.inf if hours is None else now + hours * 3600 - seconds_since_start()
+        # A worker on another machine has another monotonic clock.
+        arguments = (time.time() + end - now, shares_device, self._stop.name)
         try:
-            self._train(interruption, retries, arguments)
+            count, admit_at = self._workers.wait(), time.monotonic() + _ADMIT_SECONDS
+            while any(run.future or run.state in (WAITING, ELSEWHERE) for run in self._runs):
+                if interruption.at is not None or time.monotonic() > end:
+                    self._stop_runs(end if interruption.at is None else interruption.at)
+                elif time.monotonic() >= admit_at:
+                    count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
+                self._submit(count, retries, arguments)
+                self._show_and_take_results()
+            self._show_and_take_results(last=True)
         except KeyboardInterrupt:
             raise Interrupted from None
         except OSError:
@@ -189,23 +183,15 @@ class _Loop:
         if interruption.at is not None:
             raise Interrupted
 
-    def _train(self, interruption, retries, arguments):
-        count, admit_at = self._workers.wait(), time.monotonic() + _ADMIT_SECONDS
-        while any(run.future or run.state in (WAITING, ELSEWHERE) for run in self._runs):
-            if self._client.status != "running":
-                raise ConnectionError
-            if interruption.at is not None:
-                self._stop_runs(interruption.at)
-            elif time.monotonic() >= admit_at:
-                count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
-            self._submit(count, retries, arguments)
-            for run in self._runs:
-                if run.future and run.future.done():
-                    run.state, run.details = _result(run)
-                    run.future, run.look_at = None, time.monotonic() + _LOOK_AGAIN_SECONDS
-            self._progress.update_lines({run.name: run.line for run in self._runs})
-            time.sleep(_REFRESH_SECONDS)
-        self._progress.update_lines({run.name: run.line for run in self._runs}, last=True)
+    def _show_and_take_results(self, last=False):
+        self._progress.update_lines({run.name: run.line for run in self._runs}, last=last)
+        time.sleep(0 if last else _REFRESH_SECONDS)
+        if self._client.status != "running":
+            raise ConnectionError
+        for run in self._runs:
+            if run.future and run.future.done():
+                run.state, run.details = _result(run)
+                run.future, run.look_at = None, time.monotonic() + _LOOK_AGAIN_SECONDS
 
     def _submit(self, count, retries, arguments):
         """Give as many runs as there are free workers: a worker's death counts against every task that it holds."""

@@ -4,6 +4,7 @@ dask.distributed is imported only where a task runs: `cluster.py` reports a miss
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from colabcnn.drive.delivery import FETCH_SECONDS
 from colabcnn.drive.process import LIBRARY, DriveProcess
 from colabcnn.errors import Error
 from colabcnn.store.lock import TRAINED_BY, Lock
+from colabcnn.store.run_folder import RunFolder
 from colabcnn.training.interruption import SECONDS
 from colabcnn.training.request import RunRequest
 
@@ -46,7 +48,6 @@ def train_elsewhere(request: RunRequest) -> str:
     """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does."""
     # An error of a disk or of Drive is reported by the process that trains.
     with contextlib.suppress(EOFError, OSError):
-        os.makedirs(request.run_dir, exist_ok=True)
         try:
             Lock(request.run_dir).release()
         except Error as error:
@@ -62,12 +63,12 @@ def train_elsewhere(request: RunRequest) -> str:
     return ""
 
 
-def train(request: RunRequest, deadline: float | None, shares_device: bool, stop_event: str) -> tuple[str, str]:
+def train(request: RunRequest, deadline: float, shares_device: bool, stop_event: str) -> tuple[str, str]:
     """Train a run to its end, or until the sweep stops.
 
     Args:
         request: `RunRequest`; its experiment is in `EXPERIMENT`.
-        deadline: `time.time()` at which the hours of the sweep have passed, or None.
+        deadline: `time.time()` at which the hours of the sweep have passed; infinite without hours.
         shares_device: whether other runs use the same device.
         stop_event: name of the `distributed.Event` that stops the sweep.
 
@@ -79,13 +80,16 @@ def train(request: RunRequest, deadline: float | None, shares_device: bool, stop
     """
     from distributed import Event
 
-    stop, hours = Event(stop_event), None
-    if deadline is not None:
-        hours = (deadline - time.time() + seconds_since_start()) / 3600
-    if stop.is_set() or (deadline is not None and time.time() > deadline):
-        return STOPPED, "not started"
+    stop, seconds = Event(stop_event), deadline - time.time()
+    if stop.is_set() or seconds <= 0:
+        return STOPPED, ""
+    try:
+        RunFolder(Path(request.run_dir)).create()
+    except Error as error:
+        return FAILED, str(error)
     if reason := train_elsewhere(request):
         return ELSEWHERE, reason
+    hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
     arguments = [str(Path(request.run_dir).parent / EXPERIMENT), *replace(request, hours=hours).arguments()]
     command = [sys.executable, "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
     environment = {**(_SHARED_GPU if shares_device else {}), **os.environ}
