@@ -23,7 +23,7 @@ _LOGARITHMIC_FROM = 10
 
 
 def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
-    """Draw the article's pictures of the last experiment that was measured, two of all, one of the recipes, one of luck.
+    """Draw the article's pictures of the last measured experiment, two of all, one of the recipes, one on luck.
 
     Args:
         results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of

@@ -10,8 +10,9 @@ import nbformat
 import colabcnn
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own", "13_measure"]
-TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50}
+NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own"]
+NAMES += ["12_many_seeds", "13_measure"]
+TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50, "SEEDS": "0:2"}
 
 
 def read(name):

@@ -244,21 +244,32 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     assert_same(root, undisturbed, 1)
 
 
-def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, sweep):
+def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, start_sweep):
     root = tmp_path / "runs"
-    _, crashes, is_file, _ = run_dirs(root)
-    (crashes / "history.csv").mkdir(parents=True)
+    killed, blocked, is_file, good = run_dirs(root)
+    blocked.mkdir(parents=True)
+    (blocked / "checkpoints").write_text("precious")
     is_file.write_text("precious")
-    output = sweep(root, "--retries", "1", seeds="0:4", ends=2)
+    process = start_sweep(root, "--retries", "1")
+    os.kill(trainer_of(wait_for(lambda: in_training(root))), signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2
     last = output.splitlines()[-1]
-    assert last.startswith("colabcnn: 2 of 4 runs failed. small/seed-1: ")
-    assert f"Is a directory: '{crashes / 'history.csv'}' (exit code 1) ({crashes / 'train.log'})" in last.replace(
-        " ->", ""
-    )
-    assert f"small/seed-2: {is_file} is a file; expected a folder" in last
-    assert (crashes / "train.log").read_text().count("small, seed 1: epoch 1 to 5") == 2
+    reason = f"colabcnn: {blocked / 'checkpoints'}: File exists ({blocked / 'train.log'})"
+    assert last.startswith(f"colabcnn: 2 of 4 runs failed. small/seed-1: {reason} small/seed-2: {is_file} is a file;")
+    assert [len(starts(run_dir)) for run_dir in (killed, good)] == [2, 1]
     for seed in (0, 3):
         assert differences(run_dirs(root)[seed], run_dirs(undisturbed[0])[seed]) == []
+
+
+def test_run_whose_process_is_killed_too_often_fails(tmp_path, start_sweep):
+    root = tmp_path / "runs"
+    process = start_sweep(root, "--retries", "0", seeds="0")
+    os.kill(trainer_of(wait_for(lambda: in_training(root))), signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2
+    last = r"colabcnn: 1 of 1 runs failed\. small/seed-0: .* \(SIGKILL\) \("
+    assert re.match(last, output.splitlines()[-1])
 
 
 def test_dry_run_shows_what_each_run_would_do_and_changes_nothing(tmp_path, undisturbed, sweep):
