@@ -158,23 +158,40 @@ class DriveFolder:
             response |= failure(error, self.local)
         return response
 
-    def other_session(self) -> dict[str, Any]:
-        """Look for a session of another machine; it changes nothing.
+    def claim(self, identity: str | None, idle_seconds: float) -> dict[str, Any]:
+        """Start a session before the run starts, so that other machines leave the run alone.
+
+        Args:
+            identity: str, unique to this session; None only looks for another machine's session.
+            idle_seconds: after this time without a start or a delivery, another machine's session counts as dead.
 
         Returns:
-            A dict of `idle_seconds`: how long ago the newest session started or delivered a checkpoint; None if it has
-            ended, or is one of this machine.
+            A dict of `active`: how many seconds ago another machine's session, which is not dead, was active; then
+            nothing was changed. None if there is none.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: an error of Drive.
+            AnotherRunError: the folder holds another run.
         """
-        try:
+        newest = NO_SESSION
+        with contextlib.suppress(FileNotFoundError):
             newest = newest_session(self.drive)
-            changed = os.stat(self.drive / f"session-{newest['session']}.json").st_mtime
-        except FileNotFoundError:
-            return {"idle_seconds": None}
-        is_own = newest["identity"] == self._read_note().get("session")
-        return {"idle_seconds": None if newest["ended"] or is_own else time.time() - changed}
+            is_own = newest["identity"] == self._read_note().get("session")
+            age = time.time() - os.stat(self.drive / f"session-{newest['session']}.json").st_mtime
+            if age < idle_seconds and not is_own and not newest["ended"]:
+                return {"active": age}
+        if identity is not None:
+            self.begin(identity, newest["run"])
+            # Of two machines that claim at the same time, the one whose file was replaced gives way.
+            return {"active": None if newest_session(self.drive)["identity"] == identity else 0}
+        return {"active": None}
+
+    def release(self, identity: str) -> dict[str, Any]:
+        """End a session that `claim` has started, unless a newer one has taken over."""
+        newest = newest_session(self.drive)
+        if newest["identity"] == identity:
+            write_session(self.drive, {**newest, "ended": True})
+        return {}
 
     def move_aside(self, names: list[str] | None = None) -> dict[str, Any]:
         """Move unusable checkpoints, or the complete run, into a folder beside them.

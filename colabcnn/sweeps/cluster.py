@@ -34,7 +34,8 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
     logger.setLevel(logging.CRITICAL)  # The sweep reports in its own words what is lost.
     # Each run has a process, so a worker needs none: a script needs no guard, and nothing is imported again.
     here = {"n_workers": jobs, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
-    here |= {"dashboard_address": None}
+    # The scheduler opens a port for its pages in any case: one that is free, and for this machine alone.
+    here |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
     try:
         with contextlib.ExitStack() as stack:
             address = scheduler or stack.enter_context(LocalCluster(**here))

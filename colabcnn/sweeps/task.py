@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,23 +45,32 @@ async def prepare(token: str, dask_worker: Any) -> bool:
     return os.path.exists(token)
 
 
-def train_elsewhere(request: RunRequest) -> str:
-    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does."""
-    # An error of a disk or of Drive is reported by the process that trains.
-    with contextlib.suppress(EOFError, OSError):
+def train_elsewhere(request: RunRequest, claim: str | None = None) -> str:
+    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does.
+
+    Args:
+        request: the run's.
+        claim: identity of the session with which to claim a free run on Drive; None only looks.
+    """
+    with contextlib.suppress(OSError):  # The process that trains reports it.
         try:
             Lock(request.run_dir).release()
         except Error as error:
             return str(error)
-        if request.drive_folder is None:
-            return ""
-        with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
-            drive.request("other_session")
-            idle = (drive.poll_response(FETCH_SECONDS) or {}).get("idle_seconds")
-        # Sessions on Drive send no heartbeat: this is the one place where a timer decides.
-        if idle is not None and idle < 60 * max(_IDLE_MINUTES, _IDLE_DELIVERIES * request.drive_minutes):
-            return f"another session was active in {request.drive_folder} {idle / 60:.0f} min ago"
-    return ""
+    # Sessions on Drive send no heartbeat: this is the one place where a timer decides.
+    idle_seconds = 60 * max(_IDLE_MINUTES, _IDLE_DELIVERIES * request.drive_minutes)
+    active = _on_drive(request, "claim", identity=claim, idle_seconds=idle_seconds).get("active")
+    return "" if active is None else f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
+
+
+def _on_drive(request, verb, **arguments):
+    """Return the response of the process that reaches Drive; an empty dict without Drive, or if it fails."""
+    with contextlib.suppress(EOFError, OSError):
+        if request.drive_folder is not None:
+            with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
+                drive.request(verb, **arguments)
+                return drive.poll_response(FETCH_SECONDS) or {}
+    return {}
 
 
 def train(request: RunRequest, deadline: float, shares_device: bool, stop_event: str) -> tuple[str, str]:
@@ -87,7 +97,8 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
         RunFolder(Path(request.run_dir)).create()
     except Error as error:
         return FAILED, str(error)
-    if reason := train_elsewhere(request):
+    claim = uuid.uuid4().hex
+    if reason := train_elsewhere(request, claim):
         return ELSEWHERE, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
     arguments = [str(Path(request.run_dir).parent / EXPERIMENT), *replace(request, hours=hours).arguments()]
@@ -103,6 +114,7 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
         finally:
             process.kill()
             process.wait()
+            _on_drive(request, "release", identity=claim)
         log.seek(begin)
         printed = [line.strip() for line in log if line.strip()] or ["it printed nothing"]
     return _outcome(request, process.returncode, stopped, printed[-1])

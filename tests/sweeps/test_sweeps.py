@@ -214,6 +214,9 @@ def test_two_machines_with_one_drive_train_each_run_once(mount, tmp_path, undist
         assert_same(root, undisturbed, 2)
         assert [len(starts(run_dir)) for run_dir in run_dirs(root, 2)] == [1, 1]
     assert_same(mount.files / "drive", undisturbed, 2)
+    assert sorted(path.name for path in mount.files.glob("drive/small/seed-1/session-*")) == [
+        f"session-{number}.json" for number in range(1, 4)
+    ]
 
 
 def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path, undisturbed, start_sweep, sweep):
