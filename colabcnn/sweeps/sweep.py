@@ -100,11 +100,11 @@ def sweep(
     if dry_run or all(run.state != WAITING for run in runs):
         progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)
     else:
-        RunFolder(root).create()
-        for request in (run.request for run in runs):
-            write_experiment(Path(request.run_dir).parent / EXPERIMENT, request.experiment)
         with Interruption(progress.info) as interruption, connect(scheduler, jobs) as client:
             interruption.allow(lambda: 0.0)
+            RunFolder(root).create()
+            for request in (run.request for run in runs):
+                write_experiment(Path(request.run_dir).parent / EXPERIMENT, request.experiment)
             loop = _Loop(client, runs, Workers(client, root, progress.info), progress)
             loop.train(interruption, retries, shares_device=jobs > 1 or scheduler is not None)
     if failed := [run for run in runs if run.state == FAILED]:

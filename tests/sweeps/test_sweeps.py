@@ -350,3 +350,4 @@ def test_missing_dask_is_one_line_that_says_what_to_install(tmp_path, experiment
     completed = subprocess.run(command, capture_output=True, text=True)
     assert completed.returncode == 2
     assert refusal(completed.stderr).endswith("install it: pip install distributed")
+    assert not (tmp_path / "runs").exists()
