@@ -44,6 +44,7 @@ _MODULE_OF = {
     "plot_images": "inspection.images",
     "plot_augmentation": "inspection.images",
     "find_runs": "store.run_list",
+    "plot_luck": "viewing.luck",
     "plot_shipped": "viewing.table",
     "shipped_results": "store.run_list",
     "runs_on_drive": "viewing.runs_on_drive",
@@ -57,6 +58,7 @@ _MODULE_OF = {
     "predict": "inspection.predictions",
     "measure": "measuring.measurement",
     "offer_measurement": "measuring.measurement",
+    "sweep": "sweeps.sweep",
     "export": "sharing.share",
     "fetch": "sharing.share",
 }

@@ -35,12 +35,14 @@ from colabcnn.sharing.share import fetch as fetch
 from colabcnn.store.run_folder import status as status
 from colabcnn.store.run_list import find_runs as find_runs
 from colabcnn.store.run_list import shipped_results as shipped_results
+from colabcnn.sweeps.sweep import sweep as sweep
 from colabcnn.training.checkpoint_to_drive import CheckpointToDrive as CheckpointToDrive
 from colabcnn.training.run import Result as Result
 from colabcnn.training.run import run as run
 from colabcnn.version import __version__ as __version__
 from colabcnn.viewing.curves import plot_curves as plot_curves
 from colabcnn.viewing.explorer import explore as explore
+from colabcnn.viewing.luck import plot_luck as plot_luck
 from colabcnn.viewing.page import export_html as export_html
 from colabcnn.viewing.runs_on_drive import runs_on_drive as runs_on_drive
 from colabcnn.viewing.table import plot_shipped as plot_shipped

@@ -11,7 +11,7 @@ from typing import get_args
 
 from colabcnn import output, verbs, version
 from colabcnn.errors import Error, Interrupted
-from colabcnn.training.request import HELP, RunRequest
+from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
 
 ADVICE = {
@@ -19,6 +19,8 @@ ADVICE = {
     "another_run": " Or: --start-over, which moves that run aside.",
     "shared_without_checkpoint": " It is written by: export --checkpoint.",
 }
+
+_NAME_HELP = "an experiment's name, as `list` shows them, or a .json file with its settings"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,9 +93,28 @@ def _add_verbs_that_train(subparsers):
     _verb(subparsers, "list", verbs.list_experiments, "the experiments, and what the article reports for each")
 
     train = _verb(subparsers, "train", verbs.train, "train an experiment, or resume its run with the same command")
-    train.add_argument("name", metavar="NAME", help="an experiment's name, as `list` shows them")
+    train.add_argument("name", metavar="NAME", help=_NAME_HELP)
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
-    _add_run_options(train)
+    _add_run_options(train, ("allow_long", "callbacks"))  # These are not for a command line.
+
+    sweep = _verb(
+        subparsers, "sweep", verbs.sweep, "train many runs, or continue them with the same command; needs dask"
+    )
+    sweep.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
+    sweep.add_argument("--seeds", required=True, metavar="A:B", help="the seeds A to B - 1, such as 0:5; or one seed")
+    sweep.add_argument("--root", required=True, metavar="DIR", help="for the runs, as DIR/<name>/seed-<n>")
+    sweep.add_argument("--drive", metavar="DIR", help="deliver them to DIR/<name>/seed-<n>, such as on Google Drive")
+    sweep.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time, on this machine (default: %(default)s)"
+    )
+    sweep.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a dask scheduler whose workers see the folder; instead of --jobs"
+    )
+    sweep.add_argument(
+        "--retries", type=int, default=2, metavar="N", help="restarts of a run that crashes (default: %(default)s)"
+    )
+    sweep.add_argument("--dry-run", action="store_true", help="only show what each run would do")
+    _add_run_options(sweep, OF_ONE_RUN)
 
     measure = _verb(
         subparsers, "measure", verbs.measure, "measure the speed of a run on this device, into a small file to send"
@@ -172,10 +193,10 @@ def _add_verbs_that_share(subparsers):
     )
 
 
-def _add_run_options(parser):
-    """Add the options of `run`, with their types, defaults and help texts."""
+def _add_run_options(parser, without):
+    """Add the options of `run` but those `without`, with their types, defaults and help texts."""
     for option in fields(RunRequest):
-        if option.name not in HELP or option.name in ("allow_long", "callbacks"):  # These are not for a command line.
+        if option.name not in HELP or option.name in without:
             continue
         kinds = [kind for kind in (int, float, str) if kind in (option.type, *get_args(option.type))]
         # Of the types "number or None" and "text or path", argparse needs the first.

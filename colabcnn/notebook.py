@@ -60,17 +60,17 @@ def welcome(code: str = "") -> None:
     output.write(_drive_in_words())
 
 
-def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | None:
+def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: int = 0) -> Path | None:
     """Return the folder that a run is delivered to; without Drive print a warning and return None.
 
     Args:
         folder: of all runs, such as "/content/drive/MyDrive/colabcnn"; it need not be on Drive. None or "" delivers
             nothing.
-        name: the experiment's.
+        name: the experiment's; None for the folder of all runs, which `sweep` takes.
         seed: the run's.
 
     Returns:
-        `<folder>/<name>/seed-<seed>`, a `pathlib.Path`, or None.
+        `<folder>/<name>/seed-<seed>`, or with no name `<folder>`, a `pathlib.Path`; or None.
     """
     if not folder:
         return None
@@ -78,7 +78,7 @@ def folder_on_drive(folder: str | Path | None, name: str, seed: int) -> Path | N
     if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
         output.write(_drive_in_words())
         return None
-    return folder / name / f"seed-{seed}"
+    return folder if name is None else folder / name / f"seed-{seed}"
 
 
 def _is_or_was_mounted():

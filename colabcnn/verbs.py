@@ -14,7 +14,7 @@ from argparse import Namespace
 from colabcnn import onednn, output
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, RECIPES
-from colabcnn.training.request import HELP
+from colabcnn.training.request import HELP, OF_ONE_RUN
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
@@ -69,11 +69,12 @@ def list_experiments(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """Train an experiment, or resume its run."""
     _keep_onednn(options.run_dir)
+    from colabcnn.store.experiment_file import read_experiment
     from colabcnn.training.run import run
 
     # `allow_long`: a person at the command line sees the progress line, and can stop a long run.
     result = run(
-        options.name,
+        read_experiment(options.name),
         options.run_dir,
         allow_long=True,
         **{name: getattr(options, name) for name in HELP if hasattr(options, name)},
@@ -81,6 +82,17 @@ def train(options: Namespace) -> int:
     if not options.quiet:
         _report(result)
     return DONE if result.complete else STOPPED
+
+
+def sweep(options: Namespace) -> int:
+    """Train many runs, or continue them."""
+    from colabcnn.sweeps.sweep import FINISHED, sweep
+
+    given = {name: getattr(options, name) for name in HELP if name not in OF_ONE_RUN}
+    where = {"root": options.root, "drive": options.drive, "jobs": options.jobs, "scheduler": options.scheduler}
+    how = {"seeds": options.seeds, "retries": options.retries, "dry_run": options.dry_run}
+    states = sweep(options.names, **where, **how, **given)
+    return DONE if options.dry_run or set(states.values()) == {FINISHED} else STOPPED
 
 
 def _keep_onednn(run_dir):
@@ -240,9 +252,7 @@ def summary(options: Namespace) -> int:
     if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
         raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
     table = summarize(options.results)
-    print(table)
-    if table.measured:
-        print(f"\n{table.measured}")
+    print("\n\n".join(filter(None, (table, table.seeds, table.measured))))
     if options.figures:
         for path in save_figures(options.results, options.figures):
             print(path, file=sys.stderr)

@@ -10,7 +10,19 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "colabcnn"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # These modules import Keras lazily or never; `drive` runs in a process that must start quickly.
-WITHOUT_KERAS = ("experiments", "store", "data", "drive", "viewing", "sharing", "cli", "verbs", "colab", "notebook")
+WITHOUT_KERAS = (
+    "experiments",
+    "store",
+    "data",
+    "drive",
+    "viewing",
+    "sharing",
+    "sweeps",
+    "cli",
+    "verbs",
+    "colab",
+    "notebook",
+)
 
 
 def module_name(path):

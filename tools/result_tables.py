@@ -13,12 +13,12 @@ from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_epoch
 from colabcnn.store.run_list import runs_by_name
+from colabcnn.viewing.luck import epochs_at_goal, with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.table import as_table
 
 Records = Mapping[str, Sequence[MeasuredRun]]
 NOT_MEASURED = "not yet measured"
-GOAL = 0.9
 _ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
 
 
@@ -154,8 +154,8 @@ def final_table(records: Records) -> str:
     best = f"{article.best_val_accuracy:.4f} (epoch {article.best_epoch})"
     rows = [
         ("best of run", best, *(_best_of([run]) for run in runs)),
-        ("epochs at 0.90 or above", "1", *(str(len(_at_goal(run))) for run in runs)),
-        ("the first of them", str(article.best_epoch), *(str(next(iter(_at_goal(run)), "none")) for run in runs)),
+        ("epochs at 0.90 or above", "1", *(str(len(epochs_at_goal(run))) for run in runs)),
+        ("the first of them", str(article.best_epoch), *(str(next(iter(epochs_at_goal(run)), "none")) for run in runs)),
         ("last epoch", "below 0.90", *(f"{run.history['val_accuracy'][-1]:.4f}" for run in runs)),
         ("mean of the last 50", "", *(f"{statistics.mean(run.history['val_accuracy'][-50:]):.4f}" for run in runs)),
         ("training, last epoch", "near 0.96", *(f"{run.history['accuracy'][-1]:.4f}" for run in runs)),
@@ -179,12 +179,6 @@ def resumed_sentences(records: Records) -> str:
 def last_epochs(runs: Sequence[MeasuredRun]) -> list[float]:
     """Return the validation accuracy of each run's last epoch."""
     return [run.history["val_accuracy"][-1] for run in runs]
-
-
-def with_deviation(values: Sequence[float]) -> str:
-    """Return the mean, with the standard deviation if there are two values or more."""
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def flip_averaged_mean(runs: Sequence[MeasuredRun]) -> str:
@@ -226,14 +220,8 @@ def _range(values):
     return low if low == high else f"{low} to {high}"
 
 
-def _at_goal(run):
-    """Return the epochs at the goal or above; values are rounded, since a history holds 0.9 as a 32-bit number."""
-    history = run.history
-    return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= GOAL]
-
-
 def _ended_at_goal(runs):
-    return sum(run.length in _at_goal(run) for run in runs)
+    return sum(run.length in epochs_at_goal(run) for run in runs)
 
 
 def _augmentation_in_words(augmentation):

@@ -89,6 +89,7 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
             "orderings": orderings.orderings_table(records),
             "training": orderings.training_table(records),
             "final": tables.final_table(records),
+            "seeds": summarize(results).seeds or "No experiment has two complete runs yet.",
         },
         "results/README.md": {
             "first try": tables.first_try_table(tried, records),

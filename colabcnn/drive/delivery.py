@@ -165,7 +165,7 @@ class Delivery:
         if self.begun and self._session["session"] is None:
             self._send("begin", identity=self._session["identity"], run=self._session["run"])
         else:
-            session = {key: self._session[key] for key in ("session", "identity")}
+            session = {key: self._session[key] for key in ("session", "identity")} | {"ended": self._finishing}
             self._send("deliver", run=self._session["run"], session=session if self.begun else None)
 
     def _send(self, verb, **arguments):

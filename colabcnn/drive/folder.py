@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ class DriveFolder:
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = newest["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
+        write_atomically(self._note, json.dumps(self._read_note() | {"session": identity}))
         return {"session": number}
 
     def deliver(self, run: str | None, session: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class DriveFolder:
 
         Args:
             run: the run's fingerprint.
-            session: dict of `session` and `identity`; None for a finished run, which does not take over.
+            session: dict of `session`, `identity` and `ended`; None for a finished run, which does not take over.
 
         Returns:
             A dict of `newer_session` (a number; nothing was delivered) or of `delivered`, the newest checkpoint's name;
@@ -147,14 +149,49 @@ class DriveFolder:
             self._deliver_checkpoint(name, content)
         response = {"delivered": on_drive or name}
         try:
-            if session and not on_drive:
-                write_session(self.drive, {**session, "run": run, "newest": name})
+            if session and (not on_drive or session.get("ended")):
+                write_session(self.drive, {**session, "run": run, "newest": on_drive or name})
             for small in SMALL_FILES:
                 self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
         except OSError as error:
             response |= failure(error, self.local)
         return response
+
+    def claim(self, identity: str | None, idle_seconds: float) -> dict[str, Any]:
+        """Start a session before the run starts, so that other machines leave the run alone.
+
+        Args:
+            identity: str, unique to this session; None only looks for another machine's session.
+            idle_seconds: after this time without a start or a delivery, another machine's session counts as dead.
+
+        Returns:
+            A dict of `active`: how many seconds ago another machine's session, which is not dead, was active; then
+            nothing was changed. None if there is none.
+
+        Raises:
+            OSError: an error of Drive.
+            AnotherRunError: the folder holds another run.
+        """
+        newest = NO_SESSION
+        with contextlib.suppress(FileNotFoundError):
+            newest = newest_session(self.drive)
+            is_own = newest["identity"] == self._read_note().get("session")
+            age = time.time() - os.stat(self.drive / f"session-{newest['session']}.json").st_mtime
+            if age < idle_seconds and not is_own and not newest["ended"]:
+                return {"active": age}
+        if identity is not None:
+            self.begin(identity, newest["run"])
+            # Of two machines that claim at the same time, the one whose file was replaced gives way.
+            return {"active": None if newest_session(self.drive)["identity"] == identity else 0}
+        return {"active": None}
+
+    def release(self, identity: str) -> dict[str, Any]:
+        """End a session that `claim` has started, unless a newer one has taken over."""
+        newest = newest_session(self.drive)
+        if newest["identity"] == identity:
+            write_session(self.drive, {**newest, "ended": True})
+        return {}
 
     def move_aside(self, names: list[str] | None = None) -> dict[str, Any]:
         """Move unusable checkpoints, or the complete run, into a folder beside them.
@@ -170,7 +207,9 @@ class DriveFolder:
         if names is None:
             paths += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
             # It stops older sessions, and no later session looks for the moved checkpoint.
-            write_session(self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1})
+            write_session(
+                self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1, "ended": True}
+            )
         else:
             paths = [path for path in paths if path.name in names]
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
@@ -181,12 +220,8 @@ class DriveFolder:
         For a folder below `/content/drive`, that is the mount point. For others it is the mount point on which the run
         first used the folder; `drive.json` records it.
         """
-        note = self.local / "drive.json"
-        try:
-            content = json.loads(note.read_text(encoding="utf-8"))
-            noted = Path(content["mount"]) if content["drive"] == str(self.drive) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            noted = None
+        note = self._read_note()
+        noted = Path(note["mount"]) if note else None
         mount = DRIVE_MOUNT if DRIVE_MOUNT in self.drive.parents else noted
         if mount is None:
             mount = next(path for path in (self.drive, *self.drive.parents) if os.path.ismount(path))
@@ -194,7 +229,19 @@ class DriveFolder:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
         os.makedirs(self.drive / "checkpoints", exist_ok=True)
         if noted is None:
-            write_atomically(note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+            write_atomically(self._note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
+
+    @property
+    def _note(self):
+        return self.local / "drive.json"
+
+    def _read_note(self):
+        """Return what this machine has noted about the folder, an empty dict if nothing."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            return note if note["drive"] == str(self.drive) and isinstance(note["mount"], str) else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _check_run(self, session, run):
         # A session that delivered no checkpoint does not count.

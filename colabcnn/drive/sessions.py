@@ -1,7 +1,7 @@
 """The session that trains a run. Drive has no locks: each session writes a numbered file, and the newest one wins.
 
 A session is a dict of `session` (its number, from 1), `identity` (a unique text), `run` (the run's fingerprint) and
-`newest` (the name of the newest delivered checkpoint, or None).
+`newest` (the name of the newest delivered checkpoint, or None); `ended` is true once it trains no more.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from colabcnn.store.files import retried, write_atomically
 
-NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None}
+NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None, "ended": False}
 _NAME = re.compile(r"session-(\d+)(?: \(\d+\))?\.json")  # Drive calls a second file of that name "session-3 (1)".
 
 
@@ -49,7 +49,7 @@ def write_session(drive: Path, session: dict[str, Any]) -> None:
 def _read(path):
     """Return a session file's dict, an empty one if it is broken or unreadable, None if it is missing."""
     try:
-        session = json.loads(retried(path.read_text, encoding="utf-8"))
+        session = {"ended": False, **json.loads(retried(path.read_text, encoding="utf-8"))}  # Earlier ones lack it.
         texts = (session["identity"], session["run"] or "", session["newest"] or "")
         return {key: session[key] for key in NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
     except FileNotFoundError:

@@ -28,6 +28,14 @@ def best_of(history: History) -> tuple[int, float]:
     return history["epoch"][values.index(max(values))], max(values)
 
 
+def newest_in_words(history: History, epochs: int) -> str:
+    """Return the last epoch of `epochs` with its validation accuracy and the best so far; "" without epochs."""
+    if not history["epoch"]:
+        return ""
+    last, value = history["epoch"][-1], history["val_accuracy"][-1]
+    return f"epoch {last} of {epochs}, validation {value:.4f}, best {best_of(history)[1]:.4f}"
+
+
 def write_history(path: str | Path, history: History) -> None:
     """Write all rows; a float that is read again has the same value."""
     write_atomically(path, history_text(history))

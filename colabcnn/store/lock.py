@@ -16,6 +16,10 @@ except ImportError:  # Windows: a second run is not refused there.
     fcntl = None
 
 
+_IN_USE = "is being {} by process"
+TRAINED_BY = _IN_USE.format("trained in")
+"""In the message about a folder in which another process trains."""
+
 # A forked child shares its parent's locks, and would keep them after the parent was killed.
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
@@ -46,7 +50,7 @@ class Lock:
                 holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
                 self.release()
                 raise Error(
-                    f"{folder} is being {activity} by process {holder or '(unknown)'}; wait for it, end it, or choose "
+                    f"{folder} {_IN_USE.format(activity)} {holder or '(unknown)'}; wait for it, end it, or choose "
                     "another folder."
                 ) from None
             # Some network file systems have no locks: a second run is not refused there.

@@ -26,8 +26,14 @@ class ProgressLine:
         self._shown_at = float("-inf")
         self.in_notebook = not quiet and in_notebook()
         self._outputs = {}
+        self._logged = {}
         self._open = 0  # How many lines are shown that the next state replaces.
         self._terminal = not quiet and not self.in_notebook and _is_terminal()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines are updated in place."""
+        return self._terminal or self.in_notebook
 
     def info(self, message: str) -> None:
         """Print a message on its own line."""
@@ -49,9 +55,8 @@ class ProgressLine:
             milestone: the end of an epoch, which a log file shows too.
             last: the final state, always shown.
         """
-        live = self._terminal or self.in_notebook
-        pause = REFRESH_SECONDS if live else LOG_SECONDS
-        if self._quiet or not (last or ((live or milestone) and time.monotonic() - self._shown_at >= pause)):
+        pause = REFRESH_SECONDS if self.is_live else LOG_SECONDS
+        if self._quiet or not (last or ((self.is_live or milestone) and time.monotonic() - self._shown_at >= pause)):
             return
         self._shown_at = time.monotonic()
         if self.in_notebook:
@@ -65,6 +70,25 @@ class ProgressLine:
             write("\r\x1b[J" + "\n".join(lines), end="\n" if last else up)
         else:
             write(" · ".join(text().splitlines()))
+
+    def update_lines(self, lines: dict[str, tuple[str, str]], *, last: bool = False) -> None:
+        """Show a line for each of several runs; a log file shows those that have changed.
+
+        Args:
+            lines: from a run's name to its state and the details, which a log file shows every `LOG_SECONDS` at most.
+            last: the final state, always shown.
+        """
+        texts = {name: ": ".join((name, ", ".join(filter(None, line)))) for name, line in lines.items()}
+        if self.is_live:
+            # The cursor could not return to a line that has left the screen.
+            hidden = max(0, len(texts) + 2 - shutil.get_terminal_size().lines) if self._terminal and not last else 0
+            shown = [f"... {hidden + 1} more", *[*texts.values()][hidden + 1 :]] if hidden else texts.values()
+            return self.update(lambda: "\n".join(shown), last=last)
+        for name, line in lines.items():
+            (state, _), at = self._logged.get(name, (("", ""), 0.0))
+            if state != line[0] or (self._logged[name][0] != line and time.monotonic() - at >= LOG_SECONDS):
+                self._logged[name] = line, time.monotonic()
+                self.info(texts[name])
 
     def show_html(self, name: str, html: str) -> None:
         """Show an output below the lines, where a notebook runs us, or replace the one of that name."""

@@ -1,7 +1,7 @@
 """The request for a run: its options, their help texts and their checks, for Python and the command line."""
 
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,9 @@ HELP = {
     "quiet": "print nothing but errors",
 }
 """The meaning of each option of `run`, for the command line's help and `run`'s docstring."""
+
+OF_ONE_RUN = ("drive_folder", "seed", "start_over", "allow_long", "callbacks", "profile")
+"""The options that belong to one run; a sweep takes all others for its runs."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,12 @@ class RunRequest:
             check_number(name, getattr(self, name), 0)
         if self.precision != "auto" and self.precision not in PRECISIONS:
             raise Error(f"precision is {self.precision!r}; expected auto, {', '.join(PRECISIONS)}.")
+
+    def arguments(self) -> list[str]:
+        """Return the options that differ from their defaults, as the command line takes them."""
+        given = [(option, getattr(self, option.name)) for option in fields(self) if option.name != "experiment"]
+        changed = [(f"--{option.name.replace('_', '-')}", value) for option, value in given if value != option.default]
+        return [part for flag, value in changed for part in ((flag,) if value is True else (flag, str(value)))]
 
     def identity(self) -> dict[str, Any]:
         """Return the values that a run must have to match this request, as `identity_of`; open values are left out."""

@@ -160,6 +160,8 @@ def _return_finished(resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
     folder, record = resumption.folder, resumption.saved.record
     result = _finish(folder, resumption.experiment.epochs, progress)
+    if not folder.run_json.exists():  # The checkpoint is from Drive.
+        folder.write_record(record)
     trained = "".join(f" Trained on {start.device}, last on {start.time[:10]}." for start in record.starts[-1:])
     progress.info(f"Nothing is left to train. {_in_words(result)}{trained}")
     with contextlib.suppress(Exception):  # A picture is never worth an error.

@@ -12,6 +12,7 @@ from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.store.files import expand
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
+from colabcnn.viewing.luck import plot_luck, seed_groups
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
 from colabcnn.viewing.views import article_views
 
@@ -22,7 +23,7 @@ _LOGARITHMIC_FROM = 10
 
 
 def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
-    """Draw the article's pictures of the last experiment that was measured, two of all of them, one of the recipes.
+    """Draw the article's pictures of the last measured experiment, two of all, one of the recipes, one on luck.
 
     Args:
         results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of
@@ -32,7 +33,8 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     Returns:
         The paths, where there are runs for them: of that run the loss, the accuracy, the accuracy enlarged, and
         enlarged around the best epoch with a line at 0.9; the validation accuracy of all experiments; the seconds of
-        their epochs; the validation accuracy of the recipes against epochs and against minutes.
+        their epochs; the validation accuracy of the recipes against epochs and against minutes; the best epoch of all
+        complete runs against the last one.
 
     Raises:
         Error: there is no run, or a file cannot be read or written.
@@ -47,6 +49,8 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
         figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
     if any(_on_test_set(runs, name) for name in RECIPES):
         figures["recipes"] = draw_recipes(runs)
+    if seed_groups([results]):
+        figures["luck"] = plot_luck(results)
     if not figures:
         raise Error(f"{results} holds no run of {', '.join(EXPERIMENTS)}; train one first.")
     folder = expand(folder)

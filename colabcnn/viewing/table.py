@@ -10,6 +10,8 @@ from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_of
 from colabcnn.store.run_list import runs_by_name, shipped_results
 from colabcnn.viewing.curves import Picture, plot_curves
+from colabcnn.viewing.luck import COLUMNS as SEED_COLUMNS
+from colabcnn.viewing.luck import seed_rows
 from colabcnn.viewing.measured_runs import longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
 from colabcnn.viewing.measurement_table import measured_rows
@@ -28,12 +30,13 @@ _NOT_MEASURED = ("not yet measured", *("",) * (len(COLUMNS) - 3))
 
 
 class Table(str):
-    """A table as Markdown, which a notebook shows as one; `measured` is shown below it, if there is any."""
+    """A table as Markdown, which a notebook shows as one; `seeds` and `measured`, if any, are shown below it."""
 
+    seeds = ""
     measured = ""
 
     def _repr_markdown_(self):
-        return "\n\n".join(filter(None, (str(self), self.measured)))
+        return "\n\n".join(filter(None, (str(self), self.seeds, self.measured)))
 
 
 def summarize(*folders: str | Path | None) -> Table:
@@ -48,8 +51,10 @@ def summarize(*folders: str | Path | None) -> Table:
         A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `last epoch` and `best of
         run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
         the last epoch, where the validation images were the whole test set. `seconds an epoch` is the median without
-        each session's first epoch, which holds the compilation; of a run on several devices, one for each. Its
-        attribute `measured` is a second table, of the measured files, or "" without any; a notebook shows both.
+        each session's first epoch, which holds the compilation; of a run on several devices, one for each. Two
+        attributes are further tables, or "", which a notebook shows, too: `seeds`, the distribution over the seeds of
+        each experiment that has several complete runs; `measured`, of the measured files. In `seeds`, "at least N %" is
+        the share of all seeds that so many runs support, with 95 % confidence.
 
     Raises:
         Error: a run's history cannot be read.
@@ -61,6 +66,8 @@ def summarize(*folders: str | Path | None) -> Table:
         measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
         rows += [(f"`{name}`", reported, *cells) for cells in measured or [_NOT_MEASURED]]
     table, files = as_table(COLUMNS, rows), measured_rows(*folders)
+    distribution = seed_rows(folders)
+    table.seeds = as_table(SEED_COLUMNS, distribution) if distribution else ""
     table.measured = as_table(MEASURED_COLUMNS, files) if files else ""
     return table
 

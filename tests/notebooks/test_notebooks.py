@@ -150,6 +150,12 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
         assert "no run in" in str(outputs["drive"])
         again = execute(project, name, tmp_path)
         assert "| `start_here_128` | 0 | 1 | 0 |" in str(again["drive"])
+    if name == "12_many_seeds":
+        assert "08_quarter/seed-1: finished, epoch 1 of 1" in str(outputs["sweep"])
+        assert len(list(project.glob("drive/08_quarter/seed-*/model.keras"))) == 2
+        row = "| `08_quarter, synthetic images, 128 training images, 50 validation images` | 1 | 2 | "
+        assert row in "".join(outputs["table"][0]["data"]["text/markdown"])
+        assert "image/png" in kinds(outputs["figure"])
     if name == "13_measure":
         (path,) = (project / "notebooks" / "measured").glob("*.json")
         assert read_measurement(path).interruption.by == "SIGKILL"

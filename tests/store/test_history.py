@@ -3,7 +3,7 @@
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.store.history import best_epoch, empty_history, read_history, write_history
+from colabcnn.store.history import best_epoch, empty_history, newest_in_words, read_history, write_history
 from support.runs import history_of
 
 
@@ -30,3 +30,8 @@ def test_error_for_an_invalid_file_names_the_line(tmp_path, text):
 def test_error_for_a_missing_file_names_the_file(tmp_path):
     with pytest.raises(Error, match=r"history.csv cannot be read \(No such file"):
         read_history(tmp_path / "history.csv")
+
+
+def test_newest_epoch_in_words():
+    assert newest_in_words(history_of(0.5, 0.4), 9) == "epoch 2 of 9, validation 0.4000, best 0.5000"
+    assert newest_in_words(empty_history(), 9) == ""

@@ -11,10 +11,11 @@ import nbformat
 import colabcnn
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own", "13_measure"]
+NAMES = ["00_start_here", *colabcnn.ABLATIONS, *colabcnn.RECIPES, "10_compare_runs", "11_your_own"]
+NAMES += ["12_many_seeds", "13_measure"]
 # Compiled by XLA as a person's is, not as `conftest.py` sets it.
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": ""}
-TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50}
+TINY = {"EPOCHS": 1, "DATA": "synthetic", "TRAIN_SIZE": 128, "VAL_SIZE": 50, "SEEDS": "0:2"}
 
 
 def read(name):

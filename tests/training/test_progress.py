@@ -98,3 +98,40 @@ def test_quiet_prints_nothing(capsys):
 )
 def test_time_left_is_rounded(seconds, text):
     assert roughly(seconds) == text
+
+
+RUNS = (
+    "from colabcnn.training import progress as progress; progress.REFRESH_SECONDS = 0; line = progress.ProgressLine()\n"
+    "runs = {f'run {number}': ('waiting', '') for number in range(COUNT)}; line.update_lines(runs)\n"
+    "runs['run 0'] = ('training', 'epoch 1'); line.update_lines(runs)\n"
+    "runs['run 0'] = ('training', 'epoch 2'); line.update_lines(runs); line.update_lines(runs)\n"
+    "runs['run 0'] = ('finished', ''); line.update_lines(runs); line.update_lines(runs, last=True)"
+)
+
+
+def test_terminal_shows_one_line_a_run_in_place():
+    output = in_terminal(RUNS.replace("COUNT", "3"))
+    assert screen(output.replace("\r\n", "\n")) == ["run 0: finished", "run 1: waiting", "run 2: waiting", ""]
+
+
+def test_terminal_with_too_few_rows_shows_the_newest_runs_until_the_end(monkeypatch):
+    monkeypatch.setenv("LINES", "6")
+    monkeypatch.setenv("COLUMNS", "80")
+    during = in_terminal(RUNS.replace("COUNT", "9").replace("line.update_lines(runs, last=True)", "line.end()"))
+    assert screen(during.replace("\r\n", "\n"))[:4] == [
+        "... 6 more",
+        "run 6: waiting",
+        "run 7: waiting",
+        "run 8: waiting",
+    ]
+    shown = screen(in_terminal(RUNS.replace("COUNT", "9")).replace("\r\n", "\n"))
+    assert shown == ["run 0: finished", *(f"run {number}: waiting" for number in range(1, 9)), ""]
+
+
+def test_log_file_gets_a_line_for_each_change_of_a_run_but_not_for_every_epoch():
+    output = subprocess.run([sys.executable, "-c", RUNS.replace("COUNT", "2")], capture_output=True, text=True).stdout
+    changes = ["run 0: waiting", "run 1: waiting", "run 0: training, epoch 1", "run 0: finished"]
+    assert output.splitlines() == changes
+    every = RUNS.replace("COUNT", "2").replace("progress.REFRESH_SECONDS = 0", "progress.LOG_SECONDS = 0")
+    output = subprocess.run([sys.executable, "-c", every], capture_output=True, text=True).stdout
+    assert output.splitlines() == [*changes[:3], "run 0: training, epoch 2", changes[3]]

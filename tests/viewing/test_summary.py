@@ -83,6 +83,7 @@ def test_figures_are_written_as_png(results, tmp_path):
         "around-the-best",
         "validation",
         "seconds",
+        "luck",
     ]
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in paths)
 

@@ -1,0 +1,33 @@
+"""An experiment of one's own as a file, so that the command line and other machines can train it."""
+
+import json
+from pathlib import Path
+
+from colabcnn.errors import Error
+from colabcnn.experiments.catalog import find_experiment
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.store.files import expand, write_atomically
+
+ENDING = ".json"
+
+
+def write_experiment(path: Path, experiment: Experiment) -> None:
+    """Write the settings of an experiment as JSON; the folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(experiment.settings(), indent=1) + "\n")
+
+
+def read_experiment(name: Experiment | str) -> Experiment:
+    """Return the experiment of a name, of a `.json` file with its settings, or the one given.
+
+    Raises:
+        Error: an unknown name; a file that cannot be read, or is not an experiment.
+    """
+    if not isinstance(name, str) or not name.endswith(ENDING):
+        return find_experiment(name)
+    try:
+        settings = json.loads(expand(name).read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Error(f"{name} cannot be read ({reason}); expected the settings of an experiment as JSON.") from None
+    return find_experiment(Experiment.from_settings(settings))

@@ -1,0 +1,235 @@
+"""`sweep`: many runs, each in its folder; the same call again continues what is unfinished."""
+
+import contextlib
+import math
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colabcnn.colab import seconds_since_start
+from colabcnn.errors import Error, Interrupted
+from colabcnn.experiments.checks import check_count, parse_seeds
+from colabcnn.experiments.experiment import Experiment
+from colabcnn.store.experiment_file import read_experiment, write_experiment
+from colabcnn.store.files import expand
+from colabcnn.store.history import newest_in_words, read_history
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.store.run_record import DATA_NAMES
+from colabcnn.sweeps.cluster import Workers, connect
+from colabcnn.sweeps.task import ELSEWHERE, EXPERIMENT, FAILED, FINISHED, LOG, RUN, STOPPED, train, train_elsewhere
+from colabcnn.training import resume
+from colabcnn.training.interruption import SECONDS, Interruption
+from colabcnn.training.progress import ProgressLine
+from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
+
+WAITING, TRAINING = "waiting", "training"
+_REFRESH_SECONDS, _ADMIT_SECONDS, _LOOK_AGAIN_SECONDS = 0.2, 2, 10
+
+
+@dataclass
+class _Run:
+    """A run, and what is known about it here; without details the history has them."""
+
+    request: RunRequest
+    state: str = WAITING
+    details: str = ""
+    future: Any = None  # Of its task.
+    look_at: float = 0.0  # `time.monotonic()` from which on a run that is trained elsewhere is looked at again.
+
+    @property
+    def name(self):
+        return "/".join(Path(self.request.run_dir).parts[-2:])
+
+    @property
+    def line(self):
+        details = self.details
+        with contextlib.suppress(Error):
+            history = read_history(Path(self.request.run_dir, "history.csv"))
+            details = details or newest_in_words(history, self.request.epochs or self.request.experiment.epochs)
+        return self.state, details
+
+
+def sweep(
+    experiments: Experiment | str | Iterable[Experiment | str],
+    *,
+    seeds: str | int | Iterable[int],
+    root: str | Path,
+    drive: str | Path | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    retries: int = 2,
+    dry_run: bool = False,
+    **options: Any,
+) -> dict[Path, str]:
+    """Train experiments with several seeds in `root/<name>/seed-<n>`; called again, continue what is unfinished.
+
+    Each run is trained by a process of its own, with its output in `train.log` in the run's folder. A run that another
+    process or another machine trains is skipped until the other runs have ended.
+
+    Args:
+        experiments: one or several: `Experiment`, a name, or a `.json` file with settings.
+        seeds: "A:B" for A to B - 1, one seed, or several.
+        root: the folder of all runs; made if missing. With a scheduler, on storage that all its workers share.
+        drive: folder such as one on Google Drive: the runs are delivered to `drive/<name>/seed-<n>`.
+        jobs: how many runs this machine trains at a time; on its one GPU if it has one.
+        scheduler: address of a dask scheduler, whose workers train one run each at a time; instead of `jobs`.
+        retries: how often a run is started again whose process crashed.
+        dry_run: only show what each run would do.
+        **options: those of `run`, except those of a single run, such as `seed`; `hours` limits the sweep.
+
+    Returns:
+        A dict from each run's folder to "finished", or "stopped" if the hours have passed; for a dry run, to
+        "finished" or "waiting".
+
+    Raises:
+        Error: bad arguments; no scheduler, no worker; at the end, if a run failed.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the current epochs have ended if that takes 15 seconds at most;
+            a second one stops at once. The same call continues the runs.
+    """
+    check_count("jobs", jobs)
+    check_count("retries", retries, 0)
+    if scheduler is not None and jobs != 1:
+        raise Error(f"jobs is {jobs}, but a scheduler trains as many runs at a time as it has workers: leave jobs out.")
+    root, progress = expand(root).absolute(), ProgressLine(bool(options.pop("quiet", False)))
+    if root.exists() and not root.is_dir():
+        raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
+    runs = _plan(experiments, parse_seeds(seeds), root, drive, options)
+    if dry_run or all(run.state != WAITING for run in runs):
+        progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)
+    else:
+        with Interruption(progress.info) as interruption, connect(scheduler, jobs) as client:
+            interruption.allow(lambda: 0.0)
+            RunFolder(root).create()
+            for request in (run.request for run in runs):
+                write_experiment(Path(request.run_dir).parent / EXPERIMENT, request.experiment)
+            loop = _Loop(client, runs, Workers(client, root, progress.info), progress)
+            loop.train(interruption, retries, shares_device=jobs > 1 or scheduler is not None)
+    if failed := [run for run in runs if run.state == FAILED]:
+        reasons = (f"{run.name}: {run.details} ({Path(run.request.run_dir, LOG)})" for run in failed)
+        raise Error(f"{len(failed)} of {len(runs)} runs failed. {' '.join(reasons)}")
+    return {Path(run.request.run_dir): run.state for run in runs}
+
+
+def _plan(experiments, seeds, root, drive, options):
+    """Return the runs, after all arguments are checked; changes no file."""
+    if unknown := set(options) - set(HELP) | set(options) & set(OF_ONE_RUN):
+        raise Error(f"{', '.join(sorted(unknown))} is no option of a sweep; see help(colabcnn.sweep).")
+    if options.get("data", DATA_NAMES[0]) not in DATA_NAMES:
+        options = {**options, "data": expand(options["data"]).absolute()}  # A worker may run in another folder.
+    several = [experiments] if isinstance(experiments, (str, Experiment)) else experiments
+    runs = {}
+    for experiment, seed in ((read_experiment(one), seed) for one in several for seed in seeds):
+        place = Path(experiment.name, f"seed-{seed}")
+        folder = None if drive is None else expand(drive).absolute() / place
+        run = runs[place] = _Run(RunRequest(experiment, root / place, folder, seed=seed, **options))
+        try:
+            found = resume.find(run.request, RunFolder(root / place), None, lambda message: None)
+            if found.is_finished and folder is None:  # Otherwise the process delivers what Drive lacks.
+                run.state = FINISHED
+        except Error as error:
+            run.state, run.details = FAILED, str(error)
+    return list(runs.values())
+
+
+def _would(run):
+    """Return what a dry run shows of a run."""
+    state, details = run.line
+    words = {FINISHED: FINISHED, FAILED: "would fail"}
+    return words.get(state, "would continue" if details else "would start"), details
+
+
+class _Loop:
+    """Give the runs to the workers, one each, and take in what became of them."""
+
+    def __init__(self, client: Any, runs: list[_Run], workers: Workers, progress: ProgressLine):
+        from distributed import Event
+
+        self._client, self._runs, self._workers, self._progress = client, runs, workers, progress
+        self._stop = Event(f"colabcnn-sweep-{uuid.uuid4().hex}", client=client)
+
+    def train(self, interruption: Interruption, retries: int, shares_device: bool) -> None:
+        """Train all runs; raise `Interrupted` after an interruption."""
+        hours, now = self._runs[0].request.hours, time.monotonic()
+        end = math.inf if hours is None else now + hours * 3600 - seconds_since_start()
+        # A worker on another machine has another monotonic clock.
+        arguments = (time.time() + end - now, shares_device, self._stop.name)
+        try:
+            count, admit_at = self._workers.wait(), time.monotonic() + _ADMIT_SECONDS
+            while any(run.future or run.state in (WAITING, ELSEWHERE) for run in self._runs):
+                if interruption.at is not None or time.monotonic() > end:
+                    self._stop_runs(end if interruption.at is None else interruption.at)
+                elif time.monotonic() >= admit_at:
+                    count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
+                self._submit(count, retries, arguments)
+                self._show_and_take_results()
+            self._show_and_take_results(last=True)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        except OSError:
+            if self._client.status == "running":  # An error of the disk.
+                raise
+            raise Error(
+                "the scheduler is gone; start it and its workers again, then give the same command: every run "
+                "continues from its newest checkpoint."
+            ) from None
+        finally:
+            self._progress.end()
+            with contextlib.suppress(OSError):
+                self._client.cancel([run.future for run in self._runs if run.future])
+                self._stop.clear()
+        if interruption.at is not None:
+            raise Interrupted
+
+    def _show_and_take_results(self, last=False):
+        self._progress.update_lines({run.name: run.line for run in self._runs}, last=last)
+        time.sleep(0 if last else _REFRESH_SECONDS)
+        if self._client.status != "running":
+            raise ConnectionError
+        for run in self._runs:
+            if run.future and run.future.done():
+                run.state, run.details = _result(run)
+                run.future, run.look_at = None, time.monotonic() + _LOOK_AGAIN_SECONDS
+
+    def _submit(self, count, retries, arguments):
+        """Give as many runs as there are free workers: a worker's death counts against every task that it holds."""
+        free = max(0, count - sum(run.future is not None for run in self._runs))
+        waiting = [run for run in self._runs if run.state == WAITING]
+        # Not pure: the same arguments train again.
+        options = {"pure": False, "resources": {RUN: 1}}
+        for run in waiting[:free]:
+            run.state, run.details = TRAINING, ""
+            run.future = self._client.submit(train, run.request, *arguments, retries=retries, **options)
+        for run in self._runs if len(waiting) < free else ():
+            if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.look_at:
+                run.future = self._client.submit(train_elsewhere, run.request, **options)
+
+    def _stop_runs(self, at):
+        """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""
+        self._stop.set()
+        late = time.monotonic() - at > SECONDS + 20
+        for run in self._runs:
+            if run.state in (WAITING, ELSEWHERE) or (late and run.future):
+                run.state = STOPPED
+                if run.future:
+                    self._client.cancel(run.future)
+                    run.future = None
+
+
+def _result(run):
+    """Return the state and its details that the end of a run's task gives."""
+    from distributed.scheduler import KilledWorker
+
+    if run.future.cancelled():  # The scheduler has started again and knows nothing of it.
+        return WAITING, ""
+    try:
+        result = run.future.result()
+    except KilledWorker:
+        return FAILED, "its worker died several times"
+    except Exception as error:
+        return FAILED, str(error)
+    if run.state == ELSEWHERE:
+        return (ELSEWHERE, result) if result else (WAITING, "")
+    return result

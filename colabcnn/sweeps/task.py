@@ -1,0 +1,155 @@
+"""One run on a worker: it is trained by a process of its own, which the task starts and watches.
+
+dask.distributed is imported only where a task runs: `cluster.py` reports a missing one.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from colabcnn.colab import seconds_since_start
+from colabcnn.drive.delivery import FETCH_SECONDS
+from colabcnn.drive.process import LIBRARY, DriveProcess
+from colabcnn.errors import Error
+from colabcnn.store.lock import TRAINED_BY, Lock
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.training.interruption import SECONDS
+from colabcnn.training.request import RunRequest
+
+FINISHED, STOPPED, FAILED, ELSEWHERE = "finished", "stopped", "failed", "trained elsewhere"
+# A worker's resource that a run takes completely: one run at a time, with any number of threads.
+RUN = "colabcnn-run"
+EXPERIMENT = "experiment.json"
+"""The file with an experiment's settings, beside the folders of its runs."""
+LOG = "train.log"
+# A session delivers every ten minutes. Without three deliveries it counts as dead.
+_IDLE_MINUTES, _IDLE_DELIVERIES = 30, 3
+_POLL_SECONDS, _STOP_SECONDS = 1, SECONDS + 10
+_START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.sweeps.tied import main; main()"
+# No process takes all memory of a GPU at its start.
+_SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+async def prepare(token: str, dask_worker: Any) -> bool:
+    """Let this worker train one run at a time; return False, and do not, if it does not see the file `token`."""
+    if os.path.exists(token):
+        await dask_worker.set_resources(**{RUN: 1})
+    return os.path.exists(token)
+
+
+def train_elsewhere(request: RunRequest, claim: str | None = None) -> str:
+    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does.
+
+    Args:
+        request: the run's.
+        claim: identity of the session with which to claim a free run on Drive; None only looks.
+    """
+    with contextlib.suppress(OSError):  # The process that trains reports it.
+        try:
+            Lock(request.run_dir).release()
+        except Error as error:
+            return str(error)
+    # Sessions on Drive send no heartbeat: this is the one place where a timer decides.
+    idle_seconds = 60 * max(_IDLE_MINUTES, _IDLE_DELIVERIES * request.drive_minutes)
+    active = _on_drive(request, "claim", identity=claim, idle_seconds=idle_seconds).get("active")
+    return "" if active is None else f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
+
+
+def _on_drive(request, verb, **arguments):
+    """Return the response of the process that reaches Drive; an empty dict without Drive, or if it fails."""
+    with contextlib.suppress(EOFError, OSError):
+        if request.drive_folder is not None:
+            with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
+                drive.request(verb, **arguments)
+                return drive.poll_response(FETCH_SECONDS) or {}
+    return {}
+
+
+def train(request: RunRequest, deadline: float, shares_device: bool, stop_event: str) -> tuple[str, str]:
+    """Train a run to its end, or until the sweep stops.
+
+    Args:
+        request: `RunRequest`; its experiment is in `EXPERIMENT`.
+        deadline: `time.time()` at which the hours of the sweep have passed; infinite without hours.
+        shares_device: whether other runs use the same device.
+        stop_event: name of the `distributed.Event` that stops the sweep.
+
+    Returns:
+        FINISHED, STOPPED, FAILED or ELSEWHERE, and the reason.
+
+    Raises:
+        RuntimeError: the process crashed, and dask retries; or the worker has lost its scheduler.
+    """
+    from distributed import Event
+
+    stop, seconds = Event(stop_event), deadline - time.time()
+    if stop.is_set() or seconds <= 0:
+        return STOPPED, ""
+    try:
+        RunFolder(Path(request.run_dir)).create()
+    except Error as error:
+        return FAILED, str(error)
+    claim = uuid.uuid4().hex
+    if reason := train_elsewhere(request, claim):
+        return ELSEWHERE, reason
+    hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
+    arguments = [str(Path(request.run_dir).parent / EXPERIMENT), *replace(request, hours=hours).arguments()]
+    command = [sys.executable, "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
+    environment = {**(_SHARED_GPU if shares_device else {}), **os.environ}
+    with open(Path(request.run_dir, LOG), "a+", encoding="utf-8", errors="replace") as log:
+        begin = log.tell()
+        # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+        process = subprocess.Popen(command, env=environment, **streams)
+        try:
+            stopped = _wait(process, stop)
+        finally:
+            process.kill()
+            process.wait()
+            _on_drive(request, "release", identity=claim)
+        log.seek(begin)
+        printed = [line.strip() for line in log if line.strip()] or ["it printed nothing"]
+    return _outcome(request, process.returncode, stopped, printed[-1])
+
+
+def _wait(process, stop):
+    """Wait for the process; return whether it was told to stop, because the sweep stops or its client is gone."""
+    from distributed import Status, get_worker
+
+    worker, told_at = get_worker(), None
+    key = worker.get_current_task()
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_SECONDS)
+        if worker.status not in (Status.running, Status.paused):
+            raise RuntimeError("the worker has lost its scheduler, which may give the run to another one")
+        # dask cannot interrupt a running task, and only marks it.
+        task = worker.state.tasks.get(key)
+        if told_at is None and (task is None or task.state == "cancelled" or stop.is_set()):
+            told_at = time.monotonic()
+            process.terminate()
+        elif told_at is not None and time.monotonic() - told_at > _STOP_SECONDS:
+            process.kill()
+    return told_at is not None
+
+
+def _outcome(request, code, stopped, last_line):
+    if code == 0:
+        return FINISHED, ""
+    if stopped:
+        return STOPPED, ""
+    if code == 3:  # A newer session trains the run, or the hours have passed.
+        reason = train_elsewhere(request)
+        return (ELSEWHERE, reason) if reason else (STOPPED, "")
+    if code == 2:
+        return (ELSEWHERE if TRAINED_BY in last_line else FAILED), last_line
+    ended = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+    raise RuntimeError(f"{last_line} ({ended})")

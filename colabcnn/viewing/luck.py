@@ -1,0 +1,146 @@
+"""What seeds differ by: the distribution of the last epoch, and what looking for the best epoch adds to it."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from colabcnn.errors import Error
+from colabcnn.store.run_list import runs_by_name
+from colabcnn.viewing.curves import COLOURS, Picture
+from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
+
+GOAL = 0.9
+CONFIDENCE = 0.95
+COLUMNS = (
+    "experiment",
+    "epochs",
+    "seeds",
+    "last epoch",
+    "lowest",
+    "highest",
+    "ended at 0.90 or above",
+    "first epoch at 0.90",
+    "best of run",
+    "best minus last",
+)
+_MARKERS = "osD^vP*X"
+
+
+def epochs_at_goal(run: MeasuredRun) -> list[int]:
+    """Return the epochs at 0.90 or above; values are rounded, since a history holds 0.9 as a 32-bit number."""
+    history = run.history
+    return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= GOAL]
+
+
+def with_deviation(values: Sequence[float]) -> str:
+    """Return the mean, with the standard deviation if there are two values or more."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[MeasuredRun]]:
+    """Return the complete runs that differ in nothing but the seed, the device and the precision.
+
+    Args:
+        folders: as for `summarize`; of two runs of one seed the first counts.
+
+    Returns:
+        A dict from the experiment's name, with the images if they are not all of CIFAR-10's, to its runs.
+    """
+    groups = {}
+    for run_dirs in runs_by_name(folders).values():
+        for run in filter(None, map(read_measured_run, run_dirs)):
+            if not run.length or run.length < run.record.experiment.epochs:
+                continue
+            identity = run.record.identity()
+            same = [(name, repr(value)) for name, value in identity.items() if name not in ("seed", "precision")]
+            name = ", ".join([run.run_dir.parts[-2], *run.images_in_words()])
+            groups.setdefault((name, run.length, *same), {}).setdefault(run.record.seed, run)
+    return {key[0]: list(by_seed.values()) for key, by_seed in _largest_last(groups)}
+
+
+def _largest_last(groups):
+    """Return the groups, those of one name by their numbers of seeds, so that the largest remains in a dict."""
+    return sorted(groups.items(), key=lambda item: (item[0][0], len(item[1])))
+
+
+def seed_rows(folders: Iterable[str | Path | None]) -> list[tuple[str, ...]]:
+    """Return the rows of `COLUMNS`, one for each experiment with two complete runs or more."""
+    return [_row(name, runs) for name, runs in seed_groups(folders).items() if len(runs) > 1]
+
+
+def _row(name, runs):
+    last = [run.history["val_accuracy"][-1] for run in runs]
+    best = [max(run.history["val_accuracy"]) for run in runs]
+    first = [epochs[0] for run in runs if (epochs := epochs_at_goal(run))]
+    ended = sum(run.length in epochs_at_goal(run) for run in runs)
+    share = math.floor(100 * least_share(ended, len(runs)))
+    reached = f"{min(first)} to {max(first)}" if len(set(first)) > 1 else str(first[0]) if first else "none"
+    return (
+        f"`{name}`",
+        str(runs[0].length),
+        str(len(runs)),
+        with_deviation(last),
+        f"{min(last):.4f}",
+        f"{max(last):.4f}",
+        f"{ended} of {len(runs)}" + (f": at least {share} %" if share else ""),
+        reached + (f" ({len(first)} of {len(runs)})" if 0 < len(first) < len(runs) else ""),
+        with_deviation(best),
+        f"{statistics.mean(best) - statistics.mean(last):+.4f}",
+    )
+
+
+def least_share(successes: int, count: int) -> float:
+    """Return the share of all seeds that `successes` of `count` support: the lower end of its 95 % interval, one-sided.
+
+    It is exact (Clopper and Pearson, Biometrika 26, 1934): with a smaller share, so many successes have a probability
+    below 0.05. All of 3 support 0.37, all of 299 support 0.99.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        share = (low + high) / 2
+        ways = (math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(successes, count + 1))
+        low, high = (share, high) if sum(ways) < 1 - CONFIDENCE else (low, share)
+    return low if successes else 0.0
+
+
+def plot_luck(*folders: str | Path | None) -> Picture:
+    """Draw what choosing the best epoch adds to the last one.
+
+    Args:
+        folders: as for `summarize`; complete runs are drawn.
+
+    Returns:
+        A `matplotlib.figure.Figure`. Left: the best of each run against its last epoch; on the line both are the same.
+        Right: the expected maximum of the last k epochs, less the last epoch alone, over k: a mean over the seeds.
+
+    Raises:
+        Error: no run is complete.
+    """
+    groups = seed_groups(folders)
+    if not groups:
+        given = ", ".join(str(folder) for folder in folders if folder) or "no folder"
+        raise Error(f"there is no complete run in {given}; train one to its last epoch.")
+    figure = Picture(figsize=(10, 4.6), layout="constrained")
+    scatter, growth = figure.subplots(1, 2)
+    for number, (name, runs) in enumerate(groups.items()):
+        values = [run.history["val_accuracy"] for run in runs]
+        colour, seeds = COLOURS[number % len(COLOURS)], f", {len(runs)} seeds" if len(runs) > 1 else ""
+        style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 5, "linestyle": ""}
+        scatter.plot([v[-1] for v in values], [max(v) for v in values], label=f"{name}{seeds}", **style)
+        added = [statistics.mean(max(v[-k:]) - v[-1] for v in values) for k in range(1, runs[0].length + 1)]
+        growth.plot(range(1, len(added) + 1), added, color=colour, linewidth=1.2)
+        growth.plot(len(added), added[-1], **style)
+    ends = [min(scatter.get_xlim()[0], scatter.get_ylim()[0]), max(scatter.get_xlim()[1], scatter.get_ylim()[1])]
+    scatter.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
+    scatter.set_xlabel("validation accuracy of the last epoch")
+    scatter.set_ylabel("best of run")
+    scatter.legend(fontsize=8)
+    growth.set_xscale("log")
+    growth.xaxis.set_major_formatter("{x:g}")
+    growth.set_xlabel("last epochs among which the best is chosen")
+    growth.set_ylabel("expected maximum minus last epoch")
+    for axes in (scatter, growth):
+        axes.grid(alpha=0.25)
+    return figure

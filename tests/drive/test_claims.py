@@ -1,0 +1,80 @@
+"""A session on Drive keeps other machines from its run until it ends, or is not heard of for long."""
+
+import json
+import os
+import time
+
+import pytest
+
+from colabcnn import run
+from colabcnn.drive.folder import DriveFolder
+from colabcnn.drive.sessions import newest_session
+
+HALF_AN_HOUR = 1800
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Two machines' folders of one run, with the same folder on Drive."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    return [DriveFolder(tmp_path / name, tmp_path / "drive") for name in ("one", "two")]
+
+
+def test_claimed_run_is_active_for_other_machines_only(machines):
+    one, two = machines
+    assert one.claim(None, HALF_AN_HOUR) == {"active": None}
+    assert not one.drive.exists()
+    assert one.claim("first", HALF_AN_HOUR) == {"active": None}
+    assert 0 <= two.claim("second", HALF_AN_HOUR)["active"] < 60
+    assert one.claim("again", HALF_AN_HOUR) == {"active": None}
+    assert newest_session(one.drive)["identity"] == "again"
+    assert newest_session(one.drive)["session"] == 2
+
+
+def test_released_run_is_free(machines):
+    one, two = machines
+    one.claim("first", HALF_AN_HOUR)
+    one.release("another")
+    assert two.claim(None, HALF_AN_HOUR)["active"] is not None
+    one.release("first")
+    assert two.claim("second", HALF_AN_HOUR) == {"active": None}
+
+
+def test_session_that_is_not_heard_of_for_long_is_dead(machines):
+    one, two = machines
+    one.claim("first", HALF_AN_HOUR)
+    past = time.time() - HALF_AN_HOUR
+    os.utime(one.drive / "session-1.json", (past, past))
+    assert two.claim("second", HALF_AN_HOUR) == {"active": None}
+    assert newest_session(two.drive)["session"] == 2
+
+
+def test_of_two_claims_at_the_same_time_one_gives_way(machines, monkeypatch):
+    one, two = machines
+    begin = one.begin
+
+    def begin_and_be_replaced(identity, run):
+        begin(identity, run)
+        (one.drive / "session-1.json").unlink()
+        two.claim("second", HALF_AN_HOUR)
+
+    monkeypatch.setattr(one, "begin", begin_and_be_replaced)
+    assert one.claim("first", HALF_AN_HOUR) == {"active": 0}
+
+
+def test_session_that_lacks_the_end_was_written_by_an_earlier_version(machines):
+    one, two = machines
+    one.claim("first", HALF_AN_HOUR)
+    session = json.loads((one.drive / "session-1.json").read_text())
+    assert session.pop("ended", False) is False
+    (one.drive / "session-1.json").write_text(json.dumps(session))
+    assert two.claim(None, HALF_AN_HOUR)["active"] is not None
+
+
+def test_run_that_has_ended_is_free(tmp_path, small_experiment, small_options):
+    drive = tmp_path / "drive"
+    run(small_experiment, tmp_path / "run", drive_folder=drive, **{**small_options, "epochs": 1})
+    assert newest_session(drive)["ended"] is True
+    assert newest_session(drive)["newest"].startswith("epoch-000001-")
+    assert DriveFolder(tmp_path / "elsewhere", drive).claim(None, HALF_AN_HOUR) == {"active": None}

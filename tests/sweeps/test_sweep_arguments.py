@@ -1,0 +1,68 @@
+"""What a sweep is given, and what it gives to each run's process."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from colabcnn import Error, sweep
+from colabcnn.cli import _parser
+from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.experiments.checks import parse_seeds
+from colabcnn.store.experiment_file import read_experiment, write_experiment
+from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
+from support.shared_files import EXPERIMENT
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("0:5", [0, 1, 2, 3, 4]), ("7", [7]), ("0:1", [0]), (3, [3]), (range(2), [0, 1]), ([4], [4])]
+)
+def test_seeds(given, seeds):
+    assert parse_seeds(given) == seeds
+
+
+@pytest.mark.parametrize("given", ["5:3", "3:3", "", "a:b", "1:", ":2", "-1", "1.5", []])
+def test_seeds_that_are_none_are_refused(given):
+    with pytest.raises(Error, match="expected A:B with B above A"):
+        parse_seeds(given)
+
+
+def test_arguments_of_a_request_are_the_same_request_to_the_command_line(tmp_path):
+    request = RunRequest("06_final", "run dir", "drive", "folder", 7, seed=3, hours=0.5, quiet=True, drive_minutes=2)
+    options = _parser().parse_args(["train", "06_final", *request.arguments()])
+    options.experiment, options.allow_long, options.callbacks = request.experiment, False, ()
+    again = RunRequest(**{field.name: getattr(options, field.name) for field in fields(RunRequest)})
+    assert again == replace(request)
+
+
+def test_experiment_of_ones_own_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "folder" / "experiment.json"
+    for experiment in (EXPERIMENT, *EXPERIMENTS.values()):
+        write_experiment(path, experiment)
+        assert read_experiment(str(path)) == experiment
+    assert read_experiment(EXPERIMENT) is EXPERIMENT
+    path.write_text('{"name": "6 \\/"}')
+    with pytest.raises(Error, match="name is '6 /'"):
+        read_experiment(str(path))
+    path.write_text("no JSON")
+    with pytest.raises(Error, match="expected the settings of an experiment as JSON"):
+        read_experiment(str(path))
+
+
+def test_sweep_takes_the_options_of_run_except_those_of_one_run(tmp_path):
+    help_text = next(a for a in _parser()._subparsers._group_actions[0].choices.items() if a[0] == "sweep")[1]
+    offered = {action.dest for action in help_text._actions}
+    assert {*HELP} - {*OF_ONE_RUN} <= offered
+    assert not offered & {*OF_ONE_RUN}
+    for name in ("seed", "start_over", "speed"):
+        with pytest.raises(Error, match=f"{name} is no option of a sweep"):
+            sweep("06_final", seeds=0, root=tmp_path / "runs", **{name: 1})
+    with pytest.raises(Error, match="epochs is -1"):
+        sweep("06_final", seeds=0, root=tmp_path / "runs", epochs=-1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_in_python_returns_the_states(tmp_path, capsys):
+    states = sweep([EXPERIMENT, "06_final"], seeds="0:2", root=tmp_path / "runs", dry_run=True)
+    assert list(states.values()) == ["waiting"] * 4
+    assert next(iter(states)) == tmp_path / "runs" / "small" / "seed-0"
+    assert capsys.readouterr().out.count("would start") == 4
