@@ -135,7 +135,7 @@ def test_list_shows_the_articles_figures(run_cli):
     assert "0.9010 at epoch 326" in lines[lines.index(next(line for line in lines if line.startswith("06_final"))) + 1]
 
 
-@pytest.mark.parametrize("verb", ["", "demo", "list", "train", "status", "evaluate", "plot"])
+@pytest.mark.parametrize("verb", ["", "demo", "list", "train", "sweep", "status", "evaluate", "plot"])
 def test_help_explains_every_verb(run_cli, verb):
     completed = run_cli(*([verb] if verb else []), "--help")
     assert completed.returncode == 0

@@ -26,6 +26,7 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
         Error: dask.distributed is missing; the scheduler does not answer.
     """
     try:
+        import dask.config
         from distributed import Client, LocalCluster
     except ImportError:
         raise Error("a sweep needs dask.distributed, which is not here; install it: pip install distributed") from None
@@ -38,6 +39,8 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
     here |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
     try:
         with contextlib.ExitStack() as stack:
+            # Looking at the workers' threads a hundred times a second would slow the runs.
+            stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
             address = scheduler or stack.enter_context(LocalCluster(**here))
             try:
                 client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
