@@ -62,7 +62,7 @@ def test_same_texts_give_the_same_bytes(checkout):
     (checkout / "notebooks").mkdir()
     written = notebooks.write(checkout)
     assert names(written) == names(sorted((ROOT / "notebooks").glob("*.ipynb")))
-    assert [path.read_bytes() == (ROOT / "notebooks" / path.name).read_bytes() for path in written] == [True] * len(written)
+    assert all(path.read_bytes() == (ROOT / "notebooks" / path.name).read_bytes() for path in written)
     assert notebooks.write(checkout) == []
 
 
