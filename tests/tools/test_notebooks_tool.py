@@ -60,7 +60,7 @@ def test_same_texts_give_the_same_bytes(checkout):
     (checkout / "notebooks").mkdir()
     written = notebooks.write(checkout)
     assert names(written) == names(sorted((ROOT / "notebooks").glob("*.ipynb")))
-    assert [path.read_bytes() == (ROOT / "notebooks" / path.name).read_bytes() for path in written] == [True] * 12
+    assert all(path.read_bytes() == (ROOT / "notebooks" / path.name).read_bytes() for path in written)
     assert notebooks.write(checkout) == []
 
 
@@ -84,7 +84,7 @@ def test_only_stale_notebooks_are_named_and_only_without_check_written(checkout,
 def test_address_is_in_every_setup_cell_and_badge(checkout):
     alter(checkout / "pyproject.toml", "https://github.com/YOUR_ACCOUNT/colabcnn", "https://github.com/you/it")
     written = notebooks.write(checkout)
-    assert len(written) == 12
+    assert len(written) == 13
     for path in written:
         found = cells(checkout, path.stem)
         assert "https://github.com/you/it" in found["setup"]
