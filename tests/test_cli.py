@@ -268,9 +268,9 @@ def test_predict_prints_the_most_probable_classes(trained, main_here, tmp_path):
     assert (tmp_path / "prediction.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_evaluate_in_a_pipe_is_text_alone(trained, run_cli, tmp_path):
+def test_evaluate_outside_a_terminal_is_text_alone(trained, main_here, few_test_images, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "run")
-    completed = run_cli("evaluate", folder)
+    completed = main_here("evaluate", folder)
     assert completed.returncode == 0, completed.stderr
     assert "\x1b" not in completed.stdout
     assert [line.partition(" ")[0] for line in completed.stdout.splitlines()] == ["last", "best"]
