@@ -83,7 +83,7 @@ def generate(root: Path) -> dict[str, list[dict]]:
     template, common = files.pop("experiment"), _texts(files.pop("common"))
     common |= {"ingredients": update_docs.generate(root / "results")["results/README.md"]["ingredients"]}
     records, own = tables.read_results(root / "results"), {name: _texts(parts) for name, parts in files.items()}
-    common |= {"series": _series(files, own)}
+    common |= {"series": _series(files, own), "shipped_weights": tables.weights_sentences(records)}
     notebooks = {}
     for name, parts in files.items():
         values = common | own[name] | _address(root, name)

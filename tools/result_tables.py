@@ -4,6 +4,7 @@ Accuracies are pooled over devices and precisions; seconds never are. Only compl
 and of each experiment only the longest.
 """
 
+import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -174,6 +175,23 @@ def resumed_sentences(records: Records) -> str:
             if epochs:
                 lines.append(f"- `{name}`, seed {run.record.seed}, was resumed in epoch {', '.join(epochs)}.")
     return "\n".join(lines) or "No run was interrupted."
+
+
+def weights_sentences(records: Records) -> str:
+    """Return one sentence for each run whose weights are shipped: how many test images they classify correctly."""
+    lines = []
+    for name in EXPERIMENTS:
+        for run in records[name]:
+            path = run.run_dir / "weights.json"
+            if path.exists():
+                right = json.loads(path.read_text(encoding="utf-8"))
+                accuracy = right["float16"] / right["images"]
+                lines.append(
+                    f"`{name}`, seed {run.record.seed}: the weights, stored in half precision, are right on "
+                    f"{right['float16']:,} of {right['images']:,} test images, an accuracy of {accuracy:.4f}; in full "
+                    f"precision they are right on {right['float32']:,}."
+                )
+    return "\n\n".join(lines) or "No weights are shipped yet."
 
 
 def last_epochs(runs: Sequence[MeasuredRun]) -> list[float]:

@@ -95,6 +95,7 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
             "first try": tables.first_try_table(tried, records),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
             "resumed": tables.resumed_sentences(records),
+            "weights": tables.weights_sentences(records),
             "measured": summarize(results).measured or "**No file has come in yet.**",
         },
     }

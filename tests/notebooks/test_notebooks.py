@@ -133,7 +133,8 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     if name != "13_measure":
         assert WIDGET in kinds(outputs["explore"])
     # Without a run of one's own, the comparison has none to look inside.
-    pictures = {"confusion", "mistakes", "images", "augmentation", "picture"} if name != "10_compare_runs" else set()
+    pictures = {"images", "augmentation", "trained", "picture"}
+    pictures |= {"confusion", "mistakes"} if name != "10_compare_runs" else set()
     for cell in pictures & set(outputs):
         assert "image/png" in kinds(outputs[cell]), cell
     if "run" in outputs:
