@@ -87,11 +87,11 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
             "experiments": tables.experiments_table(),
             "complete summary": tables.complete_summary_table(records),
             "orderings": orderings.orderings_table(records),
-            "training": orderings.training_table(records),
             "final": tables.final_table(records),
             "seeds": summarize(results).seeds or "No experiment has two complete runs yet.",
         },
         "results/README.md": {
+            "training": orderings.training_table(records),
             "first try": tables.first_try_table(tried, records),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
             "resumed": tables.resumed_sentences(records),

@@ -93,3 +93,9 @@ def test_front_pages_have_the_same_order_and_links():
 def test_front_page_has_a_badge_for_every_notebook():
     badges = [match[1] for match in BADGE.finditer(text_of(ENGLISH))]
     assert badges == [f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+def test_pages_stay_short():
+    lengths = {page.name: len(page.read_text(encoding="utf-8").splitlines()) for page in (ROOT / "docs").glob("*.md")}
+    assert {name: length for name, length in lengths.items() if length > 150} == {}
+    assert max(len(text_of(page).splitlines()) for page in (ENGLISH, JAPANESE)) <= 130
