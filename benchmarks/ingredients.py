@@ -2,7 +2,7 @@
 
 Trains the recipe, and the recipe with one ingredient left out at a time (and four at once), by `run`, on all
 images, each in FOLDER/NAME/seed-<n>, and measures each once on the test set. The same command resumes a stopped run;
-`python -m colabcnn summary FOLDER` prints the table. Each takes as long as the recipe.
+`python -m colabcnn summary --markdown FOLDER` prints the table. Each takes as long as the recipe.
 """
 
 import argparse

@@ -155,6 +155,7 @@ def _add_verbs_that_show(subparsers):
 
     summary = _verb(subparsers, "summary", verbs.summary, "the article's table beside measured results, as Markdown")
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
+    summary.add_argument("--markdown", action="store_true", help="tables in Markdown")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
     plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")

@@ -6,6 +6,7 @@ Each verb imports the slow modules that it needs.
 import json
 import os
 import shlex
+import shutil
 import sys
 import textwrap
 import time
@@ -252,7 +253,9 @@ def summary(options: Namespace) -> int:
     if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
         raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
     table = summarize(options.results)
-    print("\n\n".join(filter(None, (table, table.seeds, table.measured))))
+    width = shutil.get_terminal_size().columns
+    tables = [table, *filter(None, (table.seeds, table.measured))]
+    print("\n\n".join(str(one) if options.markdown else one.in_lines(width) for one in tables))
     if options.figures:
         for path in save_figures(options.results, options.figures):
             print(path, file=sys.stderr)

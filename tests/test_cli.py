@@ -239,6 +239,16 @@ def test_status_of_a_run_without_a_checkpoint_is_that_of_its_history(main_here, 
     assert f"{history['val_accuracy'][-1]:.4f} in the last" in output
 
 
+def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = main_here("summary", results).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "06_final" in lines
+    assert any("the article reports best 0.9010 at epoch 326" in line for line in lines)
+    table = main_here("summary", results, "--markdown").stdout
+    assert table.startswith("| experiment | the article reports |")
+
+
 def test_summary_of_a_folder_inside_the_results_names_the_right_one(main_here, results):
     for inside in ("06_final", "06_final/seed-0"):
         assert_refused(main_here("summary", results / inside), "too deep", "Did you mean", "results")

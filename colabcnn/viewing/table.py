@@ -1,6 +1,7 @@
 """The article's table beside what was measured, from the folders of runs."""
 
 import html
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,8 +33,25 @@ _NOT_MEASURED = ("not yet measured", *("",) * (len(COLUMNS) - 3))
 class Table(str):
     """A table as Markdown, which a notebook shows as one; `seeds` and `measured`, if any, are shown below it."""
 
-    seeds = ""
-    measured = ""
+    seeds: "Table | str" = ""
+    measured: "Table | str" = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+    def in_lines(self, width: int = 80) -> str:
+        """Return the rows as text for a terminal: the first cell, and below it the others with their columns' names.
+
+        Args:
+            width: characters in a line; a longer word is not cut.
+        """
+        lines, wrapper = [], textwrap.TextWrapper(width - 4, break_long_words=False, break_on_hyphens=False)
+        for name, *cells in self.rows:
+            lines.append(_printable(name).strip("`"))
+            told = [
+                f"{column} {_printable(cell)}" for column, cell in zip(self.columns[1:], cells, strict=True) if cell
+            ]
+            lines += [f"    {line}" for line in wrapper.wrap("; ".join(told))]
+        return "\n".join(lines)
 
     def _repr_markdown_(self):
         return "\n\n".join(filter(None, (str(self), self.seeds, self.measured)))
@@ -75,7 +93,14 @@ def summarize(*folders: str | Path | None) -> Table:
 def as_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return rows of cells as a table in Markdown, in which a cell is text and nothing else."""
     lines = [columns, ("---",) * len(columns), *rows]
-    return Table("\n".join(f"| {' | '.join(map(as_text, line))} |" for line in lines))
+    table = Table("\n".join(f"| {' | '.join(map(as_text, line))} |" for line in lines))
+    table.columns, table.rows = columns, lines[2:]
+    return table
+
+
+def _printable(cell):
+    """Return a cell without control codes, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(cell.split()))
 
 
 def as_text(cell: str) -> str:

@@ -325,3 +325,9 @@ def test_run_that_is_not_shipped_is_reported(folders, capsys):
 def test_shipped_results_are_found_in_a_checkout():
     assert run_list.shipped_results().name == "results"
     assert run_list.shipped_results().is_dir()
+
+
+def test_lines_for_a_terminal_hold_no_control_codes():
+    made = table.as_table(("name", "on"), [("`a`", "a GPU \x1b[2J of\nmine"), ("`b`", "")])
+    assert made.in_lines(60).splitlines() == ["a", "    on a GPU ?[2J of mine", "b"]
+    assert max(map(len, table.as_table(("name", "on"), [("a", "word " * 50)]).in_lines(40).splitlines())) <= 40
