@@ -61,6 +61,7 @@ _MODULE_OF = {
     "sweep": "sweeps.sweep",
     "export": "sharing.share",
     "fetch": "sharing.share",
+    "fetch_links": "sharing.share",
 }
 
 __all__ = ["Error", *(name for name in _MODULE_OF if not name.startswith("_"))]  # pyright: ignore[reportUnsupportedDunderAll]  # `__init__.pyi` lists them.

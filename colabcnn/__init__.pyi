@@ -32,6 +32,7 @@ from colabcnn.notebook import folder_on_drive as folder_on_drive
 from colabcnn.notebook import welcome as welcome
 from colabcnn.sharing.share import export as export
 from colabcnn.sharing.share import fetch as fetch
+from colabcnn.sharing.share import fetch_links as fetch_links
 from colabcnn.store.run_folder import status as status
 from colabcnn.store.run_list import find_runs as find_runs
 from colabcnn.store.run_list import shipped_results as shipped_results

@@ -140,6 +140,25 @@ def fetch(
     return run_dir
 
 
+def fetch_links(links: str, folder: str | Path = "fetched") -> list[Path]:
+    """Download several shared runs; one that fails is reported, and the others are downloaded.
+
+    Args:
+        links: sources as for `fetch`, separated by spaces.
+        folder: as for `fetch`.
+
+    Returns:
+        The folders of the runs that are here now.
+    """
+    fetched = []
+    for link in links.split():
+        try:
+            fetched.append(fetch(link, folder=folder))
+        except Error as error:
+            output.write(f"{link}: {error}")
+    return fetched
+
+
 def _fetched_before(folder: Path, source: str, sha256: str | None) -> Path | None:
     """Return the folder of the fetched run with this digest, or without a digest the newest from this source, or None.
 

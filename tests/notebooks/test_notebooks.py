@@ -204,10 +204,13 @@ def test_comparison_shows_shared_runs(tmp_path, small_experiment, small_options)
     try:
         server.files["/run.safetensors"] = (tmp_path / "run.safetensors").read_bytes()
         link = f"{server.address}/run.safetensors#sha256={digest}"
-        outputs = execute(project, "10_compare_runs", tmp_path, LINKS=link)
+        outputs = execute(project, "10_compare_runs", tmp_path, LINKS=f"{server.address}/no-such-run {link}", RUN=99)
     finally:
         server.close()
     assert "Its SHA-256 is the one that you gave." in str(outputs["fetch"])
+    assert f"{server.address}/no-such-run: " in str(outputs["fetch"])
+    assert "There is no run with the number 99" in str(outputs["confusion"])
+    outputs = execute(project, "10_compare_runs", tmp_path)
     (row,) = [line for line in "".join(outputs["table"][0]["data"]["text/markdown"]).splitlines() if "`small`" in line]
     assert "shared by somebody" in row
     assert WIDGET in kinds(outputs["explore"])
