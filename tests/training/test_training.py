@@ -254,8 +254,12 @@ def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(
 
 
 def test_front_end_that_cannot_show_a_picture_stops_no_run(tmp_path, small_experiment, small_options, monkeypatch):
-    def fail(*arguments):
+    shown = []
+
+    def fail(self, name, html):
+        shown.append(name)
         raise RuntimeError("the front end is gone")
 
-    monkeypatch.setattr(ProgressLine, "picture", fail)
+    monkeypatch.setattr(ProgressLine, "show_html", fail)
     assert run(small_experiment, tmp_path, **{**small_options, "epochs": 1}).complete
+    assert "picture" in shown
