@@ -24,7 +24,15 @@ SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
 MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill", "run_cli": "kill"}
 # Modules of few tests that take long are distributed first; a worker with nothing left to do would wait for them.
-LONG = ("test_killed", "test_recipe_runs", "test_fit_state", "test_execution", "test_notebook_killed", "test_notebooks")
+LONG = (
+    "test_killed",
+    "test_sweeps",
+    "test_recipe_runs",
+    "test_fit_state",
+    "test_execution",
+    "test_notebook_killed",
+    "test_notebooks",
+)
 LONG += (
     "test_resume",
     "test_explorer_notebook",
