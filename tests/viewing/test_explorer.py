@@ -164,6 +164,11 @@ def test_name_that_is_not_unicode_is_shown(tmp_path):
     assert "caf?" in export_html(folder, path=tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_device_that_is_not_unicode_is_shown(tmp_path):
+    run = write_run(tmp_path / "run", history_of(0.1), make_record(FINAL, device="a\ud800b"))
+    assert "a?b" in export_html(run, path=tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_article_and_shipped_run_are_reference_lines(tmp_path, monkeypatch):
     write_run(tmp_path / "06_final" / "seed-0", history_of(0.5, 0.8041, 0.7), make_record(FINAL))
     monkeypatch.setattr(live, "shipped_results", lambda: tmp_path)
