@@ -75,7 +75,9 @@
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
       const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
-      made.x.push(there.reduce((sum, run) => sum + run.x[axis][index], 0) / there.length);
+      // From the epoch before, so that the curve does not go back in time where a slow run has ended.
+      const step = there.reduce((sum, { x }) => sum + x[axis][index] - (x[axis][index - 1] ?? 0), 0) / there.length;
+      made.x.push((made.x[index - 1] ?? 0) + step);
       made.mean.push(mean);
       made.low.push(mean - deviation);
       made.high.push(mean + deviation);

@@ -273,6 +273,15 @@ def test_seeds_are_shown_one_by_one_as_a_mean_or_both(shown, folder):
     assert len(shown.traces(name=SEEDS[0], mode="lines")) == 1
 
 
+def test_mean_over_minutes_does_not_go_back_where_a_slow_run_has_ended(open_page, tmp_path):
+    for seed, (epochs, seconds) in enumerate(((10, 90.0), (20, 30.0))):
+        history = saturating(0.8, seed, epochs=epochs) | {"seconds": [seconds] * epochs}
+        write_run(tmp_path / "runs" / f"seed-{seed}", history)
+    path = export_html(tmp_path, path=tmp_path / "page.html", view="seeds=mean&x=minutes&curves=validation")
+    (mean,) = open_page(path).traces(name="runs, mean of 2")
+    assert mean["x"] == pytest.approx([*range(1, 11), *(10 + 0.5 * epoch for epoch in range(1, 11))])
+
+
 def test_smoothing_keeps_the_ends_and_shows_the_curve_behind(shown, folder):
     values = read_history(folder / SEEDS[0] / "history.csv")["val_accuracy"]
     shown.choose("seeds", "each run")
