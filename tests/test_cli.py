@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 def test_train_prints_its_progress_and_the_path_of_the_picture(trained):
     folder, output = trained
     assert "06_final, seed 0: epoch 1 to 1 on" in output
-    assert re.search(r"epoch 1/1 .* images/s .* · epoch 1: loss \d", output)
+    assert re.search(r"epoch 1/1 .* images/s.* · epoch 1: loss \d", output)
     assert f"The curves: {folder / 'curves.png'}" in output
     assert read_history(folder / "history.csv")["epoch"] == [1]
 

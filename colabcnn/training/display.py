@@ -97,13 +97,14 @@ class Display(FitCallback):
         elif seconds := self._recorder.epoch_seconds() or statistics.median(history["seconds"][-20:] or [0]):
             left = (epochs - (history["epoch"][-1] if history["epoch"] else 0)) * seconds
             session = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()
-            parts += [f"{(batches.train_size + batches.val_size) / seconds:,.0f} images/s", f"{roughly(left)} left"]
-            parts += [f"session ends in {roughly(session)}"] if session < left else []
+            parts += [f"{roughly(left)} left"] + ([f"session ends in {roughly(session)}"] if session < left else [])
+            # Last, since a narrow terminal cuts the line.
+            parts += [f"{(batches.train_size + batches.val_size) / seconds:,.0f} images/s"]
         if not history["epoch"]:
             return " · ".join(parts)
         best, value = best_of(history)
         last = {column: values[-1] for column, values in history.items()}
         return " · ".join(parts) + (
             f"\nepoch {last['epoch']}: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}, "
-            f"validation {last['val_accuracy']:.4f}, best {value:.4f} (epoch {best})"
+            f"validation {last['val_accuracy']:.4f}, best {value:.4f} ({best})"
         )

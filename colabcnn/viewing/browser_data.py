@@ -57,15 +57,8 @@ def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, An
     for entry in entries:
         # Among other experiments a run on few or synthetic images would be compared with full ones.
         entry["off"] = several and entry.pop("name") is not None and entry.pop("partial")
-    return {
-        "runs": entries,
-        "references": [],
-        "view": "",
-        "call": "",
-        "page": False,
-        "plotly": _plotly_source(),
-        **more,
-    }
+    defaults = {"references": [], "view": "", "call": "", "page": False}
+    return {"runs": entries, "plotly": _plotly_source(), **defaults, **more}
 
 
 def _part_groups(entries, runs):
@@ -73,8 +66,8 @@ def _part_groups(entries, runs):
     firsts = {}
     for entry, run in zip(entries, runs, strict=True):
         if isinstance(run, MeasuredRun):
-            identity = identity_of(run.record.experiment)
-            if difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
+            identity = identity_of(run.record.experiment, precision=run.record.precision)
+            while difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
                 name, value, _ = difference
                 entry["group"] += f", {name.removeprefix('experiment.')} {value}"
 
@@ -83,17 +76,9 @@ def _entry(label, run):
     history = run.history if isinstance(run, MeasuredRun) else run
     count = len(history["epoch"])
     columns = [name for name in COLUMNS if name != "epoch" or history[name] != list(range(1, count + 1))]
-    entry = {
-        "label": label,
-        "name": None,
-        "group": re.sub(r"/seed-\d+$", "", label),
-        "notes": "",
-        "details": "",
-        "partial": False,
-        "steps": 1,
-        "epochs": count,
-        "curves": {name: _column(history[name]) for name in columns},
-    }
+    unknown = {"name": None, "notes": "", "details": "", "partial": False, "steps": 1}
+    curves = {name: _column(history[name]) for name in columns}
+    entry = {"label": label, "group": re.sub(r"/seed-\d+$", "", label), "epochs": count, "curves": curves, **unknown}
     return entry | (_settings(run) if isinstance(run, MeasuredRun) else {})
 
 
@@ -111,7 +96,7 @@ def _settings(run):
         "group": ", ".join([name, *notes]),
         "notes": ", ".join(notes),
         "details": ", ".join([done, *sizes, f"seed {record.seed}", *run.devices, *dates, run.origin]),
-        "partial": bool(images) and not record.holdout,
+        "partial": len(images) > (record.holdout > 0),  # Held-out images alone make no run a smaller one.
         "steps": math.ceil(record.train_size / record.experiment.batch_size),
     }
 

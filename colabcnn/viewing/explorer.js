@@ -42,6 +42,7 @@
   const literal = (text) => text.replace(/[&<>%$]/g, (sign) => LITERAL[sign]);
   const digits = (value, count = 4) => (Number.isFinite(value) ? value.toFixed(count) : "none");
   const short = (value) => String(Number(value.toPrecision(4)));
+  const precise = (value) => String(Number(value.toPrecision(7))); // Of many steps, too.
   const transparent = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
 
   function column(value, count) {
@@ -74,7 +75,9 @@
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
       const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
-      made.x.push(there.reduce((sum, run) => sum + run.x[axis][index], 0) / there.length);
+      // From the epoch before, so that the curve does not go back in time where a slow run has ended.
+      const step = there.reduce((sum, { x }) => sum + x[axis][index] - (x[axis][index - 1] ?? 0), 0) / there.length;
+      made.x.push((made.x[index - 1] ?? 0) + step);
       made.mean.push(mean);
       made.low.push(mean - deviation);
       made.high.push(mean + deviation);
@@ -108,14 +111,24 @@
       this.expanded = new Set();
       this.build();
       this.take(store[id].data);
-      const given = store[id].data.page && location.hash.slice(1);
-      this.initial = this.firstView();
-      this.view = store[id].view || this.decode(given || store[id].data.view);
-      this.draw();
-      if (this.refused) this.say(`Not known in a view, and left out: ${this.refused}`, true);
+      this.initial = this.view = this.firstView();
+      this.open(store[id].view || this.given());
+      // A link that is pasted into the page's address.
+      if (this.data.page) window.addEventListener("hashchange", () => this.open(this.given()));
     }
 
     // ---- data and view
+
+    given() {
+      return this.decode((this.data.page && location.hash.slice(1)) || this.data.view);
+    }
+
+    open(view) {
+      if (this.plot.data) this.back.push(this.view);
+      this.view = view;
+      this.draw();
+      if (this.refused) this.say(`Not known in a view, and left out: ${this.refused}`, true);
+    }
 
     take(data) {
       this.data = data;
@@ -133,9 +146,9 @@
         run.of.runs.push(run);
         return run;
       });
-      const alone = this.groups.size === 1;
       for (const group of this.groups.values()) {
-        group.apart = alone && group.runs.length <= LIGHT.length; // Seeds of one experiment in colours of their own.
+        // Seeds of one experiment in colours of their own.
+        group.apart = this.groups.size === 1 && group.runs.length <= LIGHT.length;
         group.runs.forEach((run, index) => (run.index = group.apart ? index : group.index));
       }
     }
@@ -153,9 +166,11 @@
     encode() {
       const query = new URLSearchParams(), view = this.view, initial = this.initial;
       for (const name of [...Object.keys(CHOICES), "smoothing", "line"]) {
-        if (view[name] !== initial[name]) query.set(name, view[name] ?? "none");
+        // Without a fragment a page shows the view that it was written with, so another one is always told.
+        const isTold = view[name] !== initial[name] || (name === "metric" && this.data.view);
+        if (isTold) query.set(name, view[name] ?? "none");
       }
-      for (const name of ["xrange", "yrange"]) if (view[name]) query.set(name, view[name].map(short).join(":"));
+      for (const name of ["xrange", "yrange"]) if (view[name]) query.set(name, view[name].map(precise).join(":"));
       for (const run of this.runs) {
         const hidden = view.hide.has(run.label);
         if (hidden !== initial.hide.has(run.label)) query.append(hidden ? "hide" : "show", run.label);
@@ -165,13 +180,16 @@
 
     decode(text) {
       const view = { ...this.initial, hide: new Set(this.initial.hide) }, refused = [];
-      for (const [name, value] of new URLSearchParams(text || "")) {
+      const query = new URLSearchParams(text || ""), lowest = query.get("scale") === "log" ? 0 : -Infinity;
+      for (const [name, value] of query) {
         const number = Number(value), range = value.split(":").map(Number);
-        if (CHOICES[name] && value in CHOICES[name] && value !== "label") view[name] = value;
+        const isRange = range.length === 2 && range.every(Number.isFinite) && range[0] < range[1];
+        const isChoice = Object.hasOwn(CHOICES, name) && Object.hasOwn(CHOICES[name], value);
+        if (isChoice && value !== "label") view[name] = value;
         else if (name === "smoothing" && number >= 1 && number <= 101) view.smoothing = number;
         else if (name === "line" && value === "none") view.line = null;
         else if (name === "line" && Number.isFinite(number)) view.line = number;
-        else if (/^[xy]range$/.test(name) && range.length === 2 && range[0] < range[1]) view[name] = range;
+        else if (isRange && (name === "xrange" || (name === "yrange" && range[0] > lowest))) view[name] = range;
         else if (name === "hide" || name === "show") view.hide[name === "hide" ? "add" : "delete"](value);
         else refused.push(`${name}=${value}`);
       }
@@ -256,13 +274,18 @@
 
     // Zoom by a factor around the middle, or move by a share of what is shown.
     zoom(factor, right = 0, up = 0) {
-      const shown = this.ranges(), log = this.view.scale === "log";
+      const log = this.view.scale === "log";
+      const ends = ({ x, y }) => [x, log ? y.map(Math.log10) : y];
+      const shown = ends(this.ranges()), all = ends(this.ranges({ ...this.view, xrange: null, yrange: null }));
+      const shares = shown.map(([low, high], axis) => (high - low) / (all[axis][1] - all[axis][0]));
+      // Plotly does not return from ranges without an end.
+      const isTooFar = factor > 1 ? Math.max(...shares) > 10 : factor < 1 && Math.min(...shares) < 1e-6;
+      if (isTooFar) return this.say("No further: nothing more would be seen.", true);
       const scaled = ([low, high], share) => {
         const half = ((high - low) / 2) * factor, middle = (low + high) / 2 + share * (high - low);
         return [middle - half, middle + half];
       };
-      const xrange = scaled(shown.x, right);
-      const y = scaled(log ? shown.y.map(Math.log10) : shown.y, up);
+      const xrange = scaled(shown[0], right), y = scaled(shown[1], up);
       this.change({ xrange, yrange: log ? y.map((value) => 10 ** value) : y });
     }
 
@@ -357,7 +380,8 @@
       const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
       Object.assign(axis, { automargin: true, exponentformat: "power" });
       const lines = (metric === "accuracy" ? this.data.references : []).map(({ label, value }) => ({ label, value }));
-      if (line !== null && metric !== "learning_rate") lines.push({ label: String(line), value: line });
+      const hasLine = line !== null && metric !== "learning_rate" && (line > 0 || scale !== "log");
+      if (hasLine) lines.push({ label: String(line), value: line });
       const at = (value) => (scale === "log" ? Math.log10(value) : value);
       this.drawnTick = this.tick(shown);
       return {
@@ -421,11 +445,10 @@
       return ["png", "svg"].map((format) => ({
         name: `Save as ${format.toUpperCase()}`, icon: window.Plotly.Icons[format === "png" ? "camera" : "disk"],
         click: () => {
-          const legend = { showlegend: true, legend: { orientation: "h", y: -0.15 } };
-          const background = { paper_bgcolor: this.dark ? "#111" : "#FFF" };
-          const layout = { ...this.layout(), ...legend, ...background, margin: { t: 20, r: 20, b: 60, l: 60 } };
+          const paper = this.dark ? "#111" : "#FFF", legend = { orientation: "h", y: -0.15 };
+          const own = { showlegend: true, legend, paper_bgcolor: paper, margin: { t: 20, r: 20, b: 60, l: 60 } };
           const file = { format, filename: "curves", width: 1100, height: 700, scale: 2 };
-          window.Plotly.downloadImage({ data: this.traces(), layout }, file);
+          window.Plotly.downloadImage({ data: this.traces(), layout: { ...this.layout(), ...own } }, file);
         },
       }));
     }
@@ -447,12 +470,15 @@
       plot.on("plotly_doubleclick", () => this.change({ xrange: null, yrange: null }));
       plot.on("plotly_hover", ({ points }) => this.highlight(this.owners[points[0].curveNumber]));
       plot.on("plotly_unhover", () => this.highlight(null));
-      plot.addEventListener("pointerdown", () => (this.dragging = true));
       const end = () => {
         this.dragging = false;
         if (this.waiting) setTimeout(() => this.update()); // After Plotly has zoomed.
       };
-      for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, end);
+      // Of the right button a browser's menu takes the end. Only while it lasts: the window outlives this figure.
+      plot.addEventListener("pointerdown", ({ button }) => {
+        this.dragging = button === 0;
+        for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, end, { once: true });
+      });
       let width = plot.clientWidth;
       new ResizeObserver(() => {
         if (plot.clientWidth && plot.clientWidth !== width) {
@@ -469,7 +495,9 @@
       const before = new Set(this.runs.map((run) => run.label));
       this.take(store[this.id].data);
       for (const run of this.runs) if (run.off && !before.has(run.label)) this.view.hide.add(run.label);
+      this.refreshing = true;
       this.draw();
+      this.refreshing = false;
     }
 
     // A run or a group; null for none. Classes alone change: drawing again would take much longer.
@@ -477,8 +505,7 @@
       const matches = (of) => of === owner || of.of === owner || of === owner.of;
       this.owners.forEach((of, index) => {
         const isFaint = Boolean(owner) && !matches(of);
-        const drawn = this.plot.querySelectorAll(`.tracecc${index}x`);
-        drawn.forEach((curve) => curve.classList.toggle("cc-faint", isFaint));
+        this.plot.querySelectorAll(`.tracecc${index}x`).forEach((curve) => curve.classList.toggle("cc-faint", isFaint));
       });
       for (const [of, row] of this.rows) row.classList.toggle("cc-lit", Boolean(owner) && matches(of));
     }
@@ -552,6 +579,9 @@
     }
 
     say(text, isWrong = false) {
+      // A refresh is not read out, and takes no refusal away.
+      this.status.setAttribute("aria-live", this.refreshing ? "off" : "polite");
+      if (this.refreshing && this.status.classList.contains("cc-wrong")) return;
       this.status.textContent = text;
       this.status.classList.toggle("cc-wrong", isWrong);
     }
@@ -561,21 +591,22 @@
       for (const [name, select] of this.selects) select.value = view[name];
       this.smoothing.value = view.smoothing;
       this.smoothed.textContent = view.smoothing > 1 ? ` ${view.smoothing} epochs` : " none";
-      this.line.value = view.line ?? "";
       const values = [...shown.x, ...shown.y];
-      this.fields.forEach((field, index) => {
-        field.value = short(values[index]);
+      [...this.fields, this.line].forEach((field, index) => {
+        if (this.refreshing && field === document.activeElement) return; // Somebody is typing.
+        field.value = field === this.line ? (view.line ?? "") : short(values[index]);
         field.removeAttribute("aria-invalid");
       });
       this.backButton.disabled = !this.back.length;
       this.copyButton.textContent = this.data.page ? "Copy link" : "Copy this view";
-      this.copied.hidden = true;
+      this.copied.hidden ||= !this.refreshing;
       const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values.map(short);
-      const there = this.visible.length ? "" : "No run is switched on. ";
-      const count = `${this.visible.length} of ${this.runs.length} runs`;
-      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${count}. ${LINES}`);
-      const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ");
-      this.plot.setAttribute("aria-label", `Curves of ${y}. ${told || "No run is switched on"}. ${KEYS}`);
+      const on = this.runs.filter((run) => !view.hide.has(run.label)).length;
+      const nothing = on ? "No epoch is done yet" : "No run is switched on";
+      const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
+      const there = told === nothing ? `${nothing}. ` : "";
+      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${LINES}`);
+      this.plot.setAttribute("aria-label", `Curves of ${y}. ${told}. ${KEYS}`);
     }
 
     // Of the metric that is shown: the last epoch first, which no choice has flattered.
@@ -588,7 +619,7 @@
     inWords(run) {
       if (!run.epochs) return "no epoch yet";
       const { last, best, epoch } = this.figures(run);
-      return `last ${digits(last)}, best ${digits(best)} (epoch ${epoch})`;
+      return `last ${digits(last)}, best ${digits(best)}${epoch ? ` (epoch ${epoch})` : ""}`;
     }
 
     groupInWords(group) {
@@ -597,21 +628,26 @@
       const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
       const squares = values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0);
       const deviation = Math.sqrt(squares / Math.max(1, values.length - 1));
-      const best = Math[this.view.metric === "loss" ? "min" : "max"](...values.map((value) => value.best));
+      const bests = values.map((value) => value.best).filter(Number.isFinite);
+      const best = Math[this.view.metric === "loss" ? "min" : "max"](...bests);
       return `last ${digits(mean)} ± ${digits(deviation)}, best ${digits(best)}`;
     }
 
     syncList() {
       this.rows = new Map();
       const sign = this.view.metric === "loss" ? 1 : -1, found = (run) => this.isFound(run);
-      const value = (run) => (run.epochs ? sign * this.figures(run)[this.sort.value] : Infinity);
-      const key = (group) => Math.min(...group.runs.map(value));
+      // What the group's row says: the mean of the last ones, the best of the best ones.
+      const key = ({ runs }) => {
+        const figures = runs.filter((run) => run.epochs).map((run) => sign * this.figures(run)[this.sort.value]);
+        const known = figures.filter(Number.isFinite), mean = known.reduce((sum, one) => sum + one, 0) / known.length;
+        return this.sort.value === "last" && known.length ? mean : Math.min(...known);
+      };
       const groups = [...this.groups.values()].filter((group) => group.runs.some(found));
       if (this.sort.value === "name") groups.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
       else if (this.sort.value !== "given") groups.sort((a, b) => key(a) - key(b));
-      const active = this.list.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+      const active = this.list.contains(document.activeElement) && document.activeElement.dataset.name;
       this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, group.runs.filter(found))));
-      if (active) this.list.querySelector(`[aria-label="${CSS.escape(active)}"]`)?.focus();
+      if (active) this.list.querySelector(`[data-name="${CSS.escape(active)}"]`)?.focus();
       if (!groups.length) this.list.append(element("li", {}, "No run has this in its name."));
     }
 
@@ -629,7 +665,7 @@
       };
       const more = group.apart ? null : element("button", {
         type: "button", class: "cc-more", "aria-expanded": String(isOpen), "aria-label": `seeds of ${group.name}`,
-        click: toggle,
+        "data-name": `seeds of ${group.name}`, click: toggle,
       }, isOpen ? "▾" : "▸");
       const head = this.row(group, runs, `${group.name}, ${group.runs.length} runs`, this.groupInWords(group), more);
       const seeds = runs.map((run) => this.row(run, [run], run.label, this.inWords(run), null, "cc-seed"));
@@ -640,12 +676,12 @@
       // Long lists say only how a run differs from a full one.
       const details = this.runs.length <= 4 && !owner.runs ? owner.details : runs[0].notes;
       const on = runs.filter((run) => !this.view.hide.has(run.label)).length;
-      const switchRuns = (event) => {
+      const change = (event) => {
         const hide = new Set(this.view.hide);
         for (const run of runs) hide[event.target.checked ? "delete" : "add"](run.label);
         this.change({ hide });
       };
-      const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, change: switchRuns });
+      const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, "data-name": name, change });
       box.checked = on > 0;
       box.indeterminate = on > 0 && on < runs.length;
       const { colour, marker } = this.style(runs[0]);
@@ -688,8 +724,7 @@
       }
       const [low, high] = this.ranges().y;
       this.change({ line: value });
-      const shown = `${short(low)} to ${short(high)}`;
-      const isOutside = value < low || value > high;
+      const shown = `${short(low)} to ${short(high)}`, isOutside = value < low || value > high;
       if (isOutside) this.say(`The line at ${value} is outside of ${shown}; zoom out to see it.`, true);
     }
 
@@ -724,8 +759,7 @@
     }
 
     copy() {
-      const view = this.encode();
-      const call = `${this.data.call}${JSON.stringify(view)})`;
+      const view = this.encode(), call = `${this.data.call}${JSON.stringify(view)})`;
       const text = this.data.page ? `${location.href.split("#")[0]}#${view}` : call;
       this.copied.hidden = false;
       this.copied.value = text;
@@ -752,14 +786,18 @@
   }
 
   function start(id) {
-    const root = document.getElementById(`colabcnn-${id}`), kept = store[id];
-    if (!root || !kept?.data) return;
-    plotly(kept.data.plotly).then(() => {
-      if (root.explorer) return root.explorer.update();
-      root.explorer = new Explorer(root, id);
-      document.head.append(element("style", {}, `.colabcnn-static-${id} { display: none; }`));
-    }, (error) => {
-      root.textContent = `The curves cannot be zoomed here: ${kept.data.plotly.url} was not loaded (${error.message}).`;
+    const data = store[id]?.data;
+    if (!data) return;
+    plotly(data.plotly).then(() => "", (error) => error.message).then((failure) => {
+      // Several, where a figure is shown twice.
+      for (const root of document.querySelectorAll(`#colabcnn-${id}`)) {
+        if (failure) root.textContent = `The curves cannot be zoomed here without ${data.plotly.url} (${failure}).`;
+        else if (root.explorer) root.explorer.update();
+        else {
+          root.explorer = new Explorer(root, id);
+          document.head.append(element("style", {}, `.colabcnn-static-${id} { display: none; }`));
+        }
+      }
     });
   }
 

@@ -73,7 +73,9 @@ class Explorer:
     def _ipython_display_(self):
         from IPython.display import display
 
-        display(self._controls())
+        # A saved notebook has no text in place of the controls, which work only beside a kernel.
+        widget = {"version_major": 2, "version_minor": 0, "model_id": self._controls().model_id}
+        display({"application/vnd.jupyter.widget-view+json": widget, "text/plain": ""}, raw=True)
         # Two outputs: a refresh replaces the data alone, since a figure that is shown again loses its zoom.
         self._output = display({"text/html": self._data_html()}, raw=True, display_id=True)
         display({"text/html": figure_html(self._key)}, raw=True)

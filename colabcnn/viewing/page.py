@@ -75,8 +75,9 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
     rows = "\n".join(
         [_row(_COLUMNS, "th"), *(_row(_cells(*pair), "td") for pair in zip(runs.values(), data["runs"], strict=True))]
     )
+    page = _PAGE.format(title=html.escape(f"Curves of {shown}"), explorer=explorer, rows=rows)
     try:
-        write_atomically(path, _PAGE.format(title=html.escape(f"Curves of {shown}"), explorer=explorer, rows=rows))
+        write_atomically(path, page.encode(errors="replace"))  # A shared run's device may be no Unicode.
     except OSError as error:
         raise Error(f"{path} cannot be written ({error.strerror}); choose another place or make room.") from None
     return path

@@ -76,6 +76,37 @@ def test_seeds_are_one_group_and_other_settings_are_others(tmp_path):
     }
 
 
+def test_seeds_of_three_settings_or_two_precisions_are_groups_of_their_own(tmp_path):
+    records = {
+        "a/seed-0": make_record(FINAL),
+        "b/seed-0": make_record(replace(FINAL, dropout=0.5)),
+        "c/seed-0": make_record(replace(FINAL, dropout=0.5, batch_size=64)),
+        "d/seed-0": make_record(FINAL, precision="mixed_float16"),
+    }
+    for label, record in records.items():
+        write_run(tmp_path / label, history_of(0.1, 0.2), record)
+    assert len({entry["group"] for entry in entries(tmp_path).values()}) == 4
+
+
+def test_few_images_are_partial_with_images_held_out_too(tmp_path):
+    write_run(tmp_path / "a" / "seed-0", history_of(0.1), make_record(FINAL, holdout=5000, train_size=256))
+    write_run(tmp_path / "b" / "seed-0", history_of(0.1), make_record(FINAL, holdout=5000, train_size=45_000))
+    write_run(tmp_path / "c" / "seed-0", history_of(0.1), make_record(EXPERIMENTS["02_augmentation"]))
+    assert {name: entry["off"] for name, entry in entries(tmp_path).items()} == {
+        "a/seed-0": True,
+        "b/seed-0": False,
+        "c/seed-0": False,
+    }
+
+
+def test_controls_leave_no_text_in_a_saved_notebook(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
+    explore(write_run(tmp_path / "run", history_of(0.1)))._ipython_display_()
+    assert shown[0]["text/plain"] == ""
+    assert shown[0]["application/vnd.jupyter.widget-view+json"]["model_id"]
+
+
 def test_partial_runs_are_off_only_beside_other_experiments(tmp_path):
     history = history_of(0.1, 0.2)
     few = {"data": "synthetic", "train_size": 256, "val_size": 100}
@@ -131,6 +162,11 @@ def test_name_that_is_not_unicode_is_shown(tmp_path):
     except OSError:
         pytest.skip("this file system has only names in Unicode")
     assert "caf?" in export_html(folder, path=tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_device_that_is_not_unicode_is_shown(tmp_path):
+    run = write_run(tmp_path / "run", history_of(0.1), make_record(FINAL, device="a\ud800b"))
+    assert "a?b" in export_html(run, path=tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_article_and_shipped_run_are_reference_lines(tmp_path, monkeypatch):

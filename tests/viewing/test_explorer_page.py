@@ -273,6 +273,15 @@ def test_seeds_are_shown_one_by_one_as_a_mean_or_both(shown, folder):
     assert len(shown.traces(name=SEEDS[0], mode="lines")) == 1
 
 
+def test_mean_over_minutes_does_not_go_back_where_a_slow_run_has_ended(open_page, tmp_path):
+    for seed, (epochs, seconds) in enumerate(((10, 90.0), (20, 30.0))):
+        history = saturating(0.8, seed, epochs=epochs) | {"seconds": [seconds] * epochs}
+        write_run(tmp_path / "runs" / f"seed-{seed}", history)
+    path = export_html(tmp_path, path=tmp_path / "page.html", view="seeds=mean&x=minutes&curves=validation")
+    (mean,) = open_page(path).traces(name="runs, mean of 2")
+    assert mean["x"] == pytest.approx([*range(1, 11), *(10 + 0.5 * epoch for epoch in range(1, 11))])
+
+
 def test_smoothing_keeps_the_ends_and_shows_the_curve_behind(shown, folder):
     values = read_history(folder / SEEDS[0] / "history.csv")["val_accuracy"]
     shown.choose("seeds", "each run")
@@ -481,6 +490,108 @@ def test_address_keeps_the_view_and_a_wrong_one_is_reported(open_page, shown):
     assert {**odd.view, "hide": []} == {**open_page().view, "hide": []}
     assert odd.is_refused
     assert odd.status.endswith("metric=speed, xrange=9:3, line=x, smoothing=-1, other=1, seeds=label")
+
+
+@pytest.mark.parametrize("view", ["metric=toString", "constructor=name", "xrange=1:Infinity", "scale=log&yrange=-1:1"])
+def test_view_that_cannot_be_drawn_is_left_out(open_page, view):
+    shown = open_page(fragment=f"#{view}")
+    assert shown.is_refused
+    assert shown.status.endswith(view.split("&")[-1])
+    assert all(map(math.isfinite, shown.ranges))
+
+
+def test_link_that_is_pasted_into_the_open_page_is_shown(open_page, page_file):
+    shown = open_page()
+    shown.page.goto(page_file.as_uri() + "#metric=loss&xrange=270012:270040")
+    shown.wait("explorer.view.metric === 'loss'")
+    assert shown.view["xrange"] == [270012, 270040]
+    assert "xrange=270012%3A270040" in shown.read("explorer.encode()")
+
+
+def test_other_view_of_a_page_with_a_view_is_there_after_a_reload(open_page, folder, tmp_path):
+    shown = open_page(export_html(folder, path=tmp_path / "loss.html", view="metric=loss"))
+    shown.choose("metric", "accuracy")
+    shown.page.reload()
+    assert shown.wait_until_drawn().view["metric"] == "accuracy"
+
+
+def test_zooming_ends_before_the_browser_hangs(shown):
+    shown.choose("scale", "logarithmic")
+    for factor in (2, 0.5):
+        shown.press("Whole run")
+        shown.read(f"([...Array(40)].forEach(() => explorer.zoom({factor})), null)")
+        assert shown.is_refused
+        assert all(map(math.isfinite, shown.ranges))
+        assert shown.ranges[0] < shown.ranges[1]
+
+
+def test_guide_line_of_0_is_not_drawn_on_a_logarithmic_scale(shown):
+    shown.type("guide line", "0")
+    shown.choose("scale", "logarithmic")
+    assert shown.read("explorer.plot.layout.shapes.length") == 0
+
+
+def refresh(shown, change="null"):
+    shown.read(f"({change}, colabcnnExplorer.update('page', colabcnnStore.page.data), null)")
+    shown.page.wait_for_timeout(100)
+
+
+def test_refresh_takes_nothing_from_a_person_who_types_or_copies(shown):
+    shown.press("Copy link")
+    field = shown.frame.get_by_role("textbox", name="horizontal axis from")
+    field.press_sequentially("7")
+    typed = field.input_value()
+    refresh(shown)
+    assert field.input_value() == typed
+    assert shown.read("!explorer.copied.hidden")
+    shown.type("guide line", "x")
+    refresh(shown)
+    assert shown.is_refused
+    shown.press("Whole run")
+    assert not shown.is_refused
+    refresh(shown)
+    assert shown.read("explorer.status.getAttribute('aria-live')") == "off"
+
+
+def test_refresh_keeps_the_keyboard_at_its_run(shown):
+    box = shown.frame.locator(".cc-rows input[aria-label^='02_augmentation/seed-0:']")
+    box.focus()
+    refresh(shown, "explorer.view = { ...explorer.view, metric: 'loss' }")  # Other figures, as after an epoch.
+    assert box.evaluate("box => box === document.activeElement")
+
+
+def test_right_button_does_not_hold_a_refresh_up(shown):
+    shown.page.mouse.move(*shown.at(300, 0.5))
+    shown.page.mouse.down(button="right")
+    assert not shown.read("explorer.dragging")
+    shown.page.mouse.up(button="right")
+
+
+def test_figure_that_is_shown_twice_is_there_twice(open_page):
+    shown = open_page()
+    shown.read("(document.body.append(document.querySelector('.colabcnn').cloneNode()), null)")
+    shown.read("(colabcnnExplorer.start('page'), null)")
+    shown.frame.locator(".cc-plot .scatterlayer").nth(1).wait_for(state="attached")
+
+
+def test_run_without_an_epoch_is_not_called_switched_off_and_one_without_a_number_is_last(open_page, tmp_path):
+    nan = float("nan")
+    write_run(tmp_path / "none", history_of())
+    write_run(tmp_path / "runs" / "diverged", history_of(0.1) | {"val_loss": [nan]})
+    write_run(tmp_path / "runs" / "mean" / "seed-0", history_of(0.9))
+    write_run(tmp_path / "runs" / "mean" / "seed-1", history_of(0.1))
+    write_run(tmp_path / "runs" / "one", history_of(0.6))
+    page = export_html(tmp_path / "none", path=tmp_path / "none.html")
+    shown = ExplorerPage(open_page().page)
+    shown.page.goto(page.as_uri())
+    shown.wait("Boolean(explorer?.plot.data)")
+    assert shown.status.startswith("No epoch is done yet.")
+    assert "1 of 1 runs" in shown.status
+    shown = open_page(export_html(tmp_path / "runs", path=tmp_path / "runs.html"))
+    shown.choose("sort runs", "by last")  # As its row says, a mean.
+    assert [name for name, _ in shown.rows] == ["one", "mean, 2 runs", "diverged"]
+    shown.choose("metric", "loss")
+    assert shown.rows[-1] == ("diverged", "last none, best none")
 
 
 @pytest.mark.parametrize(("kind", "magic"), [("PNG", b"\x89PNG"), ("SVG", b"<svg")])
