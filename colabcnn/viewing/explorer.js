@@ -20,7 +20,6 @@
     seeds: { label: "seeds", each: "each run", mean: "mean and deviation", both: "both" },
     curves: { label: "curves", both: "training and validation", validation: "validation", training: "training" },
   };
-  const LINES = "Solid: validation, dashed: training, star: best epoch.";
   const NONE = "rgba(0,0,0,0)";
   const KEYS = "Arrow keys move the view, + and - zoom, Home shows the complete run, Backspace goes back.";
   const RANGES = [["xrange", 0, "from"], ["xrange", 1, "to"], ["yrange", 0, "from"], ["yrange", 1, "to"]];
@@ -605,7 +604,12 @@
       const nothing = on ? "No epoch is done yet" : "No run is switched on";
       const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
       const there = told === nothing ? `${nothing}. ` : "";
-      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${LINES}`);
+      const drawn = this.plot.data || [], words = [
+        this.kinds.length > 1 && "Solid: validation, dashed: training.",
+        drawn.some(({ fill }) => fill) && "Band: one standard deviation.",
+        drawn.some(({ mode }) => mode === "markers") && "Star: best epoch.",
+      ].filter(Boolean).join(" ");
+      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${words}`);
       this.plot.setAttribute("aria-label", `Curves of ${y}. ${told}. ${KEYS}`);
     }
 

@@ -26,6 +26,7 @@ class LiveCurves:
         self._show = show
         self._key = uuid.uuid4().hex
         self._references = None
+        self._is_shown = False
 
     def show_picture(self, png: bytes) -> None:
         """Refresh the picture that is seen where no script runs."""
@@ -38,13 +39,13 @@ class LiveCurves:
             history: the run's, so far.
             record: the run's.
         """
-        is_first = self._references is None
         self._references = references_of(record) if self._references is None else self._references
         run = MeasuredRun(self._run_dir, history, record)
         more = {"references": self._references, "call": f"colabcnn.explore({str(self._run_dir)!r}, view="}
         self._show("data", data_html(self._key, data_of({self._label: run}, **more)))
-        if is_first:  # Never again: a figure that is shown again loses its zoom.
+        if not self._is_shown:  # Never again: a figure that is shown again loses its zoom.
             self._show("figure", figure_html(self._key))
+            self._is_shown = True
 
 
 def references_of(record: RunRecord) -> list[dict]:

@@ -266,6 +266,7 @@ def test_seeds_are_shown_one_by_one_as_a_mean_or_both(shown, folder):
     text = shown.hover(300, mean["y"][299])
     assert text[0] == "06_final, mean of 3"
     assert "n = 3" in text[1]
+    assert shown.status.endswith("runs. Band: one standard deviation.")
     shown.choose("seeds", "both")
     assert shown.traces(name="06_final, mean of 3") and shown.traces(name=SEEDS[0])
     shown.choose("seeds", "each run")
