@@ -99,13 +99,13 @@ def as_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _printable(cell):
-    """Return a cell without control codes, which a terminal would obey."""
+    """Return a cell without control codes, which a terminal would obey, and without what is no Unicode."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(cell.split()))
 
 
 def as_text(cell: str) -> str:
     """Return a cell that stays one: a run that somebody shared may name its device as it likes."""
-    return html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|")
+    return html.escape(_printable(cell), quote=False).replace("|", "\\|")
 
 
 def plot_shipped(name: Experiment | str) -> Picture | None:

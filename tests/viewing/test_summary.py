@@ -329,5 +329,6 @@ def test_shipped_results_are_found_in_a_checkout():
 
 def test_lines_for_a_terminal_hold_no_control_codes():
     made = table.as_table(("name", "on"), [("`a`", "a GPU \x1b[2J of\nmine"), ("`b`", "")])
+    assert table.as_table(("on",), [("\ud800 日本",)]).endswith("| ? 日本 |")
     assert made.in_lines(60).splitlines() == ["a", "    on a GPU ?[2J of mine", "b"]
     assert max(map(len, table.as_table(("name", "on"), [("a", "word " * 50)]).in_lines(40).splitlines())) <= 40
