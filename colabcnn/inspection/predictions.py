@@ -148,8 +148,8 @@ def predict(
     probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
     is_seen_completely = image.size == seen.size  # A second picture would be the same.
     figure = Picture(figsize=(7 if is_seen_completely else 10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
-    told = "" if true_class is None else f"\nThe true class is {CLASS_NAMES[true_class]}."
-    figure.suptitle(heading + told, fontsize=10)
+    true_line = "" if true_class is None else f"\nThe true class is {CLASS_NAMES[true_class]}."
+    figure.suptitle(heading + true_line, fontsize=10)
     *given_axes, seen_axes, bars_axes = figure.subplots(1, 2 if is_seen_completely else 3)
     for axes in given_axes:
         _draw_given(axes, image, left, top, side)

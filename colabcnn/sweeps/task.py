@@ -121,7 +121,7 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
 
 
 def _wait(process, stop):
-    """Wait for the process; return whether it was told to stop, because the sweep stops or its client is gone."""
+    """Wait for the process; return whether it was asked to stop, because the sweep stops or its client is gone."""
     from distributed import Status, get_worker
 
     worker, told_at = get_worker(), None

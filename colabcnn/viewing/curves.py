@@ -141,17 +141,17 @@ def draw_curves(axes: Axes, histories: dict[str, History], view: View, legend: b
             handles.append(Line2D([], [], label=kind, linestyle=dash, color=own_colour if alone else "#555555"))
     for (label, history), colour in zip(histories.items(), itertools.cycle(COLOURS), strict=False):
         star = {"color": colour, "marker": "*", "markersize": 11, "linestyle": "", "zorder": 3}
-        told = best_in_words(history)
+        text = best_in_words(history)
         if view.metric == "accuracy" and history["epoch"]:
             epoch, value = best_of(history)
             # A star at the edge of the picture is drawn completely.
             is_inside = _is_in_view({"epoch": [epoch], "value": [value]}, "value", view)
             axes.plot(epoch, value, **star, label=f"{label}: best", clip_on=not is_inside)
         if alone and view.metric == "accuracy":
-            handles.append(Line2D([], [], label=told, **star))
+            handles.append(Line2D([], [], label=text, **star))
         elif not alone:
-            told = f"{label}: {told}" if view.metric == "accuracy" else label
-            handles.append(Line2D([], [], label=told, color=colour, linewidth=2))
+            text = f"{label}: {text}" if view.metric == "accuracy" else label
+            handles.append(Line2D([], [], label=text, color=colour, linewidth=2))
     if view.line is not None:
         axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
     axes.set_xlim(*view.epochs)

@@ -4,7 +4,7 @@
 (function () {
   "use strict";
 
-  // Okabe and Ito's colours, which colour-blind people can tell apart; lighter ones on a dark page.
+  // Okabe and Ito's colours, which colour-blind people can distinguish; lighter ones on a dark page.
   const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
   const DARK = ["#4DA3E0", "#FF8A3D", "#2BC79A", "#E9A3C8", "#F2B632", "#9AD7FF", "#F2F2F2"];
   // When the colours are used up, they begin again with markers.
@@ -165,7 +165,7 @@
     encode() {
       const query = new URLSearchParams(), view = this.view, initial = this.initial;
       for (const name of [...Object.keys(CHOICES), "smoothing", "line"]) {
-        // Without a fragment a page shows the view that it was written with, so another one is always told.
+        // Without a fragment a page shows the view that it was written with, so another one is always written.
         const isTold = view[name] !== initial[name] || (name === "metric" && this.data.view);
         if (isTold) query.set(name, view[name] ?? "none");
       }
@@ -360,7 +360,7 @@
       const index = bestIndex(run.values[column], this.view.metric), at = (name) => digits(run.values[name][index]);
       if (index < 0) return;
       const figures = (kind, prefix) => `${kind} accuracy ${at(`${prefix}accuracy`)}, loss ${at(`${prefix}loss`)}`;
-      const told = `${figures("validation", "val_")}<br>${figures("training", "")}`;
+      const values = `${figures("validation", "val_")}<br>${figures("training", "")}`;
       // A small marker is nearer to the pointer than a large one. Without a second point, small and unseen, the middle
       // of the star would answer with the curve below it.
       add(run, {
@@ -369,7 +369,7 @@
           symbol: "star", size: [13, 5], opacity: [1, 0], color: this.style(run).colour,
           line: { color: this.dark ? "#111" : "#FFF", width: 1 },
         },
-        hovertemplate: `<b>${literal(run.label)}</b><br>best epoch ${run.x.epochs[index]}<br>${told}<extra></extra>`,
+        hovertemplate: `<b>${literal(run.label)}</b><br>best epoch ${run.x.epochs[index]}<br>${values}<extra></extra>`,
       });
     }
 
@@ -602,15 +602,15 @@
       const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values.map(short);
       const on = this.runs.filter((run) => !view.hide.has(run.label)).length;
       const nothing = on ? "No epoch is done yet" : "No run is switched on";
-      const told = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
-      const there = told === nothing ? `${nothing}. ` : "";
+      const described = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
+      const there = described === nothing ? `${nothing}. ` : "";
       const drawn = this.plot.data || [], words = [
         this.kinds.length > 1 && "Solid: validation, dashed: training.",
         drawn.some(({ fill }) => fill) && "Band: one standard deviation.",
         drawn.some(({ mode }) => mode === "markers") && "Star: best epoch.",
       ].filter(Boolean).join(" ");
       this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${words}`);
-      this.plot.setAttribute("aria-label", `Curves of ${y}. ${told}. ${KEYS}`);
+      this.plot.setAttribute("aria-label", `Curves of ${y}. ${described}. ${KEYS}`);
     }
 
     // Of the metric that is shown: the last epoch first, which no choice has flattered.

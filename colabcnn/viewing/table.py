@@ -47,10 +47,10 @@ class Table(str):
         lines, wrapper = [], textwrap.TextWrapper(width - 4, break_long_words=False, break_on_hyphens=False)
         for name, *cells in self.rows:
             lines.append(_printable(name).strip("`"))
-            told = [
+            values = [
                 f"{column} {_printable(cell)}" for column, cell in zip(self.columns[1:], cells, strict=True) if cell
             ]
-            lines += [f"    {line}" for line in wrapper.wrap("; ".join(told))]
+            lines += [f"    {line}" for line in wrapper.wrap("; ".join(values))]
         return "\n".join(lines)
 
     def _repr_markdown_(self):

@@ -16,9 +16,9 @@ import pytest
 
 from colabcnn.store.history import write_history
 from colabcnn.viewing.browser_data import plotly_code
-from support.explorer_page import ExplorerPage, saturating, start_chromium, write_run
+from support.explorer_page import ExplorerPage, saturating, write_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 pytestmark = [pytest.mark.versions, pytest.mark.browser, pytest.mark.notebook]
 
 CLASSIC = bool(importlib.util.find_spec("notebook")) and metadata.version("notebook").startswith("6.")
@@ -101,14 +101,6 @@ def server(folder, environment):
     finally:
         process.terminate()
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = start_chromium(started)
-        yield browser
-        browser.close()
 
 
 def new_page(browser, **options):

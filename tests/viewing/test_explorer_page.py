@@ -9,10 +9,10 @@ import pytest
 from colabcnn import export_html
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import read_history
-from support.explorer_page import ExplorerPage, saturating, start_chromium, write_run
+from support.explorer_page import ExplorerPage, saturating, write_run
 from support.runs import history_of, make_record
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 pytestmark = [pytest.mark.versions, pytest.mark.browser]
 
 EPOCHS = 700
@@ -34,14 +34,6 @@ def folder(tmp_path_factory):
     write_run(folder / "short" / "seed-9", saturating(0.3, 4, epochs=3), few)
     write_run(folder / HOSTILE, saturating(0.5, 5))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = start_chromium(started)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
