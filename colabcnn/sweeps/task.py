@@ -117,7 +117,7 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
             _on_drive(request, "release", identity=claim)
         log.seek(begin)
         printed = [line.strip() for line in log if line.strip()] or ["it printed nothing"]
-    return _outcome(request, process.returncode, stopped, printed[-1])
+    return _outcome(request, process.returncode, stopped, printed)
 
 
 def _wait(process, stop):
@@ -141,7 +141,7 @@ def _wait(process, stop):
     return told_at is not None
 
 
-def _outcome(request, code, stopped, last_line):
+def _outcome(request, code, stopped, printed):
     if code == 0:
         return FINISHED, ""
     if stopped:
@@ -150,6 +150,8 @@ def _outcome(request, code, stopped, last_line):
         reason = train_elsewhere(request)
         return (ELSEWHERE, reason) if reason else (STOPPED, "")
     if code == 2:
-        return (ELSEWHERE if TRAINED_BY in last_line else FAILED), last_line
+        # Another sweep's process that trains the run prints into the same file.
+        error = next((line for line in reversed(printed) if line.startswith("colabcnn")), printed[-1])
+        return (ELSEWHERE if TRAINED_BY in error else FAILED), error
     ended = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-    raise RuntimeError(f"{last_line} ({ended})")
+    raise RuntimeError(f"{printed[-1]} ({ended})")

@@ -101,7 +101,7 @@ def test_table_and_paragraph_show_the_results(measured, capsys):
 
 
 def test_summary_prints_measured_files_below_the_runs(measured, tmp_path, capsys):
-    assert main(["summary", str(measured)]) == 0
+    assert main(["summary", str(measured), "--markdown"]) == 0
     runs, files = capsys.readouterr().out.split("\n\n")
     assert runs == str(summarize(measured))
     assert files.startswith("| device | with |")

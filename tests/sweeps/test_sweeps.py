@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import colabcnn
 from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
+from colabcnn.sweeps import task
 from support.dask_cluster import DaskCluster
 from support.runs import differences
 from support.shared_files import EXPERIMENT
@@ -200,6 +202,21 @@ def test_two_sweeps_at_once_over_one_root_train_each_run_once(mount, undisturbed
     assert "trained elsewhere, " in "".join(outputs)
     assert "is being trained in by process" in "".join(outputs)
     assert_same(root, undisturbed, 2)
+
+
+def test_run_refused_because_another_sweep_trains_it_waits_for_that_one(tmp_path, monkeypatch):
+    # The other sweep's process prints into the same train.log, also after the refusal.
+    printed = ["colabcnn: seed-0 is being trained in by process 1; wait.", "To share it: -o FILE.safetensors"]
+    refused = tmp_path / "refused"
+    once = f"import pathlib; refused = pathlib.Path({str(refused)!r}); first = not refused.exists(); refused.touch(); "
+    refuse = f"print({printed[0]!r}, {printed[1]!r}, sep=chr(10)); raise SystemExit(2)"
+    start = f"{once}\nif first: {refuse}\n{task._START}"
+    monkeypatch.setattr(task, "_START", start)
+    monkeypatch.setattr("colabcnn.sweeps.sweep._LOOK_AGAIN_SECONDS", 0)
+    sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
+    states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", quiet=True, **sizes)
+    assert refused.exists()
+    assert states == {tmp_path / "runs/small/seed-0": "finished"}
 
 
 def test_two_machines_with_one_drive_train_each_run_once(mount, tmp_path, undisturbed, start_sweep):
