@@ -45,15 +45,14 @@ def in_notebook() -> bool:
 
 
 def drop_notices() -> None:
-    """Keep TensorFlow's notices about processor, CUDA and XLA off stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
+    """Keep TensorFlow's notices about processor, CUDA and XLA off stderr, unless TF_CPP_MIN_LOG_LEVEL is 0.
 
     TensorFlow writes them in C++ at import, before it reads TF_CPP_MIN_LOG_LEVEL. `grep` filters what this process and
     its children write to file descriptor 2: a crash of this process loses nothing that it wrote. `sys.stderr` is not
-    filtered. Without `grep` only that variable is set.
+    filtered. Without `grep` only that variable is set, to 3 if it is not set. A second call does nothing.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or hasattr(drop_notices, "grep"):
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # A session of its own, so that Ctrl-C does not end it before this process.
     command = ["grep", "--line-buffered", "-a", "-v", "-E", NOTICE]
     try:

@@ -82,9 +82,11 @@ os.abort()
 
 
 @pytest.mark.versions
-def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_crash():
+@pytest.mark.parametrize("level", [None, "1"])
+def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_crash(level):
     pytest.importorskip("tensorflow", reason="the notices are TensorFlow's")
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": level} if level else {}
     done = subprocess.run([sys.executable, "-c", NOTICES], capture_output=True, text=True, env=environment)
     assert done.returncode == -signal.SIGABRT, done.stderr
     lines = done.stderr.splitlines()
@@ -93,7 +95,7 @@ def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_c
     assert not [line for line in lines if re.match(output.NOTICE, line)]
 
 
-def test_notices_of_a_level_that_the_user_set_are_kept():
+def test_notices_are_kept_if_the_user_asks_for_all():
     code = "from colabcnn import output; output.drop_notices(); import os; os.write(2, b'I0000 00:00:1.5 18 x.cc:5] a')"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)

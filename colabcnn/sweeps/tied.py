@@ -18,6 +18,4 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # It has died before.
             os._exit(1)
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":  # Set by `drop_notices` in the parent; it filters here, too.
-        del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     runpy.run_module("colabcnn", run_name="__main__", alter_sys=True)

@@ -8,6 +8,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+from colabcnn.network import devices
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.history import best_of
 from colabcnn.training.progress import roughly
@@ -70,7 +71,7 @@ class Display(FitCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         # At the batch's end the logs would make the host wait for the device at every step.
-        self._session.progress.update(lambda: self._lines(self._step_text(batch)))
+        self._session.progress.update(lambda: self._lines(self._step_text(batch), self._so_far(batch)))
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.progress.update(lambda: self._lines("validating"))
@@ -88,8 +89,17 @@ class Display(FitCallback):
         steps = math.ceil(self._session.record.train_size / self.model.batch_size)
         return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
 
-    def _lines(self, activity=""):
-        """Return the progress and the time left, and below it the figures of the last complete epoch."""
+    def _so_far(self, batch):
+        """Return the current epoch's means over the steps until now. Under JAX the model lacks them before its end."""
+        if not batch or devices.backend() != "tensorflow":
+            return ""
+        with contextlib.suppress(Exception):  # Figures to look at are no reason to stop.
+            means = self.model.get_metrics_result()
+            return f"now loss {float(means['loss']):.3f}, accuracy {float(means['accuracy']):.3f}"
+        return ""
+
+    def _lines(self, activity="", so_far=""):
+        """Return the progress and the time left; below it figures of the last complete epoch and of this one."""
         epochs, history, batches = self.params["epochs"], self._recorder.history, self._session.record
         parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([activity] if activity else [])
         if activity and self._session.interruption.at is not None:
@@ -100,11 +110,12 @@ class Display(FitCallback):
             parts += [f"{roughly(left)} left"] + ([f"session ends in {roughly(session)}"] if session < left else [])
             # Last, since a narrow terminal cuts the line.
             parts += [f"{(batches.train_size + batches.val_size) / seconds:,.0f} images/s"]
-        if not history["epoch"]:
-            return " · ".join(parts)
-        best, value = best_of(history)
-        last = {column: values[-1] for column, values in history.items()}
-        return " · ".join(parts) + (
-            f"\nepoch {last['epoch']}: loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}, "
-            f"validation {last['val_accuracy']:.4f}, best {value:.4f} ({best})"
-        )
+        second = [so_far] if so_far else []
+        if history["epoch"]:
+            best, value = best_of(history)
+            last = {column: values[-1] for column, values in history.items()}
+            words = f"validation {last['val_accuracy']:.4f}, best {value:.4f} ({best})"
+            if not so_far:  # For both, 80 columns are too narrow.
+                words = f"loss {last['loss']:.4f}, accuracy {last['accuracy']:.4f}, {words}"
+            second.insert(0, f"epoch {last['epoch']}: {words}")
+        return "\n".join(filter(None, (" · ".join(parts), "; ".join(second))))

@@ -103,7 +103,8 @@ def _settings(run):
 
 def _column(values):
     """Return float32 values as base64, a third of their decimals' size; equal ones as one number."""
-    array = np.asarray(values, "<f4")
+    with np.errstate(over="ignore"):  # A loss may exceed float32: infinite there.
+        array = np.asarray(values, "<f4")
     if len(array) and (array == array[0]).all():
         return float(array[0])
     return base64.b64encode(array.tobytes()).decode()

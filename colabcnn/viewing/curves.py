@@ -57,11 +57,9 @@ class Picture(Figure):
 
     def _given_texts(self):
         """Return the texts that may hold names from outside: all but the axes' own labels and numbers."""
-        texts = [*self.texts]
-        for axes in self.axes:
-            legend = axes.get_legend()
-            texts += [axes.title, *axes.texts, *(legend.get_texts() if legend else ())]
-        return texts
+        legends = [*self.legends, *filter(None, (axes.get_legend() for axes in self.axes))]
+        titles = [text for axes in self.axes for text in (axes.title, *axes.texts)]
+        return [*self.texts, *titles, *(text for legend in legends for text in legend.get_texts())]
 
 
 @functools.cache

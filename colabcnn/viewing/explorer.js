@@ -93,8 +93,11 @@
   }
 
   function isDark(root) {
+    const paint = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
     for (let node = root; node; node = node.parentElement) {
-      const [red, green, blue, alpha = 1] = getComputedStyle(node).backgroundColor.match(/[\d.]+/g).map(Number);
+      paint.fillStyle = getComputedStyle(node).backgroundColor; // In any of CSS's colour spaces.
+      paint.fillRect(0, 0, 1, 1);
+      const [red, green, blue, alpha] = paint.getImageData(0, 0, 1, 1).data;
       if (alpha > 0) return 0.3 * red + 0.6 * green + 0.1 * blue < 128;
     }
     const theme = document.documentElement.getAttribute("theme"); // Colab's.
@@ -386,8 +389,8 @@
       return {
         template: "none", paper_bgcolor: NONE, plot_bgcolor: NONE, showlegend: false, autosize: true,
         font: { family: "system-ui, sans-serif", size: small ? 11 : 13, color: ink }, hovermode: "closest",
-        margin: { t: 30, r: 12, b: 46, l: small ? 44 : 56 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
-        hoverlabel: { align: "left", namelength: -1 }, modebar: { bgcolor: NONE, color: "#888", activecolor: ink },
+        margin: { t: 12, r: 12, b: 46, l: small ? 44 : 56 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
+        hoverlabel: { align: "left", namelength: -1 },
         xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: this.drawnTick },
         yaxis: { ...axis, title: { text: metric.replace("_", " ") }, type: scale, range: shown.y.map(at) },
         shapes: lines.map(({ value }) => ({
@@ -412,8 +415,7 @@
       this.root.classList.toggle("cc-dark", this.dark);
       this.syncList();
       const first = !this.plot.data;
-      const config = { displaylogo: false, doubleClick: false, modeBarButtons: [this.pictureButtons()] };
-      window.Plotly.react(this.plot, this.traces(), this.layout(), config);
+      window.Plotly.react(this.plot, this.traces(), this.layout(), { displayModeBar: false, doubleClick: false });
       if (first) this.listen();
       this.shown();
     }
@@ -440,16 +442,11 @@
       }
     }
 
-    pictureButtons() {
-      return ["png", "svg"].map((format) => ({
-        name: `Save as ${format.toUpperCase()}`, icon: window.Plotly.Icons[format === "png" ? "camera" : "disk"],
-        click: () => {
-          const paper = this.dark ? "#111" : "#FFF", legend = { orientation: "h", y: -0.15 };
-          const own = { showlegend: true, legend, paper_bgcolor: paper, margin: { t: 20, r: 20, b: 60, l: 60 } };
-          const file = { format, filename: "curves", width: 1100, height: 700, scale: 2 };
-          window.Plotly.downloadImage({ data: this.traces(), layout: { ...this.layout(), ...own } }, file);
-        },
-      }));
+    save(format) {
+      const paper = this.dark ? "#111" : "#FFF", legend = { orientation: "h", y: -0.15 };
+      const own = { showlegend: true, legend, paper_bgcolor: paper, margin: { t: 20, r: 20, b: 60, l: 60 } };
+      const file = { format, filename: "curves", width: 1100, height: 700, scale: 2 };
+      window.Plotly.downloadImage({ data: this.traces(), layout: { ...this.layout(), ...own } }, file);
     }
 
     listen() {
@@ -493,7 +490,9 @@
       if (this.waiting) return;
       const before = new Set(this.runs.map((run) => run.label));
       this.take(store[this.id].data);
-      for (const run of this.runs) if (run.off && !before.has(run.label)) this.view.hide.add(run.label);
+      for (const run of this.runs.filter(({ off, label }) => off && !before.has(label))) {
+        for (const view of [this.initial, this.view, ...this.back]) view.hide.add(run.label);
+      }
       this.refreshing = true;
       this.draw();
       this.refreshing = false;
@@ -527,13 +526,12 @@
       const decimal = { type: "text", inputmode: "decimal", size: 6 };
       const number = (label, change) => element("input", { ...decimal, "aria-label": label, change });
       this.line = number("guide line", () => this.typedLine());
-      const fields = (axis) => RANGES.map(([name, end, word], index) => {
-        const label = `${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`;
-        return name === axis ? number(label, () => this.typedRange(index)) : null;
+      this.fields = RANGES.map(([name, , word], index) => {
+        return number(`${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`, () => this.typedRange(index));
       });
-      const [x, y] = [fields("xrange"), fields("yrange")];
-      this.fields = RANGES.map((_, index) => x[index] || y[index]);
+      const [x, y] = [this.fields.slice(0, 2), this.fields.slice(2)];
       this.backButton = button("Back", "The view before", () => this.goBack());
+      const pictures = ["PNG", "SVG"].map((format) => button(format, `Save the curves as ${format}`, () => this.save(format.toLowerCase())));
       const keydown = (event) => this.key(event);
       // JupyterLab takes no shortcuts from an element with this attribute.
       this.root.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -560,13 +558,12 @@
           button("Around the best", "The epochs around the best one of the visible runs", () => this.showAroundBest()),
           button("+", "Zoom in", () => this.zoom(0.5)), button("−", "Zoom out", () => this.zoom(2)),
           button("◀", "Move left", () => this.zoom(1, -0.25)), button("▶", "Move right", () => this.zoom(1, 0.25)),
-          this.backButton, this.coarse ? element("label", {}, drag, " drag to zoom") : null),
+          this.backButton, ...pictures, this.coarse ? element("label", {}, drag, " drag to zoom") : null),
         element("div", { class: "cc-bar cc-options" }, ...this.selects.map(([, select]) => select),
           element("label", {}, "smoothing ", this.smoothing, this.smoothed), element("label", {}, "line ", this.line)),
         element("div", { class: "cc-main" },
           element("div", { class: "cc-picture" }, this.plot, this.status,
-            element("div", { class: "cc-bar" }, element("span", {}, "horizontal"), ...x.filter(Boolean),
-              element("span", {}, "vertical"), ...y.filter(Boolean),
+            element("div", { class: "cc-bar" }, element("span", {}, "horizontal ", ...x), element("span", {}, "vertical ", ...y),
               (this.copyButton = button("", "So that this view can be shown again", () => this.copy())), this.copied)),
           element("div", { class: "cc-list" },
             element("div", { class: "cc-bar" }, this.search,

@@ -122,7 +122,8 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     if not groups:
         given = ", ".join(str(folder) for folder in folders if folder) or "no folder"
         raise Error(f"there is no complete run in {given}; train one to its last epoch.")
-    figure = Picture(figsize=(10, 4.6), layout="constrained")
+    # The legend is below the panels: with many names it would cover the points.
+    figure = Picture(figsize=(10, 4.4 + 0.2 * math.ceil(len(groups) / 2)), layout="constrained")
     scatter, growth = figure.subplots(1, 2)
     for number, (name, runs) in enumerate(groups.items()):
         values = [run.history["val_accuracy"] for run in runs]
@@ -136,7 +137,7 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     scatter.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
     scatter.set_xlabel("validation accuracy of the last epoch")
     scatter.set_ylabel("best of run")
-    scatter.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     growth.set_xscale("log")
     growth.xaxis.set_major_formatter("{x:g}")
     growth.set_xlabel("last epochs among which the best is chosen")

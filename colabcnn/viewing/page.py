@@ -47,7 +47,7 @@ th, td {{ padding: 4px 20px 4px 0; text-align: left; border-bottom: 1px solid #8
 </body>
 </html>
 """
-_COLUMNS = ("run", "last", "best (epoch)", "what it is")
+_COLUMNS = ("run", "last validation accuracy", "best (epoch)", "what it is")
 
 
 def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: str = "") -> Path:

@@ -1,6 +1,7 @@
 """`run` trains the experiment, keeps its folder up to date, and reports an error in one message."""
 
 import json
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -14,6 +15,7 @@ from colabcnn.network import devices
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
+from colabcnn.training import progress
 from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing import curves
 
@@ -238,6 +240,20 @@ def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_fol
     history = run(experiment, tmp_path, **options).history
     assert history["loss"][0] > history["loss"][1] > history["loss"][2]
     assert history["accuracy"][-1] > 0.25
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the model has the numbers only under TensorFlow")
+def test_current_epoch_is_shown_while_it_trains(tmp_path, small_experiment, small_options, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_is_terminal", lambda: True)
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0)
+    history = run(small_experiment, tmp_path, **{**small_options, "epochs": 1, "quiet": False}).history
+    *_, before_last, last = re.findall(
+        r"step (\d+)/(\d+).*\nnow loss (\d.\d{3}), accuracy (\d.\d{3})", capsys.readouterr().out
+    )
+    assert last[0] == last[1]
+    # The mean of all steps but the last one.
+    assert abs(float(last[3]) - history["accuracy"][0]) < 0.1
+    assert before_last[2] != last[2]
 
 
 def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(

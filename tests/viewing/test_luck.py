@@ -90,11 +90,12 @@ def test_figure_shows_best_against_last_and_the_growth_of_the_expected_maximum(w
     write_run(0, 0.5, 0.8, 0.6)
     write_run(1, 0.5, 0.6, 0.7)
     results = write_run(0, 0.3, 0.4, 0.5, experiment=replace(ABLATIONS["06_final"], epochs=3))
-    scatter, growth = plot_luck(results).axes
+    figure = plot_luck(results)
+    scatter, growth = figure.axes
     six, eight, diagonal = ([list(line.get_xdata()), list(line.get_ydata())] for line in scatter.get_lines())
     assert (six, eight) == ([[0.5], [0.5]], [[0.6, 0.7], [0.8, 0.7]])
     assert diagonal[0] == diagonal[1]
-    assert [text.get_text() for text in scatter.get_legend().get_texts()] == ["06_final", "08_in_minutes, 2 seeds"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["06_final", "08_in_minutes, 2 seeds"]
     assert list(growth.get_lines()[0].get_ydata()) == [0, 0, 0]
     assert list(growth.get_lines()[2].get_ydata()) == pytest.approx([0, 0.1, 0.1])
 

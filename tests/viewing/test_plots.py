@@ -103,6 +103,7 @@ def test_every_text_of_a_picture_is_shown_as_it_is():
         lambda figure: figure.axes[0].text(0.5, 0.5, "$a_$"),
         lambda figure: figure.axes[0].set_title("$a_$"),
         lambda figure: figure.axes[0].legend(handles=[figure.axes[0].plot([1], label="$a_$")[0]]),
+        lambda figure: figure.legend(handles=[figure.axes[0].plot([1], label="$a_$")[0]]),
     ):
         figure = Picture()
         figure.subplots()
