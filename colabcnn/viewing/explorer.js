@@ -46,7 +46,9 @@
 
   function column(value, count) {
     if (typeof value === "number") return new Float32Array(count).fill(value);
-    return new Float32Array(Uint8Array.from(atob(value), (sign) => sign.charCodeAt(0)).buffer);
+    const text = atob(value), bytes = new Uint8Array(text.length);
+    for (let index = 0; index < text.length; index++) bytes[index] = text.charCodeAt(index);
+    return new Float32Array(bytes.buffer);
   }
 
   // The mean over a centred window, which is narrower at the ends and so bends neither of them.
@@ -200,6 +202,8 @@
     }
 
     change(changes) {
+      const isSame = Object.entries(changes).every(([name, value]) => this.view[name] === value);
+      if (isSame) return this.syncControls(); // A step back would seem to do nothing.
       this.back.push(this.view);
       this.view = { ...this.view, ...changes };
       if (Object.keys(changes).every((name) => name.endsWith("range"))) this.move();
@@ -380,7 +384,7 @@
       const { metric, x, scale, line } = this.view, shown = this.ranges(), small = this.plot.clientWidth < 500;
       const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
       const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
-      Object.assign(axis, { automargin: true, exponentformat: "power" });
+      axis.exponentformat = "power";
       const lines = (metric === "accuracy" ? this.data.references : []).map(({ label, value }) => ({ label, value }));
       const hasLine = line !== null && metric !== "learning_rate" && (line > 0 || scale !== "log");
       if (hasLine) lines.push({ label: String(line), value: line });
@@ -389,7 +393,8 @@
       return {
         template: "none", paper_bgcolor: NONE, plot_bgcolor: NONE, showlegend: false, autosize: true,
         font: { family: "system-ui, sans-serif", size: small ? 11 : 13, color: ink }, hovermode: "closest",
-        margin: { t: 12, r: 12, b: 46, l: small ? 44 : 56 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
+        // Wide enough for eight digits: measured by Plotly (automargin) it would draw everything twice.
+        margin: { t: 12, r: 12, b: 46, l: small ? 62 : 76 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
         hoverlabel: { align: "left", namelength: -1 },
         xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: this.drawnTick },
         yaxis: { ...axis, title: { text: metric.replace("_", " ") }, type: scale, range: shown.y.map(at) },
@@ -422,11 +427,10 @@
 
     // Other ranges: the curves stay as they are.
     move() {
-      const { xaxis, yaxis } = this.layout();
-      this.moving = true;
-      const changed = { "xaxis.range": xaxis.range, "xaxis.dtick": xaxis.dtick, "yaxis.range": yaxis.range };
+      const drawn = this.drawnTick, { xaxis, yaxis } = this.layout();
+      const changed = { "xaxis.range": xaxis.range, "yaxis.range": yaxis.range };
+      if (xaxis.dtick !== drawn) changed["xaxis.dtick"] = xaxis.dtick; // With it Plotly takes much longer.
       window.Plotly.relayout(this.plot, changed);
-      this.moving = false;
       this.shown();
     }
 
@@ -452,7 +456,7 @@
     listen() {
       const { plot } = this;
       plot.on("plotly_relayout", (changed) => {
-        if (this.moving || "xaxis.dtick" in changed) return;
+        // Of a drag; `move` gives a range as a whole.
         const read = (axis) => [0, 1].map((end) => changed[`${axis}.range[${end}]`]);
         const [x, y] = ["xaxis", "yaxis"].map(read);
         const changes = {};
@@ -531,7 +535,9 @@
       });
       const [x, y] = [this.fields.slice(0, 2), this.fields.slice(2)];
       this.backButton = button("Back", "The view before", () => this.goBack());
-      const pictures = ["PNG", "SVG"].map((format) => button(format, `Save the curves as ${format}`, () => this.save(format.toLowerCase())));
+      const pictures = ["PNG", "SVG"].map((format) => {
+        return button(format, `Save the curves as ${format}`, () => this.save(format.toLowerCase()));
+      });
       const keydown = (event) => this.key(event);
       // JupyterLab takes no shortcuts from an element with this attribute.
       this.root.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -563,7 +569,8 @@
           element("label", {}, "smoothing ", this.smoothing, this.smoothed), element("label", {}, "line ", this.line)),
         element("div", { class: "cc-main" },
           element("div", { class: "cc-picture" }, this.plot, this.status,
-            element("div", { class: "cc-bar" }, element("span", {}, "horizontal ", ...x), element("span", {}, "vertical ", ...y),
+            element("div", { class: "cc-bar" },
+              element("span", {}, "horizontal ", ...x), element("span", {}, "vertical ", ...y),
               (this.copyButton = button("", "So that this view can be shown again", () => this.copy())), this.copied)),
           element("div", { class: "cc-list" },
             element("div", { class: "cc-bar" }, this.search,
