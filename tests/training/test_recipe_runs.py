@@ -48,6 +48,7 @@ def test_killed_recipe_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, b
     assert rates[0] == 0 < rates[-1] < rates[highest]
 
 
+@pytest.mark.once
 def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_options, capsys):
     small_options.pop("epochs")
     stopped = run(small_recipe, tmp_path, epochs=2, hours=1e-9, **small_options)
@@ -63,6 +64,7 @@ def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_
     assert run(small_recipe, tmp_path, **small_options) == result
 
 
+@pytest.mark.once
 def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe, small_options):
     constant = replace(small_recipe, schedule=Constant())
     for number, (first, second) in enumerate(((constant, small_recipe), (small_recipe, constant))):
@@ -73,6 +75,7 @@ def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe,
             run(second, tmp_path / str(number), **small_options)
 
 
+@pytest.mark.once
 def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
     local, drive = tmp_path / "local", tmp_path / "drive"
