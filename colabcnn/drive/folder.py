@@ -4,14 +4,13 @@ Only the process in `process.py` uses it; training itself never touches Drive.
 """
 
 import contextlib
-import errno
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.drive.mount import Mount
 from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.store.checkpoint_files import (
@@ -39,6 +38,7 @@ class DriveFolder:
     def __init__(self, local: str | Path, drive: str | Path):
         self.local = Path(local)
         self.drive = Path(os.path.realpath(drive))
+        self._mount = Mount(self.local, self.drive)
         self._good = set()
         self._delivered = {}
 
@@ -62,7 +62,7 @@ class DriveFolder:
             OSError: the folder cannot be read.
             AnotherRunError: it holds another run.
         """
-        self._check_mount()
+        self._mount.make_folder()
         session = newest_session(self.drive)
         self._check_run(session, run)
         names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
@@ -108,13 +108,13 @@ class DriveFolder:
             OSError: an error of Drive.
             AnotherRunError: the folder holds another run.
         """
-        self._check_mount()
+        self._mount.make_folder()
         newest = newest_session(self.drive)
         self._check_run(newest, run)
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = newest["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
-        write_atomically(self._note, json.dumps(self._read_note() | {"session": identity}))
+        self._mount.note(session=identity)
         return {"session": number}
 
     def deliver(self, run: str | None, session: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class DriveFolder:
             OSError: an error of Drive; earlier deliveries are kept.
             Error: the bytes read back differ from those written.
         """
-        self._check_mount()  # It makes the folder again if that is in the trash.
+        self._mount.make_folder()
         newest = newest_session(self.drive)
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
@@ -176,7 +176,7 @@ class DriveFolder:
         newest = NO_SESSION
         with contextlib.suppress(FileNotFoundError):
             newest = newest_session(self.drive)
-            is_own = newest["identity"] == self._read_note().get("session")
+            is_own = newest["identity"] == self._mount.read_note().get("session")
             age = time.time() - os.stat(self.drive / f"session-{newest['session']}.json").st_mtime
             if age < idle_seconds and not is_own and not newest["ended"]:
                 return {"active": age}
@@ -202,7 +202,7 @@ class DriveFolder:
         Returns:
             A dict of `move_aside`, the new folder, or None if there was no file to move.
         """
-        self._check_mount()
+        self._mount.make_folder()
         paths = checkpoint_files(self.drive / "checkpoints")
         if names is None:
             paths += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
@@ -213,35 +213,6 @@ class DriveFolder:
         else:
             paths = [path for path in paths if path.name in names]
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
-
-    def _check_mount(self):
-        """Make the folder on a mounted Drive; a local one would prevent the next mount, and be lost.
-
-        For a folder below `/content/drive`, that is the mount point. For others it is the mount point on which the run
-        first used the folder; `drive.json` records it.
-        """
-        note = self._read_note()
-        noted = Path(note["mount"]) if note else None
-        mount = DRIVE_MOUNT if DRIVE_MOUNT in self.drive.parents else noted
-        if mount is None:
-            mount = next(path for path in (self.drive, *self.drive.parents) if os.path.ismount(path))
-        elif not os.path.ismount(mount):
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
-        os.makedirs(self.drive / "checkpoints", exist_ok=True)
-        if noted is None:
-            write_atomically(self._note, json.dumps({"drive": str(self.drive), "mount": str(mount)}))
-
-    @property
-    def _note(self):
-        return self.local / "drive.json"
-
-    def _read_note(self):
-        """Return what this machine has noted about the folder, an empty dict if nothing."""
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            return note if note["drive"] == str(self.drive) and isinstance(note["mount"], str) else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
 
     def _check_run(self, session, run):
         # A session that delivered no checkpoint does not count.

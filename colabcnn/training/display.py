@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # A notebook's curves are refreshed at most this often, which takes milliseconds.
 SHOW_SECONDS = 2
 PICTURE_SECONDS = 30
-# Drawing the picture takes at most this share of the time.
-PICTURE_SHARE = 0.01
+# Drawing the picture during a run takes at most this share of the time: with the first and the last one, below 1 %.
+PICTURE_SHARE = 0.005
 
 
 class Display(FitCallback):
