@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import ABLATIONS, RECIPES
+from colabcnn import ABLATIONS, RECIPES, output
 from support.file_server import FileServer
 from support.forked_sessions import Sessions
 from support.shared_files import EXPERIMENT, OPTIONS
@@ -45,6 +45,8 @@ LONG += (
 )
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A test that calls the command line in this process leaves its stderr to pytest.
+output.drop_notices.grep = None
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the
 # time. The session has its own cache unless the caller names one.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
