@@ -40,7 +40,13 @@
   const LITERAL = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;", $: "&#36;" };
   const literal = (text) => text.replace(/[&<>%$]/g, (sign) => LITERAL[sign]);
   const digits = (value, count = 4) => (Number.isFinite(value) ? value.toFixed(count) : "none");
-  const short = (value) => String(Number(value.toPrecision(4)));
+  // The ends of a range, with four digits of each and of the distance between them.
+  function short(range) {
+    return range.map((end) => {
+      const size = Math.min(...[end, range[1] - range[0]].map((length) => Math.abs(length) || Infinity));
+      return String(Number(end.toFixed(Math.min(20, Math.max(0, 3 - Math.floor(Math.log10(size)))))));
+    });
+  }
   const precise = (value) => String(Number(value.toPrecision(7))); // Of many steps, too.
   const transparent = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
 
@@ -492,10 +498,13 @@
     update() {
       this.waiting = this.dragging;
       if (this.waiting) return;
-      const before = new Set(this.runs.map((run) => run.label));
+      const before = new Map(this.runs.map(({ id, label }) => [id ?? label, label]));
       this.take(store[this.id].data);
-      for (const run of this.runs.filter(({ off, label }) => off && !before.has(label))) {
-        for (const view of [this.initial, this.view, ...this.back]) view.hide.add(run.label);
+      for (const { id, label, off } of this.runs) {
+        const former = before.get(id ?? label); // A new folder beside it may have made its label longer.
+        for (const { hide } of [this.initial, this.view, ...this.back]) {
+          if (former === undefined ? off : hide.delete(former)) hide.add(label);
+        }
       }
       this.refreshing = true;
       this.draw();
@@ -594,16 +603,16 @@
       for (const [name, select] of this.selects) select.value = view[name];
       this.smoothing.value = view.smoothing;
       this.smoothed.textContent = view.smoothing > 1 ? ` ${view.smoothing} epochs` : " none";
-      const values = [...shown.x, ...shown.y];
+      const values = [...short(shown.x), ...short(shown.y)];
       [...this.fields, this.line].forEach((field, index) => {
         if (this.refreshing && field === document.activeElement) return; // Somebody is typing.
-        field.value = field === this.line ? (view.line ?? "") : short(values[index]);
+        field.value = field === this.line ? (view.line ?? "") : values[index];
         field.removeAttribute("aria-invalid");
       });
       this.backButton.disabled = !this.back.length;
       this.copyButton.textContent = this.data.page ? "Copy link" : "Copy this view";
       this.copied.hidden ||= !this.refreshing;
-      const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values.map(short);
+      const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values;
       const on = this.runs.filter((run) => !view.hide.has(run.label)).length;
       const nothing = on ? "No epoch is done yet" : "No run is switched on";
       const described = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
@@ -732,7 +741,7 @@
       }
       const [low, high] = this.ranges().y;
       this.change({ line: value });
-      const shown = `${short(low)} to ${short(high)}`, isOutside = value < low || value > high;
+      const shown = short([low, high]).join(" to "), isOutside = value < low || value > high;
       if (isOutside) this.say(`The line at ${value} is outside of ${shown}; zoom out to see it.`, true);
     }
 
@@ -743,7 +752,7 @@
       const limits = this.ranges({ ...this.view, xrange: null, yrange: null })[axis];
       range[end] = value;
       const field = this.fields[index];
-      const typed = range.map(short).join(" to "), all = limits.map(short).join(" to ");
+      const [typed, all] = [range, limits].map((ends) => short(ends).join(" to "));
       if (!(range[0] < range[1])) return this.refuse(field, `${typed} is no range; the first number must be smaller.`);
       if (axis === "y" && this.view.scale === "log" && value <= 0) {
         return this.refuse(field, `A logarithmic scale has no ${value}.`);

@@ -37,7 +37,8 @@ class Explorer:
     def __init__(self, *run_dirs: str | Path, view: str = ""):
         self._run_dirs = list(run_dirs)
         self._view = view
-        self._runs = read_runs(list_runs(*run_dirs))
+        self._numbers = {}
+        self._read(self._run_dirs)
         self._key = uuid.uuid4().hex
 
     @property
@@ -55,12 +56,18 @@ class Explorer:
             Error: as for `explore`; what is shown stays.
         """
         run_dirs = [*self._run_dirs, *more_dirs]
-        self._runs = read_runs(list_runs(*run_dirs))
+        self._read(run_dirs)
         self._run_dirs = run_dirs
         if self._output is not None:
             self._output.update({"text/html": self._data_html()}, raw=True)
 
     _output: Any = None
+
+    def _read(self, run_dirs):
+        paths = list_runs(*run_dirs)
+        self._runs = read_runs(paths)
+        # Another folder beside it may give a run a longer label: what is switched off stays off by its number.
+        self._ids = [self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values()]
 
     def _repr_html_(self):
         return self._data_html() + figure_html(self._key)
@@ -68,6 +75,8 @@ class Explorer:
     def _data_html(self):
         folders = "".join(f"{str(run_dir)!r}, " for run_dir in self._run_dirs)
         data = data_of(self._runs, view=self._view, call=f"colabcnn.explore({folders}view=")
+        for entry, number in zip(data["runs"], self._ids, strict=True):
+            entry["id"] = number
         return picture_html(self._key, static_picture(self._runs), self._runs) + data_html(self._key, data)
 
     def _ipython_display_(self):

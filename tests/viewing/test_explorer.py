@@ -31,6 +31,10 @@ def entries(folder):
     return {run["label"]: run for run in data(folder)["runs"]}
 
 
+def written_data(explorer):
+    return json.loads(explorer._repr_html_().split('", ', 1)[1].split(");</script>", 1)[0])
+
+
 def values(entry, name):
     curve = entry["curves"][name]
     if isinstance(curve, float):
@@ -193,10 +197,18 @@ def test_refresh_reads_new_epochs_and_new_folders(tmp_path):
     shown.refresh()
 
 
+def test_run_keeps_its_number_when_another_folder_makes_its_label_longer(tmp_path):
+    for name in ("b/one", "a/z/one"):
+        write_run(tmp_path / name, history_of(0.1))
+    shown = explore(tmp_path / "b")
+    assert [(run["label"], run["id"]) for run in written_data(shown)["runs"]] == [("one", 0)]
+    shown.refresh(tmp_path / "a")
+    assert [(run["label"], run["id"]) for run in written_data(shown)["runs"]] == [("b/one", 0), ("z/one", 1)]
+
+
 def test_call_of_a_view_names_the_folders(tmp_path):
     folder = write_run(tmp_path / "it's", history_of(0.1))
-    shown = explore(folder, view="metric=loss")._repr_html_()
-    data = json.loads(shown.split('", ', 1)[1].split(");</script>", 1)[0])
+    data = written_data(explore(folder, view="metric=loss"))
     assert data["view"] == "metric=loss"
     assert data["call"] == f"colabcnn.explore({str(folder)!r}, view="
 

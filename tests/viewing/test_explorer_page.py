@@ -566,6 +566,29 @@ def test_partial_run_that_a_refresh_brings_stays_off_after_a_step_back(open_page
     assert "new" in shown.view["hide"]
 
 
+def test_run_that_was_switched_off_stays_off_when_its_label_gets_longer(open_page):
+    shown = open_page()
+    with_ids = "[...explorer.data.runs].map((run, id) => ({ ...run, id, off: false }))"
+    shown.read(f"(colabcnnExplorer.update('page', {{ ...explorer.data, runs: {with_ids} }}), null)")
+    shown.page.wait_for_timeout(100)
+    shown.switch("02_augmentation/seed-0")
+    hidden = shown.view["hide"]
+    assert "02_augmentation/seed-0" in hidden
+    longer = "explorer.data.runs.map((run) => ({ ...run, label: `a/${run.label}` }))"
+    shown.read(f"(colabcnnExplorer.update('page', {{ ...explorer.data, runs: {longer} }}), null)")
+    shown.page.wait_for_timeout(100)
+    assert sorted(shown.view["hide"]) == sorted(f"a/{label}" for label in hidden)
+
+
+def test_ends_of_a_narrow_range_are_shown_with_the_digits_that_tell_them_apart(shown):
+    shown.type("vertical axis from", "0.87123")
+    shown.type("vertical axis to", "0.87126")
+    field = shown.frame.get_by_role("textbox", name="vertical axis to")
+    assert field.input_value() == "0.87126"
+    shown.type("horizontal axis from", "250")
+    assert shown.frame.get_by_role("textbox", name="horizontal axis from").input_value() == "250"
+
+
 def test_refresh_keeps_the_keyboard_at_its_run(shown):
     box = shown.frame.locator(".cc-rows input[aria-label^='02_augmentation/seed-0:']")
     box.focus()
