@@ -400,7 +400,7 @@
         template: "none", paper_bgcolor: NONE, plot_bgcolor: NONE, showlegend: false, autosize: true,
         font: { family: "system-ui, sans-serif", size: small ? 11 : 13, color: ink }, hovermode: "closest",
         // Wide enough for eight digits: measured by Plotly (automargin) it would draw everything twice.
-        margin: { t: 12, r: 12, b: 46, l: small ? 62 : 76 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
+        margin: { t: 12, r: 12, b: 46, l: small ? 70 : 86 }, dragmode: this.coarse && !this.dragZoom ? false : "zoom",
         hoverlabel: { align: "left", namelength: -1 },
         xaxis: { ...axis, title: { text: x === "epochs" ? "epoch" : x }, range: shown.x, dtick: this.drawnTick },
         yaxis: { ...axis, title: { text: metric.replace("_", " ") }, type: scale, range: shown.y.map(at) },
