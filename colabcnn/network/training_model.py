@@ -154,7 +154,8 @@ class TrainingModel(keras.Model):
 def _compiled_by_xla(function):
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True)
+    # Without AutoGraph, which would take a second to convert code that has no control flow over tensors.
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 class _Resident:
