@@ -121,10 +121,10 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
 
 
 def _wait(process, stop):
-    """Wait for the process; return whether it was asked to stop, because the sweep stops or its client is gone."""
+    """Wait for the process; return whether it was stopped, because the sweep stops or its client is gone."""
     from distributed import Status, get_worker
 
-    worker, told_at = get_worker(), None
+    worker, stopping_since = get_worker(), None
     key = worker.get_current_task()
     while process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -133,12 +133,12 @@ def _wait(process, stop):
             raise RuntimeError("the worker has lost its scheduler, which may give the run to another one")
         # dask cannot interrupt a running task, and only marks it.
         task = worker.state.tasks.get(key)
-        if told_at is None and (task is None or task.state == "cancelled" or stop.is_set()):
-            told_at = time.monotonic()
+        if stopping_since is None and (task is None or task.state == "cancelled" or stop.is_set()):
+            stopping_since = time.monotonic()
             process.terminate()
-        elif told_at is not None and time.monotonic() - told_at > _STOP_SECONDS:
+        elif stopping_since is not None and time.monotonic() - stopping_since > _STOP_SECONDS:
             process.kill()
-    return told_at is not None
+    return stopping_since is not None
 
 
 def _outcome(request, code, stopped, printed):
