@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from colabcnn.experiments.experiment import NUM_CLASSES, Experiment
-from colabcnn.experiments.ingredients import Muon, RiseAndFall
+from colabcnn.experiments.ingredients import Constant, Muon, RiseAndFall
 from colabcnn.network.keras_types import ops
 
 
@@ -59,10 +59,7 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
     Returns:
         A `keras.optimizers.Optimizer`.
     """
-    settings, rate = experiment.optimizer, experiment.optimizer.learning_rate
-    if isinstance(experiment.schedule, RiseAndFall):
-        steps = experiment.epochs * steps_an_epoch
-        rate = RiseAndFallSchedule(rate, round(experiment.schedule.rise * steps), steps)
+    settings, rate = experiment.optimizer, _rate_of(experiment, experiment.epochs * steps_an_epoch)
     if isinstance(settings, Muon):
         optimizer = KernelMuon(
             learning_rate=rate,
@@ -77,6 +74,17 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
     else:
         optimizer = keras.optimizers.Adam(rate)  # pyright: ignore[reportArgumentType]  # Its default is a float.
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
+def _rate_of(experiment, steps):
+    """Return the learning rate for Keras's optimizer: a number, or a schedule over the steps of the run."""
+    highest = experiment.optimizer.learning_rate
+    match experiment.schedule:
+        case Constant():
+            return highest
+        case RiseAndFall(rise):
+            return RiseAndFallSchedule(highest, round(rise * steps), steps)
+    raise NotImplementedError(f"{experiment.schedule} has no schedule of Keras here.")
 
 
 class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
