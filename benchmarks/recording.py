@@ -25,7 +25,7 @@ def quiet_recording(folder, experiment, precision, sizes, *, checkpoint_minutes)
         checkpoint_minutes: minutes between two checkpoints, at least.
     """
     record = RunRecord(experiment, 0, "cifar10", "0" * 64, *sizes, 0, precision)
-    session = Session(RunFolder(folder), record, None, Interruption(), ProgressLine(quiet=True))
+    session = Session(RunFolder(folder), record, None, Interruption(lambda message: None), ProgressLine(quiet=True))
     session.checkpoint_minutes = checkpoint_minutes
     recorder = Recorder(session, empty_history(), ())
     return recorder, Display(session, recorder)

@@ -12,6 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from colabcnn.data.split import split_data
+from colabcnn.data.synthetic import load_synthetic
+from colabcnn.store.history import read_history
+from support.shared_files import EXPERIMENT
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # A benchmark with quick comparisons that writes its page to a given folder.
 SCRIPT = """
@@ -146,6 +151,17 @@ def test_page_of_an_epoch_is_complete_if_results_are_missing(module, device):
     assert any("not yet measured: out of memory" in line for line in page)
     assert len([line for line in page if "not yet measured" in line]) == len(names) - 1
     assert epoch.by_worth.trace_page(rows, options) is None
+
+
+def test_epoch_of_ours_is_timed_in_its_parts_and_recorded_as_run_does(module, tmp_path):
+    by_worth, split = module("by_worth"), split_data(*load_synthetic(64, 40))
+    epoch = module("comparisons").our_epoch(split, "float32", tmp_path, EXPERIMENT)
+    calls, (span,) = by_worth.epochs_in_parts(epoch, calls=4, options=SimpleNamespace(seconds=None, pairs=1))
+    assert calls == 4
+    assert all(span[part] > 0 for part in ("training", "validation", "plan", "rest"))
+    assert epoch() > 0
+    assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3, 4, 5]
+    assert set(by_worth.checkpoint_of(epoch.model, tmp_path)) == {"read", "write", "megabytes"}
 
 
 def test_every_name_in_the_order_is_a_comparison(module):
