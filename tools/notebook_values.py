@@ -55,6 +55,7 @@ WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
         "what fills the border after a shift",
         lambda mode: {"nearest": "the border pixels repeated", "reflect": "the image mirrored"}.get(mode, "none"),
     ),
+    "augmentation.cutout": ("side of a grey square in each image", lambda side: f"{side} pixels" if side else "none"),
     "batch_size": ("images in a step", str),
     "epochs": ("epochs", str),
     "optimizer.kind": ("optimizer", lambda kind: f"{kind}, and Adam" if kind == "Muon" else kind),

@@ -14,7 +14,8 @@ class EpochPlan:
 
     Args:
         rows: `(size,) int64`, a permutation: the i-th image trained on is row `rows[i]` of the training set.
-        transforms: `augment`'s arguments, each `(size,)`, for the i-th image trained on; empty without augmentation.
+        transforms: `apply_transforms`' arguments, each `(size,)`, for the i-th image trained on; empty without
+            augmentation.
     """
 
     rows: np.ndarray
@@ -36,8 +37,9 @@ def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation |
     Returns:
         An `EpochPlan`. Its transforms are uniform in the augmentation's ranges, as
         `ImageDataGenerator.get_random_transform` draws them: `rotation` in degrees, `row_shift` and `column_shift` in
-        pixels, `channel_shift` on the 0-255 scale, all `float32`; `flip` is `bool`. The augmentation may ask for whole
-        pixels and for alternating flips.
+        pixels, `channel_shift` on the 0-255 scale, all `float32`; `flip` is `bool`. The augmentation may request whole
+        pixels, alternating flips, and a cutout: then `cutout_row` and `cutout_column`, the centre in pixels from the
+        image's upper left corner, are there, too.
     """
     bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
 
@@ -66,4 +68,7 @@ def plan_epoch(seed: int, epoch: int, *, size: int, augmentation: Augmentation |
         # Each image's first flip is drawn once for the run: epochs begin with 1, so 0 is free as a key.
         first = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)).random_raw(size) >> np.uint64(63) == 1
         transforms["flip"] = first[rows] ^ (epoch % 2 == 0)
+    if augmentation.cutout:
+        middle = IMAGE_SIZE / 2
+        transforms |= {f"cutout_{axis}": middle + uniform(middle) for axis in ("row", "column")}
     return EpochPlan(rows, transforms)

@@ -24,6 +24,8 @@ class Augmentation:
             run. So both sides of an image are equally frequent (airbench, arXiv:2404.00498).
         fill_mode: the values outside of the image: "nearest" repeats its border, "reflect" mirrors the image at its
             edge.
+        cutout: the side, in pixels, 0 to 32, of a grey square in each image. Its centre is uniform over the image, so
+            a part of it may lie outside (arXiv:1708.04552).
     """
 
     rotation_range: float = 20.0
@@ -34,6 +36,7 @@ class Augmentation:
     whole_pixels: bool = False
     alternating_flip: bool = False
     fill_mode: str = "nearest"
+    cutout: int = 0
 
     def __post_init__(self):
         take_plain_numbers(self)
@@ -46,6 +49,8 @@ class Augmentation:
         if self.alternating_flip and not self.horizontal_flip:
             raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
         check_choice("fill_mode", self.fill_mode, FILL_MODES)
+        check_count("cutout", self.cutout, 0)
+        check_number("cutout", self.cutout, 0, 32)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed:
     Returns:
         A `matplotlib.figure.Figure`, which a notebook shows.
     """
-    from colabcnn.network.augmentation import augment
+    from colabcnn.network.augmentation import apply_transforms
 
     experiment = find_experiment(experiment)
     images = images[:COLUMNS]
@@ -55,9 +55,7 @@ def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed:
         plan = plan_epoch(seed, epoch, size=len(images), augmentation=experiment.augmentation)
         order = np.argsort(plan.rows)
         transforms = {name: values[order] for name, values in plan.transforms.items()}
-        seen = images
-        if experiment.augmentation:
-            seen = np.asarray(augment(images, **transforms, fill_mode=experiment.augmentation.fill_mode))
+        seen = np.asarray(apply_transforms(images, transforms, experiment.augmentation))
         for axes, image in zip(row, seen, strict=False):
             axes.imshow(np.clip(np.rint(image), 0, 255).astype(np.uint8))
     return figure

@@ -1,4 +1,4 @@
-"""Rotate, shift, mirror and channel-shift a batch of images on the device; the caller draws the random numbers."""
+"""Rotate, shift, mirror, channel-shift and cut out of images on the device; the caller draws the random numbers."""
 
 import math
 from typing import Any
@@ -8,8 +8,41 @@ import numpy as np
 
 from colabcnn.errors import Error
 from colabcnn.experiments.checks import check_choice
-from colabcnn.experiments.ingredients import FILL_MODES
+from colabcnn.experiments.ingredients import FILL_MODES, Augmentation
 from colabcnn.network.keras_types import ops
+
+
+def apply_transforms(images: Any, transforms: dict[str, Any], augmentation: Augmentation | None) -> Any:
+    """Transform each image as an epoch's plan has drawn it.
+
+    Args:
+        images: as for `augment`.
+        transforms: as in `EpochPlan`, for these images.
+        augmentation: the experiment's; None leaves the images as they are.
+
+    Returns:
+        As `augment`.
+    """
+    if augmentation is None:
+        return ops.cast(images, "float32")
+    centre = {name: values for name, values in transforms.items() if name.startswith("cutout_")}
+    others = {name: values for name, values in transforms.items() if name not in centre}
+    images = augment(images, **others, fill_mode=augmentation.fill_mode)
+    return cut_out(images, *centre.values(), size=augmentation.cutout) if centre else images
+
+
+def cut_out(images: Any, row: Any, column: Any, *, size: int) -> Any:
+    """Make a square of each image grey, 127.5.
+
+    Args:
+        images: `(batch, height, width, channels) float32` on the 0-255 scale.
+        row, column: `(batch,)` pixels from the upper left corner to the square's centre.
+        size: the square's side, in pixels.
+    """
+    height, width = images.shape[1:3]
+    rows = ops.abs(np.arange(height, dtype="float32")[:, None] + 0.5 - _per_image(row, 3)) < size / 2
+    columns = ops.abs(np.arange(width, dtype="float32") + 0.5 - _per_image(column, 3)) < size / 2
+    return ops.where(ops.expand_dims(ops.logical_and(rows, columns), -1), 127.5, images)
 
 
 def augment(

@@ -9,7 +9,7 @@ import numpy as np
 from colabcnn.data.epoch_plan import plan_epoch
 from colabcnn.data.split import Split
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
-from colabcnn.network.augmentation import augment
+from colabcnn.network.augmentation import apply_transforms
 from colabcnn.network.batch_norm import call_fused
 from colabcnn.network.devices import PLAIN, Execution
 from colabcnn.network.keras_types import FitCallback, Logs, ops
@@ -31,31 +31,22 @@ class TrainingModel(keras.Model):
     Args:
         network: as `build_model` makes it.
         split: `Split`; its images are copied to the device here, as uint8.
-        batch_size: images per step.
+        experiment: `Experiment`; its batch size and its augmentation are used.
         execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`. Under JAX that
             would be a loop in Python, so `fit` receives the positions of several batches as one batch, and the model
             separates them.
-        fill_mode: `augment`'s.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        split: Split,
-        *,
-        batch_size: int,
-        execution: Execution = PLAIN,
-        fill_mode: str = "nearest",
-    ):
+    def __init__(self, network: keras.Model, split: Split, experiment: Experiment, execution: Execution = PLAIN):
         super().__init__(name="training", dtype="float32")  # Otherwise the images get a global policy's precision.
         self.network = network
-        self.batch_size = batch_size
+        self.batch_size = experiment.batch_size
         self.execution = execution
         steps, on_jax = execution.steps_per_call, keras.backend.backend() == "jax"
         self.steps_a_batch, self.batches_a_call = (steps, 1) if on_jax else (1, steps)
         self.resident = _Resident(split)
-        transform = partial(augment, fill_mode=fill_mode)
-        self._augment = _compiled_by_xla(transform) if execution.xla_augmentation else transform
+        transform = partial(apply_transforms, augmentation=experiment.augmentation)
+        self._transform = _compiled_by_xla(transform) if execution.xla_augmentation else transform
 
     def call(self, images: Any, training: bool = False) -> Any:
         if self.execution.fused_batch_norm:
@@ -122,7 +113,7 @@ class TrainingModel(keras.Model):
         transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
         rows = transforms.pop("rows")
         images = ops.take(images, rows, axis=0)
-        images = self._augment(images, **transforms) if transforms else ops.cast(images, "float32")
+        images = self._transform(images, transforms)
         return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def _test_step(self, *args):

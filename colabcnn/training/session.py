@@ -139,8 +139,7 @@ def compiled_model(
 ) -> TrainingModel:
     """Return the `TrainingModel`, compiled, with its state built."""
     network = build_model(experiment, seed=seed, precision=precision)
-    fill_mode = experiment.augmentation.fill_mode if experiment.augmentation else "nearest"
-    model = TrainingModel(network, split, batch_size=experiment.batch_size, execution=execution, fill_mode=fill_mode)
+    model = TrainingModel(network, split, experiment, execution)
     steps_an_epoch = math.ceil(len(split.train_labels) / experiment.batch_size)
     model.compile(
         make_optimizer(experiment, steps_an_epoch=steps_an_epoch, precision=precision),

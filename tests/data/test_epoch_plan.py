@@ -105,6 +105,21 @@ def test_whole_pixel_shifts_are_equally_likely():
         assert transforms[name].dtype == np.float32
 
 
+def test_centre_of_a_cutout_is_uniform_and_changes_no_other_draw():
+    from scipy.stats import kstest, spearmanr
+
+    plan = plan_epoch(0, 1, size=SIZE, augmentation=replace(AUGMENTATION, cutout=8))
+    row, column = (plan.transforms.pop(f"cutout_{axis}") for axis in ("row", "column"))
+    for centre in (row, column):
+        assert kstest(centre / 32, "uniform").pvalue > LEVEL
+        assert centre.dtype == np.float32
+    assert spearmanr(row, column).pvalue > LEVEL
+    without = plan_epoch(0, 1, size=SIZE, augmentation=AUGMENTATION)
+    assert np.array_equal(plan.rows, without.rows)
+    assert all(np.array_equal(values, without.transforms[name]) for name, values in plan.transforms.items())
+    assert plan.transforms.keys() == without.transforms.keys()
+
+
 def test_alternating_flip_flips_each_image_in_every_second_epoch():
     augmentation = replace(AUGMENTATION, alternating_flip=True)
     flips = []

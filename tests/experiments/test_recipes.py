@@ -118,6 +118,8 @@ def test_invalid_rise_is_refused_by_name():
     [
         ({"whole_pixels": 1}, "whole_pixels"),
         ({"fill_mode": "wrap"}, "fill_mode"),
+        ({"cutout": 1.5}, "cutout"),
+        ({"cutout": 33}, "cutout"),
         ({"alternating_flip": True, "horizontal_flip": False}, "alternating_flip"),
     ],
 )

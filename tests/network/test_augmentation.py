@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from colabcnn import Error, augment
+from colabcnn.network.augmentation import cut_out
 
 pytestmark = pytest.mark.versions
 
@@ -133,6 +134,16 @@ def test_border_is_repeated_outside():
     shifted = keras.ops.convert_to_numpy(augment(image, **no_transforms(1, row_shift=5.0)))
     assert np.array_equal(shifted[0, :27], image[0, 5:])
     assert np.array_equal(shifted[0, 27:], np.repeat(image[0, -1:], 5, axis=0))
+
+
+def test_cutout_makes_a_square_grey_and_nothing_else():
+    images = np.random.default_rng(0).integers(0, 127, (3, 32, 32, 3)).astype(np.float32)
+    row, column = np.array([10.3, 0.2, 31.0], "float32"), np.array([20.9, 31.9, 16.0], "float32")
+    expected = images.copy()
+    expected[0, 8:12, 19:23] = 127.5
+    expected[1, :2, 30:] = 127.5  # The rest of it is outside.
+    expected[2, 29:, 14:18] = 127.5
+    assert np.array_equal(keras.ops.convert_to_numpy(cut_out(images, row, column, size=4)), expected)
 
 
 def test_another_fill_mode_is_refused():

@@ -17,6 +17,7 @@ from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.experiments.ingredients import Constant, RiseAndFall
 from colabcnn.network import devices
+from colabcnn.network.augmentation import cut_out
 from colabcnn.network.optimizers import make_loss, make_optimizer
 from colabcnn.training.session import compiled_model
 
@@ -138,24 +139,27 @@ def test_batch_norm_has_the_experiments_momentum():
     assert {layer.momentum for layer in layers} == {0.75}
 
 
-@pytest.mark.parametrize("fill_mode", ["nearest", "reflect"])
+@pytest.mark.parametrize(("fill_mode", "cutout"), [("nearest", 0), ("reflect", 0), ("reflect", 12)])
 @pytest.mark.parametrize("by_xla", [False, True])
-def test_step_augments_with_the_experiments_fill_mode(small_recipe, fill_mode, by_xla):
+def test_step_augments_as_the_experiment_says(small_recipe, fill_mode, cutout, by_xla):
     if by_xla and keras.backend.backend() == "jax":
         pytest.skip("JAX is always compiled by XLA")
     split = split_data(*load_synthetic(32, 8))
-    experiment = replace(small_recipe, augmentation=replace(small_recipe.augmentation, fill_mode=fill_mode))
+    augmentation = replace(small_recipe.augmentation, fill_mode=fill_mode, cutout=cutout)
+    experiment = replace(small_recipe, augmentation=augmentation)
     execution = replace(devices.PLAIN, xla_augmentation=by_xla)
     model = compiled_model(experiment, split, seed=0, precision="float32", execution=execution)
     transforms = plan_epoch(0, 1, size=32, augmentation=experiment.augmentation).transforms
     transforms = {name: values.astype(np.float32) for name, values in transforms.items()}
-    augmented, repeated, mirrored = (
-        keras.ops.convert_to_numpy(transformed)
-        for transformed in (
-            model._augment(split.train_images, **transforms),
-            augment(split.train_images, **transforms),
-            augment(split.train_images, **transforms, fill_mode="reflect"),
-        )
+    augmented = keras.ops.convert_to_numpy(model._transform(split.train_images, transforms))
+    centre = [transforms.pop(f"cutout_{axis}") for axis in ("row", "column")] if cutout else None
+    expected, other = (
+        keras.ops.convert_to_numpy(augment(split.train_images, **transforms, fill_mode=mode))
+        for mode in (fill_mode, "nearest" if fill_mode == "reflect" else "reflect")
     )
-    assert np.abs(repeated - mirrored).max() > 10
-    np.testing.assert_allclose(augmented, mirrored if fill_mode == "reflect" else repeated, atol=0.01)
+    assert np.abs(expected - other).max() > 10
+    if cutout:
+        uncut = expected
+        expected = keras.ops.convert_to_numpy(cut_out(uncut, *centre, size=cutout))
+        assert 0.05 < (expected != uncut).mean() < (cutout / 32) ** 2
+    np.testing.assert_allclose(augmented, expected, atol=0.01)
