@@ -18,49 +18,24 @@ FLIP_AVERAGED = "flip_averaged_accuracy"
 SHARED_RUN = "shared.json"
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The paths in a run's folder."""
+    """The paths in a run's folder; `small_files` are those beside the checkpoints."""
 
-    path: Path
-
-    @property
-    def run_json(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def history_csv(self) -> Path:
-        return self.path / "history.csv"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def curves_png(self) -> Path:
-        return self.path / "curves.png"
-
-    @property
-    def model_keras(self) -> Path:
-        return self.path / "model.keras"
-
-    @property
-    def test_json(self) -> Path:
-        return self.path / "test.json"
-
-    @property
-    def shared_json(self) -> Path:
-        return self.path / SHARED_RUN
+    def __init__(self, path: Path):
+        self.path = path
+        self.run_json = path / "run.json"
+        self.history_csv = path / "history.csv"
+        self.checkpoints = path / "checkpoints"
+        self.curves_png = path / "curves.png"
+        self.model_keras = path / "model.keras"
+        self.test_json = path / "test.json"
+        self.shared_json = path / SHARED_RUN
+        self.small_files = [path / name for name in SMALL_FILES]
 
     @property
     def is_shared(self) -> bool:
         """Whether the run was fetched from someone else."""
         return self.shared_json.exists()
-
-    @property
-    def small_files(self) -> list[Path]:
-        """The files beside the checkpoints."""
-        return [self.path / name for name in SMALL_FILES]
 
     def create(self) -> None:
         """Make the folder if it is missing and check that it can be written to.
