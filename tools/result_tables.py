@@ -220,10 +220,13 @@ def duration_in_words(seconds: Sequence[float]) -> str:
 
 
 def by_device(runs: Iterable[tuple[MeasuredRun, Mapping[str, float]]]) -> dict[str, list[float]]:
-    """Return the values of runs by device and precision, given each run with its values by device."""
+    """Return the seconds of runs by device and precision, given each run with its seconds by device.
+
+    Runs beside other work are left out.
+    """
     found = {}
     for run, seconds in runs:
-        for device, value in seconds.items():
+        for device, value in seconds.items() if run.is_timed else ():
             found.setdefault(f"{device}, {run.record.precision}", []).append(value)
     return found
 

@@ -12,18 +12,19 @@ from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.store.files import expand
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
-from colabcnn.viewing.luck import plot_luck, seed_groups
+from colabcnn.viewing.luck import epochs_at_goal, plot_luck, seed_groups
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
 from colabcnn.viewing.views import article_views
 
 _FINAL = ABLATIONS["06_final"]
 _LINE_STYLES = ("-", "--", "-.", ":")
+_GOALS = {0.90: "o", 0.92: "s", 0.93: "D"}
 # From this ratio on the largest of several values would leave no room for the smallest on a linear axis.
 _LOGARITHMIC_FROM = 10
 
 
 def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
-    """Draw the article's pictures of the last measured experiment, two of all, one of the recipes, one on luck.
+    """Draw the article's pictures of the last measured experiment, two of all, two of the recipes, one on luck.
 
     Args:
         results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of
@@ -33,8 +34,8 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     Returns:
         The paths, where there are runs for them: of that run the loss, the accuracy, the accuracy enlarged, and
         enlarged around the best epoch with a line at 0.9; the validation accuracy of all experiments; the seconds of
-        their epochs; the validation accuracy of the recipes against epochs and against minutes; the best epoch of all
-        complete runs against the last one.
+        their epochs; the validation accuracy of the recipes against epochs and against minutes, and the epochs to
+        some accuracies; the best epoch of all complete runs against the last one.
 
     Raises:
         Error: there is no run, or a file cannot be read or written.
@@ -48,7 +49,7 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
         figures |= {name.replace(" ", "-"): _in_view(last.run_dir, view) for name, view in views.items()}
         figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
     if any(_on_test_set(runs, name) for name in RECIPES):
-        figures["recipes"] = draw_recipes(runs)
+        figures |= {"recipes": draw_recipes(runs), "epochs-to": draw_epochs_to(runs)}
     if seed_groups([results]):
         figures["luck"] = plot_luck(results)
     if not figures:
@@ -135,7 +136,8 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
 
     Returns:
         A `matplotlib.figure.Figure`: the validation accuracy of each run, with a colour for each name and a line style
-        for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports.
+        for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports. A run
+        beside other work has no line by minutes.
     """
     figure = Picture(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -145,7 +147,8 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
                 line = {"color": colour, "linestyle": style, "linewidth": 1.2 if record.length <= 100 else 0.7}
                 line["label"] = _label(record, records) if record is records[0] else None
                 minutes = [seconds / 60 for seconds in itertools.accumulate(record.history["seconds"])]
-                for axes, elapsed in zip(panels, (record.history["epoch"], minutes), strict=True):
+                shown = (record.history["epoch"], minutes) if record.is_timed else (record.history["epoch"],)
+                for axes, elapsed in zip(panels, shown, strict=False):
                     axes.plot(elapsed, record.history["val_accuracy"], **line)
     _draw_articles_best(panels)
     for axes, unit in zip(panels, ("epoch", "minutes"), strict=True):
@@ -156,6 +159,37 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
     panels[0].set_ylabel("validation accuracy")
     panels[0].set_ylim(0.5, 0.95)
     panels[0].legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def draw_epochs_to(runs: dict[str, list[Path]]) -> Picture:
+    """Draw after how many epochs each run first had a validation accuracy of 0.90, 0.92 and 0.93.
+
+    Args:
+        runs: as for `draw_recipes`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: a row for each name, a mark for each run and each of the accuracies that it had.
+    """
+    by_name = {name: [*itertools.chain(*_on_test_set(runs, name).values())] for name in (_FINAL.name, *RECIPES)}
+    by_name = {name: records for name, records in by_name.items() if records}
+    figure = Picture(figsize=(8, 1.4 + 0.8 * len(by_name)), layout="constrained")
+    axes = figure.subplots()
+    for row, records in enumerate(by_name.values()):
+        for (goal, marker), colour, height in zip(_GOALS.items(), COLOURS, (row - 0.25, row, row + 0.25), strict=False):
+            first = [epochs[0] for record in records if (epochs := epochs_at_goal(record, goal))]
+            style = {"color": colour, "marker": marker, "markersize": 6, "linestyle": "", "alpha": 0.6}
+            axes.plot(first, [height] * len(first), label=f"{goal:.2f}" if not row else None, **style)
+            count = f"{goal:.2f}: {len(first)} of {len(records)}"
+            axes.text(1.01, height, count, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    _make_logarithmic(axes)
+    axes.set_xlim(1, max(_FINAL.epochs, *(RECIPES[name].epochs for name in RECIPES)))
+    axes.set_ylim(len(by_name) - 0.5, -0.5)
+    labels = [f"{name}\n{records[0].length} epochs" for name, records in by_name.items()]
+    axes.set_yticks(range(len(by_name)), labels)
+    axes.set_xlabel("epochs to this validation accuracy")
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(fontsize=8, loc="upper right")
     return figure
 
 

@@ -27,10 +27,10 @@ COLUMNS = (
 _MARKERS = "osD^vP*X"
 
 
-def epochs_at_goal(run: MeasuredRun) -> list[int]:
-    """Return the epochs at 0.90 or above; values are rounded, since a history holds 0.9 as a 32-bit number."""
+def epochs_at_goal(run: MeasuredRun, goal: float = GOAL) -> list[int]:
+    """Return the epochs at a validation accuracy or above; a history holds 0.9 as a 32-bit number, so it is rounded."""
     history = run.history
-    return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= GOAL]
+    return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= goal]
 
 
 def with_deviation(values: Sequence[float]) -> str:

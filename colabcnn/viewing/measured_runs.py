@@ -12,6 +12,9 @@ from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
 from colabcnn.store.run_list import is_shipped
 from colabcnn.store.run_record import RunRecord, first_difference, identity_of
 
+# In the folder of a shipped run that shared its processor with other work: its seconds are of no use.
+BESIDE_OTHER_WORK = "beside-other-work.txt"
+
 
 @dataclass(frozen=True)
 class MeasuredRun:
@@ -49,6 +52,11 @@ class MeasuredRun:
         if (self.run_dir / SHARED_RUN).exists():
             return "shared by somebody"
         return "shipped" if is_shipped(self.run_dir) else "yours"
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the run had its device for itself, as far as is known."""
+        return not (self.run_dir / BESIDE_OTHER_WORK).exists()
 
     def images_in_words(self) -> list[str]:
         """Return how the images differ from all of CIFAR-10's training images, validated on all of its test set."""

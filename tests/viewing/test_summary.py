@@ -92,7 +92,7 @@ def test_picture_of_the_recipes_is_drawn_if_they_have_runs(tmp_path, put_run):
     put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
     for seed in (0, 1):
         put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
-    assert save_figures(tmp_path, tmp_path / "figures")[-1].name == "recipes.png"
+    assert [path.name for path in save_figures(tmp_path, tmp_path / "figures")[-2:]] == ["recipes.png", "epochs-to.png"]
     epochs, minutes = figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes
     final, first, second, article, _ = epochs.lines
     assert (list(final.get_ydata()), list(second.get_ydata())) == ([0.5, 0.625], [0.75, 0.875])
@@ -101,6 +101,28 @@ def test_picture_of_the_recipes_is_drawn_if_they_have_runs(tmp_path, put_run):
     seconds = read_history(tmp_path / "06_final" / "seed-0" / "history.csv")["seconds"]
     assert list(minutes.lines[0].get_xdata()) == pytest.approx([seconds[0] / 60, sum(seconds) / 60])
     assert list(minutes.lines[3].get_xdata()) == pytest.approx([326 * 54 / 60])  # The article's values.
+
+
+def test_run_beside_other_work_has_no_line_by_minutes(tmp_path, put_run):
+    for seed in (0, 1):
+        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
+    (tmp_path / "08_in_minutes" / "seed-1" / "beside-other-work.txt").write_text("tests")
+    epochs, minutes = figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes
+    assert len(epochs.lines) == len(minutes.lines) + 1
+
+
+def test_picture_of_epochs_to_an_accuracy_has_the_first_epoch_of_each_run_that_had_it(tmp_path, put_run):
+    put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
+    for seed, accuracies in enumerate([(0.5, 0.9, 0.89, 0.925), (0.5, 0.6, 0.91, 0.89)]):
+        put_run(tmp_path, "08_in_minutes", *accuracies, seed=seed, **TEST_SET)
+    (axes,) = figures.draw_epochs_to(run_list.runs_by_name([tmp_path])).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "06_final\n2 epochs",
+        "08_in_minutes\n4 epochs",
+    ]
+    assert [sorted(line.get_xdata()) for line in axes.lines] == [[], [], [], [2, 3], [4], []]
+    counts = [text.get_text() for text in axes.texts]
+    assert counts[3:] == ["0.90: 2 of 2", "0.92: 1 of 2", "0.93: 0 of 2"]
 
 
 def test_flip_averaged_accuracy_is_that_of_evaluate_for_the_last_epoch(tmp_path, put_run):
