@@ -40,7 +40,7 @@ class Display(FitCallback):
         self._recorder = recorder
         self._curves = LiveCurves(session.folder.path, session.progress.show_html)
         self._shown_at = float("-inf")
-        self._picture_due = float("-inf")
+        self._picture_due = time.monotonic() + PICTURE_SECONDS
         self._picture_epoch = 0
 
     def refresh_picture(self) -> None:
