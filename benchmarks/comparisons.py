@@ -27,15 +27,14 @@ def val_size_of(images):
 
 def our_epoch(split, precision, folder, experiment=None, execution=None):
     """Return a function that trains one more epoch as `run` does, and returns its seconds."""
-    import keras
-
     from colabcnn import ABLATIONS
     from colabcnn.network import devices
+    from colabcnn.network.keras_types import FitCallback
     from colabcnn.network.training_model import PlanEpoch
     from colabcnn.training.session import compiled_model, fit_options
     from recording import Clock, quiet_recording
 
-    class StopAfterOne(keras.callbacks.Callback):
+    class StopAfterOne(FitCallback):
         """Stops after an epoch; it comes after the recorder, which then does not take the epoch for the last one."""
 
         def on_epoch_end(self, epoch, logs=None):
@@ -151,7 +150,7 @@ def device_memory(of_torch=False):
     from colabcnn.network import devices
 
     if of_torch:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
 
         return round(torch.cuda.max_memory_allocated() / 1e6) if torch.cuda.is_available() else None
     if devices.is_cpu():

@@ -64,11 +64,10 @@ def peak_memory(side):
     """Return a measurement of a process's peak memory at full size, in 20 steps and validation."""
 
     def measurement(options):
-        import keras
-
         import peers
+        from colabcnn.network.keras_types import FitCallback
 
-        class StopAfterSteps(keras.callbacks.Callback):
+        class StopAfterSteps(FitCallback):
             def on_train_batch_end(self, batch, logs=None):
                 self.model.stop_training = self.model.stop_training or batch >= 20
 
@@ -205,4 +204,4 @@ def page(rows, options):
 if __name__ == "__main__":
     comparisons = {"device": device, **COMPARISONS, **by_worth.MEASUREMENTS}
     pages = {"": page, "where-time-goes": by_worth.trace_page}
-    processes.main(processes.Benchmark(__file__, __doc__, comparisons, pages, order, by_worth.XLA_FLAGS))
+    processes.main(processes.Benchmark(__file__, __doc__ or "", comparisons, pages, order, by_worth.XLA_FLAGS))

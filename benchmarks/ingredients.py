@@ -15,9 +15,11 @@ sys.path.insert(0, str(ROOT))
 
 import colabcnn  # noqa: E402
 from colabcnn import RECIPES, Error  # noqa: E402
-from colabcnn.experiments.ingredients import Adam, Constant  # noqa: E402
+from colabcnn.experiments.ingredients import Adam, Constant, Muon  # noqa: E402
 
 RECIPE = RECIPES["08_in_minutes"]
+MUON, AUGMENTATION = RECIPE.optimizer, RECIPE.augmentation
+assert isinstance(MUON, Muon) and AUGMENTATION is not None
 WITHOUT = {
     # Adam trains all weights, at the best rate of the first trials for 07; its own rate is too high for kernels.
     "muon": {"optimizer": Adam(learning_rate=0.002)},
@@ -25,21 +27,19 @@ WITHOUT = {
     "falling_rate": {
         "schedule": Constant(),
         "optimizer": replace(
-            RECIPE.optimizer,
-            learning_rate=RECIPE.optimizer.learning_rate / 2,
-            adam_learning_rate=RECIPE.optimizer.adam_learning_rate / 2,
+            MUON, learning_rate=MUON.learning_rate / 2, adam_learning_rate=MUON.adam_learning_rate / 2
         ),
     },
     "dirac": {"initializer": "glorot_uniform"},
     "label_smoothing": {"label_smoothing": 0.0},
-    "alternating_flip": {"augmentation": replace(RECIPE.augmentation, alternating_flip=False)},
-    "shifts": {"augmentation": replace(RECIPE.augmentation, width_shift_range=0.0, height_shift_range=0.0)},
-    "mirrored_border": {"augmentation": replace(RECIPE.augmentation, fill_mode="nearest")},
+    "alternating_flip": {"augmentation": replace(AUGMENTATION, alternating_flip=False)},
+    "shifts": {"augmentation": replace(AUGMENTATION, width_shift_range=0.0, height_shift_range=0.0)},
+    "mirrored_border": {"augmentation": replace(AUGMENTATION, fill_mode="nearest")},
     "quick_statistics": {"batch_norm_momentum": 0.99},
     # Dirac, alternating flip, mirrored border and quick statistics: alone, none of them improved seed 0.
     "four": {
         "initializer": "glorot_uniform",
-        "augmentation": replace(RECIPE.augmentation, alternating_flip=False, fill_mode="nearest"),
+        "augmentation": replace(AUGMENTATION, alternating_flip=False, fill_mode="nearest"),
         "batch_norm_momentum": 0.99,
     },
 }
@@ -72,7 +72,7 @@ def main():
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", help="the folder of CIFAR-10")
     parser.add_argument("folder", type=Path, help="where the runs are kept")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPERIMENTS)} (default: all)")

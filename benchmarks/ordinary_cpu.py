@@ -55,8 +55,8 @@ def one_round(sides, number):
 def start_side(name, variables):
     command = [sys.executable, __file__, *sys.argv[1:], "--side", name]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment | variables, text=True, bufsize=1, **pipes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment | variables, text=True, bufsize=1, stdin=pipe, stdout=pipe)
 
 
 def wait_for(side, word):
@@ -125,7 +125,7 @@ def write_page(about, limits, rounds, options):
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", nargs="?", default="synthetic", help="the folder of CIFAR-10 (default: synthetic)")
     parser.add_argument("--images", type=int, default=1024, help="training images an epoch (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=7, help="rounds (default: %(default)s)")

@@ -144,4 +144,4 @@ def page(rows, options):
 
 if __name__ == "__main__":
     comparisons = {"device": device, **COMPARISONS}
-    processes.main(processes.Benchmark(__file__, __doc__, comparisons, {"parts": page}, lambda *_: COMPARISONS))
+    processes.main(processes.Benchmark(__file__, __doc__ or "", comparisons, {"parts": page}, lambda *_: COMPARISONS))

@@ -5,16 +5,17 @@ seconds that count; with the same network, batch size and Adam.
 """
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
-from colabcnn import ABLATIONS, build_model, plan_epoch
+from colabcnn import ABLATIONS, Augmentation, build_model, plan_epoch
 from colabcnn.network.training_model import VALIDATION_BATCH_SIZE
 from recording import Clock
 
 EXPERIMENT = ABLATIONS["06_final"]
-BATCH_SIZE = EXPERIMENT.batch_size
+BATCH_SIZE, RANGES = EXPERIMENT.batch_size, EXPERIMENT.augmentation or Augmentation()
 
 
 def keras_fit(split, precision="float32", batches=None):
@@ -35,7 +36,7 @@ def keras_fit(split, precision="float32", batches=None):
             validation_data=validation,
             validation_batch_size=VALIDATION_BATCH_SIZE,
             callbacks=[*callbacks, clock],
-            verbose=0,
+            verbose=0,  # pyright: ignore[reportArgumentType]  # Its default is "auto", a text.
         )
         return clock.seconds
 
@@ -52,15 +53,14 @@ def keras_random_layers(split):
     """(b) `fit` on a `tf.data` pipeline of Keras's random layers, with the article's ranges."""
     import tensorflow as tf
 
-    ranges = EXPERIMENT.augmentation
-    shifts = ranges.height_shift_range, ranges.width_shift_range
+    shifts = RANGES.height_shift_range, RANGES.width_shift_range
     layers = keras.Sequential(
         [
             keras.layers.Rescaling(1 / 255),
             keras.layers.RandomFlip("horizontal"),
-            keras.layers.RandomRotation(ranges.rotation_range / 360, fill_mode="nearest"),
+            keras.layers.RandomRotation(RANGES.rotation_range / 360, fill_mode="nearest"),
             keras.layers.RandomTranslation(*shifts, fill_mode="nearest"),
-            keras.layers.RandomBrightness(ranges.channel_shift_range / 255, value_range=(0, 1)),
+            keras.layers.RandomBrightness(RANGES.channel_shift_range / 255, value_range=(0, 1)),
         ]
     )
     data = tf.data.Dataset.from_tensor_slices((split.train_images, split.train_labels))
@@ -130,7 +130,7 @@ def plain_jax(split, precision="float32"):
     """(d) A step without Keras: one jitted function an epoch, a scan over its steps, optax, the same augmentation."""
     import jax
     import jax.numpy as jnp
-    import optax
+    import optax  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
 
     from colabcnn import augment
 
@@ -185,7 +185,7 @@ def plain_jax(split, precision="float32"):
 
 def _torch_network():
     """Return the network."""
-    from torch import nn
+    from torch import nn  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
 
     layers, channels, size = [], 3, 32
     for number, filters in enumerate(EXPERIMENT.filters):
@@ -201,13 +201,14 @@ def _torch_network():
 
 def plain_torch(split, precision="float32", *, compiled=False):
     """(e) PyTorch: channels last, autocast, its usual augmentation (a padded shift and the mirroring) on the device."""
-    import torch
-    from torch.nn import functional
+    import torch  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True  # The usual setting for speed on a GPU; XLA tries its kernels, too.
     dtype = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision)
-    network = _torch_network().to(device, memory_format=torch.channels_last)
+    network: Any = _torch_network()  # PyTorch's types do not know the format.
+    network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), EXPERIMENT.optimizer.learning_rate, eps=1e-7)
 
     def on_device(images):
@@ -261,15 +262,8 @@ def generator():
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     warnings.filterwarnings("ignore", message=".*scipy.ndimage.interpolation.*")
-    ranges = EXPERIMENT.augmentation
-    return ImageDataGenerator(
-        rescale=1 / 255,
-        rotation_range=ranges.rotation_range,
-        width_shift_range=ranges.width_shift_range,
-        height_shift_range=ranges.height_shift_range,
-        horizontal_flip=ranges.horizontal_flip,
-        channel_shift_range=ranges.channel_shift_range,
-    )
+    names = ("rotation_range", "width_shift_range", "height_shift_range", "horizontal_flip", "channel_shift_range")
+    return ImageDataGenerator(rescale=1 / 255, **{name: getattr(RANGES, name) for name in names})
 
 
 def scaled(images):

@@ -54,7 +54,7 @@ def main():
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", help="the folder of CIFAR-10")
     parser.add_argument("precisions", nargs="+", help="what to compare with float32")
     parser.add_argument("--images", type=int, default=10_000, help="(default: %(default)s)")

@@ -25,7 +25,7 @@ MODELS_A_PROCESS = 10
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", type=int, default=60)
     parser.add_argument("--backend", nargs="+", default=["tensorflow", "jax"])
     options = parser.parse_args()

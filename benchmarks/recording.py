@@ -4,6 +4,7 @@ import time
 
 import keras
 
+from colabcnn.network.keras_types import FitCallback, Logs, ops
 from colabcnn.store.history import empty_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import RunRecord
@@ -24,7 +25,8 @@ def quiet_recording(folder, experiment, precision, sizes, *, checkpoint_minutes)
         sizes: numbers of training and validation images.
         checkpoint_minutes: minutes between two checkpoints, at least.
     """
-    record = RunRecord(experiment, 0, "cifar10", "0" * 64, *sizes, 0, precision)
+    train_size, val_size = sizes
+    record = RunRecord(experiment, 0, "cifar10", "0" * 64, train_size, val_size, 0, precision)
     session = Session(RunFolder(folder), record, None, Interruption(lambda message: None), ProgressLine(quiet=True))
     session.checkpoint_minutes = checkpoint_minutes
     recorder = Recorder(session, empty_history(), ())
@@ -45,7 +47,7 @@ class Clock(keras.callbacks.Callback):
         self.seconds = self.ended - self._began
 
 
-class Spans(keras.callbacks.Callback):
+class Spans(FitCallback):
     """Measures the parts of an epoch, each until the device has finished it; it comes after the recorder.
 
     Args:
@@ -69,11 +71,11 @@ class Spans(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_test_begin(self, logs=None):
-        int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        int(ops.convert_to_numpy(self.model.optimizer.iterations))
         self._trained = time.perf_counter()
         self.training = self._trained - self._began
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Logs):
         float(logs["loss"])
         self._validated = time.perf_counter()
         self.validation = self._validated - self._trained

@@ -21,7 +21,7 @@ from recording import quiet_recording
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--saves", type=int, default=15)
     options = parser.parse_args()
     describe()

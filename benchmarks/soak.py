@@ -25,7 +25,7 @@ from support.runs import differences
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--backend", default="tensorflow")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=100)

@@ -96,7 +96,11 @@ def device_table(device, events):
     total = max((end - start) / 1e9, 1e-9)
     rows = [(kind, counts[kind], spent) for kind, spent in seconds.most_common(SHOWN)]
     hidden = [kind for kind, _ in seconds.most_common()[SHOWN:]]
-    rows += [("everything else", sum(map(counts.get, hidden)), sum(map(seconds.get, hidden)))] if hidden else []
+    rows += (
+        [("everything else", sum(counts[kind] for kind in hidden), sum(seconds[kind] for kind in hidden))]
+        if hidden
+        else []
+    )
     short = [gap / 1e9 for gap in gaps if gap < LAUNCH_NS]
     long = [gap / 1e9 for gap in gaps if gap >= LAUNCH_NS]
     rows += [("nothing, gaps under 20 µs: launches", len(short), sum(short))]

@@ -41,7 +41,7 @@ METADATA = {
 
 def main() -> None:
     """Write the notebooks, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a notebook is out of date")
     options = parser.parse_args()
     try:

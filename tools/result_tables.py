@@ -121,7 +121,7 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
     """
     last = {run.record.seed: run.history["val_accuracy"][-1] for run in records[recipe]}
     deviation = statistics.stdev(last.values()) if len(last) > 1 else None
-    rows = [(f"`{recipe}`", "nothing", *_ingredient_cells(records[recipe]), "", "")]
+    rows: list[tuple[str, ...]] = [(f"`{recipe}`", "nothing", *_ingredient_cells(records[recipe]), "", "")]
     for name, words in in_words.items():
         pairs = [run for run in records[name] if run.record.seed in last]
         if not pairs:

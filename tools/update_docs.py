@@ -126,7 +126,7 @@ def fill(page: str, blocks: Mapping[str, str], path: str) -> str:
 
 
 def _parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     parser.add_argument("--figures", action="store_true", help="draw results/figures again, too")
     return parser.parse_args()
