@@ -20,6 +20,7 @@ ADVICE = {
     "shared_without_checkpoint": " It is written by: export --checkpoint.",
 }
 
+_RUN_DIR = {"metavar": "DIR", "help": "the run's folder"}
 _NAME_HELP = "an experiment's name, as `list` shows them, or a .json file with its settings"
 
 
@@ -81,25 +82,20 @@ def _parser():
 
 def _add_verbs_that_train(subparsers):
     demo = _verb(
-        subparsers,
-        "demo",
-        verbs.demo,
-        f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; about a minute",
+        subparsers, verbs.demo, f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; about a minute"
     )
     demo.add_argument(
         "--run-dir", default=verbs.DEMO_FOLDER, metavar="DIR", help="the run's folder (default: %(default)s)"
     )
 
-    _verb(subparsers, "list", verbs.list_experiments, "the experiments, and what the article reports for each")
+    _verb(subparsers, verbs.list_experiments, "the experiments, and what the article reports for each")
 
-    train = _verb(subparsers, "train", verbs.train, "train an experiment, or resume its run with the same command")
+    train = _verb(subparsers, verbs.train, "train an experiment, or resume its run with the same command")
     train.add_argument("name", metavar="NAME", help=_NAME_HELP)
     train.add_argument("--run-dir", required=True, metavar="DIR", help="the run's folder; made if missing")
     _add_run_options(train, ("allow_long", "callbacks"))  # These are not for a command line.
 
-    sweep = _verb(
-        subparsers, "sweep", verbs.sweep, "train many runs, or continue them with the same command; needs dask"
-    )
+    sweep = _verb(subparsers, verbs.sweep, "train many runs, or continue them with the same command; needs dask")
     sweep.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
     sweep.add_argument("--seeds", required=True, metavar="A:B", help="the seeds A to B - 1, such as 0:5; or one seed")
     sweep.add_argument("--root", required=True, metavar="DIR", help="for the runs, as DIR/<name>/seed-<n>")
@@ -116,9 +112,7 @@ def _add_verbs_that_train(subparsers):
     sweep.add_argument("--dry-run", action="store_true", help="only show what each run would do")
     _add_run_options(sweep, OF_ONE_RUN)
 
-    measure = _verb(
-        subparsers, "measure", verbs.measure, "measure the speed of a run on this device, into a small file to send"
-    )
+    measure = _verb(subparsers, verbs.measure, "measure the speed of a run on this device, into a small file to send")
     measure.add_argument(
         "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
     )
@@ -136,8 +130,8 @@ def _add_verbs_that_train(subparsers):
 
 
 def _add_verbs_that_show(subparsers):
-    status = _verb(subparsers, "status", verbs.status, "the status of a run, by its newest checkpoint")
-    status.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    status = _verb(subparsers, verbs.status, "the status of a run, by its newest checkpoint")
+    status.add_argument("run_dir", **_RUN_DIR)
     status.add_argument("--json", action="store_true", help="one line of JSON")
     status.add_argument(
         "--verify",
@@ -145,20 +139,20 @@ def _add_verbs_that_show(subparsers):
         help="check every checkpoint against its digest, and report which one a resume continues from",
     )
 
-    evaluate = _verb(subparsers, "evaluate", verbs.evaluate, "measure a run on the test set, once; writes test.json")
-    evaluate.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    evaluate = _verb(subparsers, verbs.evaluate, "measure a run on the test set, once; writes test.json")
+    evaluate.add_argument("run_dir", **_RUN_DIR)
     evaluate.add_argument(
         "--data",
         metavar="DATA",
         help="the folder of CIFAR-10, if the run was trained on it (default: found as `train` finds it)",
     )
 
-    summary = _verb(subparsers, "summary", verbs.summary, "the article's table beside measured results, as Markdown")
+    summary = _verb(subparsers, verbs.summary, "the article's table beside measured results")
     summary.add_argument("results", metavar="DIR", help="a folder of <experiment>/seed-<n>/, each a run's folder")
     summary.add_argument("--markdown", action="store_true", help="tables in Markdown")
     summary.add_argument("--figures", metavar="FOLDER", help="draw the pictures that go with it into this folder")
 
-    plot = _verb(subparsers, "plot", verbs.plot, "draw the curves of one run or several")
+    plot = _verb(subparsers, verbs.plot, "draw the curves of one run or several")
     plot.add_argument("run_dirs", nargs="+", metavar="DIR", help="runs, or folders of runs")
     plot.add_argument("-o", "--output", required=True, metavar="FILE.png", help="png, svg or pdf, by its ending")
     plot.add_argument("--metric", metavar="M", help="accuracy or loss (default: both, side by side)")
@@ -166,27 +160,27 @@ def _add_verbs_that_show(subparsers):
     plot.add_argument("--range", type=_span, metavar="LO:HI", help="zoom to these values; needs --metric")
     plot.add_argument("--line", type=float, metavar="Y", help="a guide line, such as 0.9")
 
-    explore = _verb(subparsers, "explore", verbs.explore, "write the curves of runs as a page to zoom in, offline")
+    explore = _verb(subparsers, verbs.explore, "write the curves of runs as a page to zoom in, offline")
     explore.add_argument("run_dirs", nargs="+", metavar="DIR", help="runs, or folders of runs")
     explore.add_argument(
         "-o", "--output", default="curves.html", metavar="FILE.html", help="the page (default: %(default)s)"
     )
 
-    predict = _verb(subparsers, "predict", verbs.predict, "classify a picture with a run's best weights")
-    predict.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    predict = _verb(subparsers, verbs.predict, "classify a picture with a run's best weights")
+    predict.add_argument("run_dir", **_RUN_DIR)
     predict.add_argument("picture", metavar="PICTURE", help="an image file of any size")
     predict.add_argument("-o", "--output", metavar="FILE.png", help="draw the picture and the probabilities")
 
 
 def _add_verbs_that_share(subparsers):
-    export = _verb(subparsers, "export", verbs.export, "write a run into one file, to be shared")
-    export.add_argument("run_dir", metavar="DIR", help="the run's folder")
+    export = _verb(subparsers, verbs.export, "write a run into one file, to be shared")
+    export.add_argument("run_dir", **_RUN_DIR)
     export.add_argument(
         "-o", "--output", required=True, metavar="FILE.safetensors", help="the file, or a folder for it"
     )
     export.add_argument("--checkpoint", action="store_true", help="include all that is needed to continue training")
 
-    fetch = _verb(subparsers, "fetch", verbs.fetch, "download a shared run, and check it")
+    fetch = _verb(subparsers, verbs.fetch, "download a shared run, and check it")
     fetch.add_argument("source", metavar="SOURCE", help="a URL, a link to a file on Google Drive or its id, or a file")
     fetch.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, from its sender")
     fetch.add_argument(
@@ -205,7 +199,10 @@ def _add_run_options(parser, without):
         parser.add_argument(f"--{option.name.replace('_', '-')}", help=HELP[option.name], **value)
 
 
-def _verb(subparsers, name, function, text):
-    verb = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+def _verb(subparsers, function, text):
+    """Return the parser of a verb, which is the first word of its function's name."""
+    verb = subparsers.add_parser(
+        function.__name__.partition("_")[0], help=text, description=text[0].upper() + text[1:] + "."
+    )
     verb.set_defaults(verb=function)
     return verb
