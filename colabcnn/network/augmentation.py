@@ -25,13 +25,14 @@ def apply_transforms(images: Any, transforms: dict[str, Any], augmentation: Augm
     """
     if augmentation is None:
         return ops.cast(images, "float32")
-    centre = {name: values for name, values in transforms.items() if name.startswith("cutout_")}
-    others = {name: values for name, values in transforms.items() if name not in centre}
+    # By name: under JAX the order of a dict is not kept.
+    centre = {axis: transforms[f"cutout_{axis}"] for axis in ("row", "column") if augmentation.cutout}
+    others = {name: values for name, values in transforms.items() if not name.startswith("cutout_")}
     images = augment(images, **others, fill_mode=augmentation.fill_mode)
-    return cut_out(images, *centre.values(), size=augmentation.cutout) if centre else images
+    return cut_out(images, **centre, size=augmentation.cutout) if centre else images
 
 
-def cut_out(images: Any, row: Any, column: Any, *, size: int) -> Any:
+def cut_out(images: Any, *, row: Any, column: Any, size: int) -> Any:
     """Make a square of each image grey, 127.5.
 
     Args:

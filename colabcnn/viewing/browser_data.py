@@ -37,9 +37,14 @@ def read_runs(runs: dict[str, Path]) -> dict[str, MeasuredRun | History]:
         Error: a history or a record cannot be read.
     """
     return {
-        label.encode(errors="replace").decode(): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
+        as_unicode(label): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
         for label, run_dir in runs.items()
     }
+
+
+def as_unicode(label: str) -> str:
+    """Return a label with "?" in place of what is no Unicode."""
+    return label.encode(errors="replace").decode()
 
 
 def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, Any]:

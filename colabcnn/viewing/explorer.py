@@ -6,7 +6,15 @@ from typing import Any
 
 from colabcnn.errors import Error
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing.browser_data import data_html, data_of, figure_html, picture_html, read_runs, static_picture
+from colabcnn.viewing.browser_data import (
+    as_unicode,
+    data_html,
+    data_of,
+    figure_html,
+    picture_html,
+    read_runs,
+    static_picture,
+)
 
 
 def explore(*run_dirs: str | Path, view: str = "") -> "Explorer":
@@ -67,7 +75,8 @@ class Explorer:
         paths = list_runs(*run_dirs)
         self._runs = read_runs(paths)
         # Another folder beside it may give a run a longer label: what is switched off stays off by its number.
-        self._ids = [self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values()]
+        numbers = (self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values())
+        self._ids = dict(zip(map(as_unicode, paths), numbers, strict=True))
 
     def _repr_html_(self):
         return self._data_html() + figure_html(self._key)
@@ -75,8 +84,8 @@ class Explorer:
     def _data_html(self):
         folders = "".join(f"{str(run_dir)!r}, " for run_dir in self._run_dirs)
         data = data_of(self._runs, view=self._view, call=f"colabcnn.explore({folders}view=")
-        for entry, number in zip(data["runs"], self._ids, strict=True):
-            entry["id"] = number
+        for entry in data["runs"]:
+            entry["id"] = self._ids[entry["label"]]
         return picture_html(self._key, static_picture(self._runs), self._runs) + data_html(self._key, data)
 
     def _ipython_display_(self):

@@ -183,13 +183,14 @@ def draw_epochs_to(runs: dict[str, list[Path]]) -> Picture:
             count = f"{goal:.2f}: {len(first)} of {len(records)}"
             axes.text(1.01, height, count, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _make_logarithmic(axes)
-    axes.set_xlim(1, max(_FINAL.epochs, *(RECIPES[name].epochs for name in RECIPES)))
     axes.set_ylim(len(by_name) - 0.5, -0.5)
-    labels = [f"{name}\n{records[0].length} epochs" for name, records in by_name.items()]
+    lengths = {name: max(record.length for record in records) for name, records in by_name.items()}
+    labels = [f"{name}\n{length} epochs" for name, length in lengths.items()]
     axes.set_yticks(range(len(by_name)), labels)
+    axes.set_xlim(1, 1.1 * max(_FINAL.epochs, *lengths.values()))
     axes.set_xlabel("epochs to this validation accuracy")
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=8, loc="upper left")
     return figure
 
 

@@ -55,7 +55,7 @@ class MeasuredRun:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the run had its device for itself, as far as is known."""
+        """Whether no note says that the run shared its device with other work."""
         return not (self.run_dir / BESIDE_OTHER_WORK).exists()
 
     def images_in_words(self) -> list[str]:

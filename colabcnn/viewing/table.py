@@ -150,6 +150,8 @@ def _measured(run_dir):
 
 def _seconds(run):
     """Return the seconds of an epoch; with the device's name where there are several, which are not averaged."""
+    if not run.is_timed:
+        return "beside other work"
     seconds = {device: seconds_in_words(value) for device, value in run.seconds_by_device().items()}
     if len(seconds) == 1:
         return next(iter(seconds.values()))

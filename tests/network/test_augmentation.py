@@ -143,7 +143,7 @@ def test_cutout_makes_a_square_grey_and_nothing_else():
     expected[0, 8:12, 19:23] = 127.5
     expected[1, :2, 30:] = 127.5  # The rest of it is outside.
     expected[2, 29:, 14:18] = 127.5
-    assert np.array_equal(keras.ops.convert_to_numpy(cut_out(images, row, column, size=4)), expected)
+    assert np.array_equal(keras.ops.convert_to_numpy(cut_out(images, row=row, column=column, size=4)), expected)
 
 
 def test_another_fill_mode_is_refused():

@@ -206,6 +206,8 @@ def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
     assert rows(tables.summary_table(records))["08_in_minutes"] == ["", *pooled]
     seconds = "90 to 98 on CPU, float32; 0.38 on H100, float32"
     assert rows(tables.complete_summary_table(records))["08_in_minutes"] == [*pooled, "0.9050 (2 of 3)", seconds]
+    (tmp_path / "08_in_minutes" / "seed-1" / "beside-other-work.txt").write_text("tests")
+    assert rows(tables.complete_summary_table(records))["08_in_minutes"][-1] == seconds.replace("90 to 98", "90")
 
 
 def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):

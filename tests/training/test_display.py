@@ -3,8 +3,14 @@
 import time
 from types import SimpleNamespace
 
+import pytest
+
+import colabcnn
+from colabcnn.store.history import read_history
+from colabcnn.training import display
 from colabcnn.training.display import Display
 from support.explorer_page import saturating
+from support.shared_files import EXPERIMENT, OPTIONS
 
 
 def lines(session_seconds, epochs_done=326, so_far=""):
@@ -42,3 +48,19 @@ def test_current_epoch_is_shown_beside_the_last_complete_one():
 def test_narrow_terminal_cuts_the_speed_and_not_the_time_left():
     first, _ = lines(2 * 3600 + 600)
     assert first.index("session ends in 2 h 10 min") < 70 < first.index("images/s")
+
+
+@pytest.mark.parametrize(("seconds", "pictures"), [(0, [1, 2]), (3600, [2])])
+def test_picture_is_drawn_when_it_is_due_and_at_the_end(tmp_path, monkeypatch, seconds, pictures):
+    drawn, save = [], display.save_curves_if_possible
+
+    def save_and_note(folder, path, info):
+        drawn.append(read_history(folder / "history.csv")["epoch"][-1])
+        return save(folder, path, info)
+
+    monkeypatch.setattr(display, "PICTURE_SECONDS", seconds)
+    monkeypatch.setattr(display, "PICTURE_SHARE", float("inf"))
+    monkeypatch.setattr(display, "save_curves_if_possible", save_and_note)
+    colabcnn.run(EXPERIMENT, tmp_path / "run", epochs=2, **OPTIONS)
+    assert drawn == pictures
+    assert (tmp_path / "run" / "curves.png").exists()
