@@ -22,7 +22,8 @@ from support.shared_files import EXPERIMENT, OPTIONS
 
 SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
-MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse", "sessions_on": "kill", "run_cli": "kill"}
+MARKER_OF = {"mount": "fuse", "mount_tmpfs": "fuse"}
+MARKER_OF |= dict.fromkeys(("sessions_on", "run_cli", "small_options", "trained"), "kill")
 # Modules of few tests that take long are distributed first; a worker with nothing left to do would wait for them.
 LONG = (
     "test_killed",

@@ -188,6 +188,7 @@ def test_full_disk_is_one_line_and_keeps_the_history(main_here, mount_tmpfs):
     assert read_history(tiny_disk / "run" / "history.csv")["epoch"] == [1]
 
 
+@pytest.mark.kill
 def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
     import signal
 

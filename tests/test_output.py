@@ -81,6 +81,7 @@ os.abort()
 """
 
 
+@pytest.mark.kill
 @pytest.mark.versions
 @pytest.mark.parametrize("level", [None, "1"])
 def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_crash(level):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from colabcnn import load_data, load_synthetic, run
 
@@ -27,6 +28,7 @@ def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():
     assert not any(image.tobytes() in train for image in test)
 
 
+@pytest.mark.kill
 def test_augmentation_improves_validation(tmp_path, small_experiment):
     experiment = replace(small_experiment, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
     options = {"data": "synthetic", "train_size": 200, "val_size": 500, "epochs": 60, "quiet": True}

@@ -20,7 +20,7 @@ from support.runs import differences
 from support.shared_files import EXPERIMENT, OPTIONS, altered
 
 # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
-pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+pytestmark = [pytest.mark.versions, pytest.mark.kill, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 

@@ -6,7 +6,7 @@ import pytest
 
 from colabcnn import CheckpointToDrive, Error, load_model, run
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
 def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_experiment, small_options, capsys):

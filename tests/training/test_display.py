@@ -50,6 +50,7 @@ def test_narrow_terminal_cuts_the_speed_and_not_the_time_left():
     assert first.index("session ends in 2 h 10 min") < 70 < first.index("images/s")
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize(("seconds", "pictures"), [(0, [1, 2]), (3600, [2])])
 def test_picture_is_drawn_when_it_is_due_and_at_the_end(tmp_path, monkeypatch, seconds, pictures):
     drawn, save = [], display.save_curves_if_possible

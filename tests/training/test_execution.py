@@ -26,7 +26,7 @@ from support.refusals import refuse_training
 from support.runs import differences
 from support.shared_files import EXPERIMENT, OPTIONS
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 # An epoch has 7 steps, the last of 4 images: 3 steps a call leave a remainder, 100 put all into one call.
 STEPS = (3, 100)

@@ -22,7 +22,7 @@ from colabcnn.training import checkpoint_to_drive
 from support.random_fits import KINDS, LATE, OWN_STEP
 from support.runs import BACKENDS
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 ROOT = Path(__file__).resolve().parents[2]
 # Together they have everything that `random_fits.py` can draw.
@@ -30,7 +30,6 @@ SEEDS = [2, 10, 11, 27, 33, 45, 57, 58]
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
 
 
-@pytest.mark.kill
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_fits_resume_as_the_uninterrupted_ones(tmp_path, backend):
     """One process is killed in the last of several fits, another one resumes them all."""

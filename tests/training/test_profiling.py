@@ -13,7 +13,7 @@ from colabcnn import Error, run
 from colabcnn.network import devices
 from support.runs import differences
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
 def test_trace_is_written_and_the_run_is_the_same(tmp_path, small_experiment, small_options, capsys, monkeypatch):

@@ -19,7 +19,7 @@ from colabcnn.training import progress
 from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing import curves
 
-pytestmark = pytest.mark.versions
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
 @pytest.fixture(scope="module")
