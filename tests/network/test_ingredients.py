@@ -103,6 +103,13 @@ def test_rate_without_rise_starts_at_its_highest():
     assert rates_of(recipe)[:51] == pytest.approx(np.linspace(recipe.optimizer.learning_rate, 0, 51))
 
 
+def test_schedule_without_a_case_is_an_error_and_no_constant_rate():
+    recipe = replace(RECIPES["08_in_minutes"])
+    object.__setattr__(recipe, "schedule", "cosine")
+    with pytest.raises(NotImplementedError, match="cosine has no schedule of Keras here"):
+        make_optimizer(recipe, steps_an_epoch=5, precision="float32")
+
+
 def rates_of(recipe):
     """Return the rate of each step, and of one step after the run, in epochs of five steps."""
     rate = make_optimizer(recipe, steps_an_epoch=5, precision="float32")._learning_rate
