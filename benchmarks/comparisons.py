@@ -192,7 +192,7 @@ def device(options):
     """Return the device, the versions, the GFLOP of one image, and the measured GFLOP/s of the device."""
     import platform
 
-    from colabcnn import ABLATIONS, build_model
+    from colabcnn import ABLATIONS
     from colabcnn.network import devices
     from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops
     from colabcnn.version import commit
@@ -209,7 +209,7 @@ def device(options):
         "precision": precision,
         "execution": repr(devices.auto_execution()),
         "steps_a_call": devices.auto_execution().steps_per_call,
-        "gflop_an_image": round(gflop_an_image(build_model(ABLATIONS["06_final"])), 3),
+        "gflop_an_image": round(gflop_an_image(ABLATIONS["06_final"]), 3),
         "gflops": {name: round(matrix_gflops(name)) for name in dict.fromkeys((precision, *others))},
     }
 

@@ -18,6 +18,15 @@ MAX_DEPTH = 50
 _MAX_BITS = 10_000
 
 
+def new_array(value: Any) -> np.ndarray:
+    """Return a copy as an array: under JAX, the next step may overwrite the buffer that an array is a view of.
+
+    bfloat16 becomes float32, which holds each of its values: NumPy has none, and could not read a file of it.
+    """
+    array = np.array(np.asarray(value))  # Keras's `__array__` does not take `copy`.
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
 class Encoder:
     """Encode values for one checkpoint.
 
@@ -94,11 +103,9 @@ class Encoder:
         if not hasattr(value, "__array__"):
             return self._leave_out(value, path)
         try:
-            array = np.array(np.asarray(value))  # A copy: under JAX the next step may overwrite the buffer.
+            array = new_array(value)
         except Exception:  # Whatever the object does when it is asked for an array.
             return self._leave_out(value, path)
-        if array.dtype.name == "bfloat16":  # NumPy by itself knows none; float32 holds each of its values.
-            array = array.astype(np.float32)
         if array.dtype.kind in _NUMBERS and array.dtype.itemsize <= 8:
             self.arrays.append(array)
             return {"array": len(self.arrays) - 1}

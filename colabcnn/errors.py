@@ -2,6 +2,9 @@
 
 from typing import Any
 
+MALFORMED = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a reader may raise where a file's content does not have the expected form."""
+
 
 class Error(Exception):
     """One message: what was received, what was expected and what to do.

@@ -116,7 +116,7 @@ def _report(result):
 def status(options: Namespace) -> int:
     """Print the status of a run."""
     from colabcnn.store.history import best_of
-    from colabcnn.store.run_folder import status
+    from colabcnn.store.run_folder import run_folder, status
 
     if options.verify:
         return _verify(options)
@@ -129,7 +129,7 @@ def status(options: Namespace) -> int:
     )
     print(f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}", end="")
     print(", complete" if info["complete"] else ", not complete", end="")
-    if not info["epoch"] and (history := _history_of(options.run_dir)):
+    if not info["epoch"] and (history := run_folder(options.run_dir).read_history())["epoch"]:
         best_epoch, value = best_of(history)
         print(f"; no checkpoint is here. The history has {len(history['epoch'])} epochs: validation accuracy ", end="")
         print(f"{history['val_accuracy'][-1]:.4f} in the last, {value:.4f} in the best, epoch {best_epoch}")
@@ -137,18 +137,6 @@ def status(options: Namespace) -> int:
     print(f"; best validation accuracy {best}", end="")
     print(f"; weights {info['weights_sha256']}" if info["weights_sha256"] else "")
     return DONE
-
-
-def _history_of(run_dir):
-    """Return a run's history, or None if it has none."""
-    from colabcnn.store.history import read_history
-    from colabcnn.store.run_folder import run_folder
-
-    try:
-        history = read_history(run_folder(run_dir).history_csv)
-    except Error:
-        return None
-    return history if history["epoch"] else None
 
 
 def _verify(options):

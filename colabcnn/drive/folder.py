@@ -18,8 +18,6 @@ from colabcnn.store.checkpoint_files import (
     SMALL_FILES,
     checkpoint_files,
     epoch_of,
-    is_checkpoint_name,
-    newest_first,
     read_verified,
     retire,
     verifies,
@@ -65,16 +63,14 @@ class DriveFolder:
         self._mount.make_folder()
         session = newest_session(self.drive)
         self._check_run(session, run)
-        names = {path.name for path in retried(checkpoint_files, self.drive / "checkpoints")}
-        if is_checkpoint_name(session["newest"]):
-            names.add(session["newest"])
         response = {"fetched": None, "skipped": {}, "unreadable": False}
         response |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
-        for name in newest_first(names):
+        for path in retried(checkpoint_files, self.drive / "checkpoints", known=session["newest"]):
+            name = path.name
             if epoch_of(name) <= local_epoch:
                 break
             try:
-                content = retried(read_verified, self.drive / "checkpoints" / name)
+                content = retried(read_verified, path)
             except FileNotFoundError:
                 response["skipped"][name] = f"{name} was delivered to Drive, but Drive does not have it."
                 response["unreadable"] = True

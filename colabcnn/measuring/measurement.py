@@ -25,7 +25,6 @@ from colabcnn.measuring.trials import (
 )
 from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
-from colabcnn.network.model import build_model
 from colabcnn.store.files import expand
 from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
@@ -109,7 +108,7 @@ def measure(
             precision=precision,
             peak_memory=memory,
             memory_of=memory_of,
-            gflop_an_image=gflop_an_image(build_model(setting.experiment)),
+            gflop_an_image=gflop_an_image(setting.experiment),
             matrix_gflops=round(matrix_gflops(precision), 3),
             minutes=round((time.monotonic() - start) / 60, 2),
             auto=auto,

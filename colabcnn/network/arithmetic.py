@@ -6,9 +6,9 @@ import resource
 import sys
 import time
 
-import keras
 import numpy as np
 
+from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
 from colabcnn.network.keras_types import ops
 
@@ -17,16 +17,13 @@ TRAINING_PASSES = 3
 MATRIX_SIZE_CPU, MATRIX_SIZE = 2048, 8192
 
 
-def gflop_an_image(network: keras.Model) -> float:
+def gflop_an_image(experiment: Experiment) -> float:
     """Return the floating-point operations of training on one image, in 1e9: two per multiply-add, three passes."""
-    multiply_adds = 0
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, rows, columns, _ = ops.shape(layer.output)
-            multiply_adds += rows * columns * math.prod(ops.shape(layer.kernel))
-        elif isinstance(layer, keras.layers.Dense):
-            multiply_adds += math.prod(ops.shape(layer.kernel))
-    return 2 * TRAINING_PASSES * multiply_adds / 1e9
+    of_dense = math.prod(experiment.weight_shapes()[-2])
+    of_convolutions = (
+        size**2 * kernel**2 * channels * filters for kernel, channels, filters, size in experiment.convolutions()
+    )
+    return 2 * TRAINING_PASSES * (sum(of_convolutions) + of_dense) / 1e9
 
 
 def matrix_gflops(precision: str) -> float:
@@ -40,16 +37,12 @@ def matrix_gflops(precision: str) -> float:
     # The scale keeps repeated products finite: a GPU multiplies infinite numbers faster than others.
     matrix = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32) / math.sqrt(size)
     matrix = ops.cast(matrix, precision.removeprefix("mixed_"))
-
-    def multiply(first, second):
-        for _ in range(products):
-            first = ops.matmul(first, second)
-        return first
-
-    compiled, seconds = _compiled(multiply), []
+    seconds = []
     for _ in range(10):
-        start = time.perf_counter()
-        ops.convert_to_numpy(ops.cast(compiled(matrix, matrix)[0, 0], "float32"))
+        start, product = time.perf_counter(), matrix
+        for _ in range(products):
+            product = ops.matmul(product, matrix)
+        ops.convert_to_numpy(ops.cast(product[0, 0], "float32"))  # The device may still compute; this waits for it.
         seconds.append(time.perf_counter() - start)
     return products * 2 * size**3 / min(seconds) / 1e9
 
@@ -78,13 +71,3 @@ def peak_memory() -> tuple[int | None, str]:
         return tf.config.experimental.get_memory_info("GPU:0")["peak"], "device"
     except Exception:  # Some allocators do not count; each raises its own error.
         return None, "device"
-
-
-def _compiled(function):
-    if devices.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
-    import tensorflow as tf
-
-    return tf.function(function)

@@ -2,13 +2,14 @@
 
 import contextlib
 import contextvars
+import importlib
 import os
 import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -60,32 +61,16 @@ def backend() -> str:
 
 def device_name() -> str:
     """Return the device's name: the GPU's or TPU's, else the processor's with its number of usable cores."""
-    if backend() == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        if device.platform != "cpu":
-            return device.device_kind
-    else:
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        if gpus:
-            return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    if accelerator := _accelerator():
+        return accelerator.name
     # Only Linux reports how many of the cores this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor_name()}, {cores} cores"
+    return f"{_cpu_info('model name') or platform.processor() or platform.machine()}, {cores} cores"
 
 
 def is_cpu() -> bool:
     """Return whether Keras computes on a CPU, because there is no GPU or TPU."""
-    if backend() == "jax":
-        import jax
-
-        return jax.devices()[0].platform == "cpu"
-    import tensorflow as tf
-
-    return not tf.config.list_physical_devices("GPU")
+    return _accelerator() is None
 
 
 def auto_precision() -> str:
@@ -94,14 +79,9 @@ def auto_precision() -> str:
     mixed_bfloat16 on a TPU, on a GPU with bfloat16 (compute capability 8.0, Ampere, and newer), and under TensorFlow on
     a CPU with instructions for it; mixed_float16 on an older GPU, such as the T4; float32 on other CPUs.
     """
-    if is_cpu():
-        return "mixed_bfloat16" if backend() == "tensorflow" and cpu_has_bfloat16() else "float32"
-    if backend() == "jax":
-        import jax
-
-        capability = getattr(jax.devices()[0], "compute_capability", None)
-        return "mixed_float16" if capability and float(capability) < 8.0 else "mixed_bfloat16"
-    return "mixed_bfloat16" if _tensorflow_capability() >= (8, 0) else "mixed_float16"
+    if accelerator := _accelerator():
+        return "mixed_bfloat16" if accelerator.has_bfloat16 else "mixed_float16"
+    return "mixed_bfloat16" if backend() == "tensorflow" and cpu_has_bfloat16() else "float32"
 
 
 def auto_execution() -> Execution:
@@ -116,11 +96,12 @@ def auto_execution() -> Execution:
     """
     if given := _given_execution.get():
         return given
+    accelerator = _accelerator()
     if backend() == "jax":
-        return Execution(1 if is_cpu() else 64, xla=True)
-    if is_cpu():
-        return Execution(1, xla=False, fused_batch_norm=True, xla_augmentation=True)
-    return Execution(16 if _tensorflow_capability() >= (8, 0) else 1, xla=True)
+        return Execution(64 if accelerator else 1, xla=True)
+    if accelerator:
+        return Execution(16 if accelerator.has_bfloat16 else 1, xla=True)
+    return Execution(1, xla=False, fused_batch_norm=True, xla_augmentation=True)
 
 
 def plain_execution() -> Execution:
@@ -165,41 +146,43 @@ def keep_compilations() -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that can change a run's last bits, by package name."""
-    packages = ("colabcnn", "keras", "numpy", *(("jax", "jaxlib") if backend() == "jax" else ("tensorflow",)))
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
-
-
-def _tensorflow_capability():
-    import tensorflow as tf
-
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    return details.get("compute_capability", (0, 0))
+    # Not by their packages' metadata: TensorFlow's CPU build is a package of another name.
+    packages = ("keras", "numpy", *(("jax", "jaxlib") if backend() == "jax" else ("tensorflow",)))
+    imported = {name: importlib.import_module(name).__version__ for name in packages}
+    return {"python": platform.python_version(), "colabcnn": __version__, **imported}
 
 
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU has instructions for bfloat16; False if this is not Linux, which lists them."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_info("flags").split())
+
+
+def _cpu_info(field):
+    """Return a field of Linux's description of the CPU; "" if there is none."""
     try:
-        flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
+        found = re.search(rf"^{field}\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:
-        return False
-    return flags is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[1].split())
+        return ""
+    return found[1].strip() if found else ""
 
 
-def _version(package):
-    if package == "tensorflow":
-        import tensorflow  # The CPU build is a package of another name, so its metadata would be missing.
-
-        return tensorflow.__version__
-    if package == "colabcnn":
-        return __version__
-    return metadata.version(package)
+class _Accelerator(NamedTuple):
+    name: str
+    has_bfloat16: bool
 
 
-def _processor_name():
-    try:
-        for line in CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def _accelerator():
+    """Return the GPU or TPU that Keras computes on, or None."""
+    if backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        capability = getattr(device, "compute_capability", None) or 8.0  # A TPU has none.
+        return None if device.platform == "cpu" else _Accelerator(device.device_kind, float(capability) >= 8.0)
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return _Accelerator(details.get("device_name", "GPU"), details.get("compute_capability", (0, 0)) >= (8, 0))

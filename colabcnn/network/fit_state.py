@@ -14,8 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from colabcnn.encoding import Encoder, decode
-from colabcnn.network.variables import as_arrays
+from colabcnn.encoding import Encoder, decode, new_array
 
 _HOLDERS = (
     keras.layers.Layer,
@@ -127,9 +126,9 @@ class FitState:
         """Return `(arrays, unreadable)`: the values of `variables` by path, and the paths of those without numbers."""
         arrays, unreadable = {}, []
         for path, variable in self.variables().items():
-            value = np.asarray(keras.ops.convert_to_numpy(variable))
-            if value.dtype.kind in "biuf" or value.dtype.name == "bfloat16":
-                (arrays[path],) = as_arrays([value])
+            array = new_array(keras.ops.convert_to_numpy(variable))
+            if array.dtype.kind in "biuf":
+                arrays[path] = array
             else:
                 unreadable.append(path)
         return arrays, unreadable

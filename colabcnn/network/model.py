@@ -31,7 +31,8 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
     """
     _check_keras_settings()
     policy = keras.DTypePolicy(precision)
-    channels_last: dict[str, Any] = {"data_format": "channels_last"}  # ~/.keras/keras.json may have another default.
+    # ~/.keras/keras.json may have another default format.
+    of_images: dict[str, Any] = {"dtype": policy, "data_format": "channels_last"}
     layer_number = itertools.count()
 
     def initializer() -> Any:  # Keras infers `str` from its default.
@@ -43,12 +44,7 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
         for number, kernel_size in enumerate(experiment.kernel_sizes, start=1):
             place = f"{set_number}_{number}"
             x = keras.layers.Conv2D(
-                filters,
-                kernel_size,
-                kernel_initializer=initializer(),
-                dtype=policy,
-                name=f"conv_{place}",
-                **channels_last,
+                filters, kernel_size, kernel_initializer=initializer(), name=f"conv_{place}", **of_images
             )(x)
             x = keras.layers.BatchNormalization(
                 momentum=experiment.batch_norm_momentum, dtype=policy, name=f"batch_norm_{place}"
@@ -58,8 +54,8 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
             # `reseed_dropout` sets the state; this seed only stops Keras from using its global generator.
             x = keras.layers.Dropout(experiment.dropout, seed=set_number, dtype=policy, name=f"dropout_{set_number}")(x)
         if set_number == 1 and len(experiment.filters) > 1:
-            x = keras.layers.MaxPooling2D(2, dtype=policy, name="max_pooling", **channels_last)(x)
-    x = keras.layers.Flatten(dtype=policy, name="flatten", **channels_last)(x)
+            x = keras.layers.MaxPooling2D(2, name="max_pooling", **of_images)(x)
+    x = keras.layers.Flatten(name="flatten", **of_images)(x)
     probabilities = keras.layers.Dense(
         NUM_CLASSES, activation="softmax", kernel_initializer=initializer(), dtype="float32", name="probabilities"
     )(x)

@@ -6,27 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from colabcnn.encoding import new_array
 from colabcnn.errors import Error
 
 
 def read_arrays(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
-    """Return the values of Keras variables as `as_arrays` returns them."""
-    return as_arrays(keras.ops.convert_to_numpy(variable) for variable in variables)
-
-
-def as_arrays(values: Iterable[Any]) -> list[np.ndarray]:
-    """Return values as new arrays of the same dtype; bfloat16 as float32.
-
-    Raises:
-        Error: a value is not an array of numbers, and so could not be read from a file again.
-    """
-    # Copies, because under JAX an array may be a view of a buffer that the next step overwrites.
-    arrays = [np.array(value) for value in values]
-    for array in arrays:
-        if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
-            raise Error(f"a checkpoint cannot hold a value of type {array.dtype}; expected numbers.")
-    # NumPy has no bfloat16, so a file of it could not be read again; float32 holds each of its values exactly.
-    return [array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in arrays]
+    """Return the values of Keras variables as new arrays of the same dtype; bfloat16 as float32."""
+    return [new_array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:

@@ -15,12 +15,12 @@ from colabcnn import output
 from colabcnn.errors import Error
 from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
-from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_name
 from colabcnn.store.files import move_aside, write_atomically
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import SHARED_RUN, RunFolder, SavedRun, open_checkpoint, open_run, run_folder
+from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_checkpoint, run_folder
 from colabcnn.viewing.curves import save_curves_if_possible
 
 SUFFIX = ".safetensors"
@@ -45,8 +45,8 @@ def export(
     Raises:
         Error: there is no run in that folder, or no checkpoint of it; `path` cannot be written.
     """
-    folder, record, saved = open_run(run_dir)
-    content = _exported_bytes(folder, saved, checkpoint)
+    folder, record, newest = open_checkpoint(run_dir)
+    content = _exported_bytes(folder, newest, checkpoint)
     path = folder.path if path is None else run_folder(path).path
     if path.suffix.lower() != SUFFIX:
         path = path / f"{record.experiment.name}-seed-{record.seed}{SUFFIX}"
@@ -67,13 +67,8 @@ def export(
     return sha256
 
 
-def _exported_bytes(folder: RunFolder, saved: SavedRun, everything: bool) -> bytes:
+def _exported_bytes(folder: RunFolder, checkpoint: Checkpoint, everything: bool) -> bytes:
     """Return the file's bytes: the best weights alone, or everything that is needed to continue training."""
-    checkpoint = saved.checkpoint
-    if checkpoint is None and saved.skipped:
-        raise Error(f"{folder.path} has no checkpoint that verifies: {' '.join(saved.skipped.values())}")
-    if checkpoint is None:
-        raise Error(f"{folder.path} has no checkpoint yet; train its first epoch, then export it.")
     if everything and checkpoint.kind == "shared":
         raise Error(
             f"{folder.path} was shared without its checkpoint, and cannot be exported with one; leave out --checkpoint "

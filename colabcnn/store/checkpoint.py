@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from colabcnn.errors import Error, UnknownFormatError
+from colabcnn.errors import MALFORMED, Error, UnknownFormatError
 from colabcnn.experiments.checks import check_choice
 from colabcnn.store.checkpoint_files import checkpoint_files, checkpoint_name, read_verified, retire
 from colabcnn.store.files import write_atomically
@@ -23,15 +23,6 @@ from colabcnn.store.run_record import FORMAT, check_format
 
 KINDS = ("run", "fit", "shared")
 _KEY = re.compile(r"(\w+)/\d{4,}")
-_NOT_A_CHECKPOINT = (
-    Error,
-    safetensors.SafetensorError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass
@@ -141,7 +132,7 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
             members.append(loaded[f"{group}/{len(members):04d}"])
     except UnknownFormatError:
         raise
-    except _NOT_A_CHECKPOINT as error:
+    except (Error, safetensors.SafetensorError, *MALFORMED) as error:
         reason = str(error) if isinstance(error, (Error, safetensors.SafetensorError)) else type(error).__name__
         raise Error(f"{where} is not a checkpoint of this library ({reason.rstrip('.')[:200]}).") from None
     return Checkpoint(epoch, kind, arrays, metadata)

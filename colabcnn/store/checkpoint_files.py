@@ -7,9 +7,8 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from colabcnn.errors import Error
 
@@ -26,28 +25,27 @@ def checkpoint_name(epoch: int, content: bytes) -> str:
     return f"epoch-{epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
 
 
-def is_checkpoint_name(name: Any) -> bool:
-    """Return whether a value is a checkpoint's name, and so no path to another folder."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
 def epoch_of(path: str | Path) -> int:
     """Return the epoch in a checkpoint's name."""
     return int(Path(path).name.split("-")[1])
 
 
-def checkpoint_files(folder: str | Path) -> list[Path]:
-    """Return the paths in a folder that are named like checkpoints, newest first; other files are skipped."""
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [Path(folder, name) for name in newest_first(filter(_NAME.fullmatch, names))]
+def checkpoint_files(folder: str | Path, known: str | None = None) -> list[Path]:
+    """Return the paths in a folder that are named like checkpoints, newest first; other files are skipped.
 
+    Args:
+        folder: the folder.
+        known: a name that the folder may have although its listing lacks it, or None.
 
-def newest_first(names: Iterable[str]) -> list[str]:
-    """Return checkpoints' names by falling epoch, which a name has with six digits or more."""
-    return sorted(names, key=lambda name: (epoch_of(name), name), reverse=True)
+    Raises:
+        OSError: the folder exists and cannot be listed.
+    """
+    names = {known or ""}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names.update(os.listdir(folder))
+    # A name that matches has no path to another folder. An epoch has six digits or more.
+    found = [Path(folder, name) for name in names if _NAME.fullmatch(name)]
+    return sorted(found, key=lambda path: (epoch_of(path), path.name), reverse=True)
 
 
 def read_verified(path: str | Path) -> bytes:

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from colabcnn.errors import Error
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)  # Seconds.
-_BLOCK = 1 << 20
 
 
 def expand(path: str | Path) -> Path:
@@ -46,16 +45,46 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     Raises:
         OSError: an error of the disk; the new file is removed.
     """
-    content = content.encode() if isinstance(content, str) else content
-    with _replacing(Path(path)) as descriptor:
-        _write_all(descriptor, content)
+    path, left = Path(path), memoryview(content.encode() if isinstance(content, str) else content)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # The error of a write or an fsync has no name.
+            error.filename = str(path)
+        discard(partial)
+        raise
 
 
 def copy_atomically(source: str | Path, target: str | Path) -> None:
     """Copy a file with the same guarantee as `write_atomically`."""
-    with open(source, "rb") as reader, _replacing(Path(target)) as descriptor:
-        while block := reader.read(_BLOCK):
-            _write_all(descriptor, block)
+    write_atomically(target, Path(source).read_bytes())
+
+
+@contextlib.contextmanager
+def disk_errors_readable(folder: Path, advice: str, every: bool = False) -> Iterator[None]:
+    """Report a disk that fails in the `with` as one `Error`; the files that were written before are kept.
+
+    Args:
+        folder: the run's.
+        advice: what to do.
+        every: report every OSError, not only `DISK_ERRORS`: nothing but the library runs in the `with`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not every and error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or folder
+        raise Error(f"{where}: {error.strerror or error}. The run stays at its last checkpoint; {advice}.") from error
 
 
 def move_aside(folder: str | Path, paths: Iterable[str | Path]) -> Path:
@@ -108,32 +137,6 @@ def retried(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> A
                 raise
         time.sleep(pause)
     return function(*arguments, **keywords)
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """Open a partial file beside `path`; at the end it replaces `path`, on an exception it is removed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            yield descriptor
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # The error of a write or an fsync has no name.
-            error.filename = str(path)
-        discard(partial)
-        raise
-
-
-def _write_all(descriptor, content):
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _sync_folder(folder):

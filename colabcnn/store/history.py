@@ -1,7 +1,6 @@
 """`history.csv`: one row per epoch."""
 
 import csv
-import io
 from pathlib import Path
 
 from colabcnn.errors import Error
@@ -38,16 +37,8 @@ def newest_in_words(history: History, epochs: int) -> str:
 
 def write_history(path: str | Path, history: History) -> None:
     """Write all rows; a float that is read again has the same value."""
-    write_atomically(path, history_text(history))
-
-
-def history_text(history: History) -> str:
-    """Return the text of `history.csv`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(zip(*(history[column] for column in COLUMNS), strict=True))
-    return text.getvalue()
+    rows = [COLUMNS, *zip(*(history[column] for column in COLUMNS), strict=True)]
+    write_atomically(path, "".join(f"{','.join(map(str, row))}\n" for row in rows))
 
 
 def read_history(path: str | Path) -> History:

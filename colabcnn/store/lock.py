@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import weakref
 from pathlib import Path
 
 from colabcnn.errors import Error
-
-try:
-    import fcntl
-except ImportError:  # Windows: a second run is not refused there.
-    fcntl = None
-
 
 _IN_USE = "is being {} by process"
 TRAINED_BY = _IN_USE.format("trained in")
@@ -22,8 +17,7 @@ TRAINED_BY = _IN_USE.format("trained in")
 
 # A forked child shares its parent's locks, and would keep them after the parent was killed.
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [lock.release() for lock in list(_locks)])
+os.register_at_fork(after_in_child=lambda: [lock.release() for lock in list(_locks)])
 
 
 class Lock:
@@ -41,8 +35,6 @@ class Lock:
         self._process = os.getpid()
         self._descriptor: int | None = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         _locks.add(self)
-        if fcntl is None:
-            return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -63,7 +55,7 @@ class Lock:
         if self._descriptor is None:
             return
         # Closing alone is not enough: a child that was forked meanwhile shares the lock and may live longer.
-        if fcntl is not None and os.getpid() == self._process:
+        if os.getpid() == self._process:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)

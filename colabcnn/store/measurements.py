@@ -109,12 +109,8 @@ class Training:
 
     def differences(self, other: "Training") -> tuple[float, float]:
         """Return the largest differences of training loss (a share of it) and training accuracy, epoch by epoch."""
-        losses = zip(self.loss, other.loss, strict=False)
-        accuracies = zip(self.accuracy, other.accuracy, strict=False)
-        return (
-            max(abs(a - b) / max(a, b, 1e-9) for a, b in losses),
-            max(abs(a - b) for a, b in accuracies),
-        )
+        loss = max(abs(a - b) / max(a, b, 1e-9) for a, b in zip(self.loss, other.loss, strict=False))
+        return loss, max(abs(a - b) for a, b in zip(self.accuracy, other.accuracy, strict=False))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from colabcnn.errors import Error, UnknownFormatError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
 from colabcnn.store.files import expand, remove_partials, write_atomically
-from colabcnn.store.history import best_of, empty_history
+from colabcnn.store.history import History, best_of, empty_history, read_history
 from colabcnn.store.run_record import RunRecord
 
 # In test.json: the accuracy of the mean of an image's and its mirror image's probabilities.
@@ -70,6 +70,13 @@ class RunFolder:
             raise
         except (Error, OSError, RecursionError, ValueError):
             return None
+
+    def read_history(self) -> History:
+        """Return the history in `history.csv`, an empty one if it is missing or cannot be read, as after a kill."""
+        try:
+            return read_history(self.history_csv)
+        except Error:
+            return empty_history()
 
     def remove_partials(self) -> None:
         """Remove the partial files of this library that a kill during a write has left."""
@@ -158,17 +165,11 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
         Error: there is no run in that folder, or it has no checkpoint that verifies.
     """
     folder, _, saved = open_run(run_dir)
-    checkpoint = _usable(folder, saved)
-    return folder, record_of(checkpoint, folder.path), checkpoint
-
-
-def _usable(folder: RunFolder, saved: SavedRun) -> Checkpoint:
-    """Return a run's newest checkpoint; raise an Error with the reason if there is none."""
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none was taken yet."
         advice = "Fetch the run again" if folder.is_shared else "Resume the run, and try again"
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
-    return saved.checkpoint
+    return folder, record_of(saved.checkpoint, folder.path), saved.checkpoint
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:

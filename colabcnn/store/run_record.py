@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from colabcnn.errors import Error, UnknownFormatError
+from colabcnn.errors import MALFORMED, Error, UnknownFormatError
 from colabcnn.experiments.checks import check_choice, check_count, is_count
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
 from colabcnn.experiments.ingredients import Constant
@@ -98,9 +98,7 @@ class RunRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON types, with its format."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values |= {"experiment": self.experiment.settings(), "starts": [asdict(start) for start in self.starts]}
-        return {"format": FORMAT, **values}
+        return {"format": FORMAT, **asdict(self), "experiment": self.experiment.settings()}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> "RunRecord":
@@ -124,7 +122,7 @@ class RunRecord:
             return record
         except Error as error:
             raise Error(f"{where} does not describe a run: {_shortened(str(error))}") from None
-        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
+        except MALFORMED:
             raise Error(f"{where} does not describe a run; expected what `train` writes.") from None
 
 

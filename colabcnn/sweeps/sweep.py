@@ -15,7 +15,7 @@ from colabcnn.experiments.checks import check_count, parse_seeds
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.experiment_file import read_experiment, write_experiment
 from colabcnn.store.files import expand
-from colabcnn.store.history import newest_in_words, read_history
+from colabcnn.store.history import newest_in_words
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import DATA_NAMES
 from colabcnn.sweeps.cluster import Workers, connect
@@ -45,11 +45,9 @@ class _Run:
 
     @property
     def line(self):
-        details = self.details
-        with contextlib.suppress(Error):
-            history = read_history(Path(self.request.run_dir, "history.csv"))
-            details = details or newest_in_words(history, self.request.epochs or self.request.experiment.epochs)
-        return self.state, details
+        history = RunFolder(Path(self.request.run_dir)).read_history()
+        epochs = self.request.epochs or self.request.experiment.epochs
+        return self.state, self.details or newest_in_words(history, epochs)
 
 
 def sweep(

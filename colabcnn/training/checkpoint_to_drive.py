@@ -16,9 +16,9 @@ from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.output import running_shell, write
 from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint
-from colabcnn.store.files import expand, move_aside, remove_partials
+from colabcnn.store.files import disk_errors_readable, expand, move_aside, remove_partials
 from colabcnn.store.lock import Lock
-from colabcnn.training.callback_states import early_stopping_ended, forgotten_by
+from colabcnn.training.callback_states import early_stopping_ended, report_forgotten
 from colabcnn.training.fit_checkpoint import FitCheckpoint
 from colabcnn.training.resume import fetch_from_drive
 
@@ -66,11 +66,6 @@ class CheckpointToDrive(FitCallback):
     """
 
     model: keras.Model
-    # Set when training begins:
-    _state: FitCheckpoint
-    _lock: Lock
-    _delivery: Delivery
-    _writer: CheckpointWriter
 
     def __init__(
         self,
@@ -118,8 +113,7 @@ class CheckpointToDrive(FitCallback):
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
         self._state.begin()
-        for sentence in forgotten_by(self._other_callbacks):
-            self._info(sentence)
+        report_forgotten(self._other_callbacks, self._info)
         self._delivery.begin(self._state.fingerprint())
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -186,15 +180,9 @@ class CheckpointToDrive(FitCallback):
         with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
             self._writer.wait()
 
-    @contextlib.contextmanager
     def _disk_errors_readable(self):
-        try:
-            yield
-        except OSError as error:
-            raise Error(
-                f"{error.filename or self.local_folder}: {error.strerror or error}. The run stays at its last "
-                "checkpoint; make room or give another local_folder, and call `fit` again."
-            ) from error
+        advice = "make room or give another local_folder, and call `fit` again"
+        return disk_errors_readable(self.local_folder, advice, every=True)
 
     def _find_newest(self):
         """Return the newest `Checkpoint` that verifies, here or on Drive, or None; move unusable ones aside."""

@@ -1,5 +1,6 @@
 """The state of anybody's `fit` as a checkpoint, and back."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from colabcnn.network.fit_state import FitState, changed_values
 from colabcnn.network.keras_types import Logs
 from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint
-from colabcnn.training.callback_states import NotRestored, restore_states, save_states
+from colabcnn.training.callback_states import not_restored, restore_states, save_states
 
 
 class FitCheckpoint:
@@ -29,7 +30,7 @@ class FitCheckpoint:
         self._info = info
         self._before = FitState.of(model)
         self._late_layers = set(self._before.unbuilt())
-        self._not_restored = NotRestored(info)
+        self._info_once = functools.cache(info)
         self._diverged = False
 
     def fingerprint(self) -> str | None:
@@ -78,18 +79,18 @@ class FitCheckpoint:
             self._report_divergence(epoch, not_finite)
             return None
         self._diverged = False
-        states, groups["callbacks"], left_out = save_states(self._callbacks)
+        states, groups["callbacks"] = save_states(self._callbacks, self._info_once)
         plan, unplanned = state.build_plan(self._before, self._late_layers)
         built = tuple(f"{path}." for path in (*plan["layers"], *plan["optimizers"]))
         made = [path for path in others if path not in self._before.objects and not path.startswith(built)]
         changed = changed_values(self._plain_values, state.plain_values())
-        self._not_restored.report(
-            left_out
-            | dict.fromkeys(unreadable, "it holds no numbers")
-            | dict.fromkeys((*unplanned, *made), "the first step makes it; make and build it before `fit`")
-            | dict.fromkeys(state.only_in_sets(), "a set has no order; keep its variables in a list")
-            | dict.fromkeys(changed, "it changes and is no variable; make it one with add_weight")
-        )
+        for name, reason in {
+            **dict.fromkeys(unreadable, "it holds no numbers"),
+            **dict.fromkeys((*unplanned, *made), "the first step makes it; make and build it before `fit`"),
+            **dict.fromkeys(state.only_in_sets(), "a set has no order; keep its variables in a list"),
+            **dict.fromkeys(changed, "it changes and is no variable; make it one with add_weight"),
+        }.items():
+            self._info_once(not_restored(name, reason))
         metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
         return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
 
@@ -115,9 +116,7 @@ class FitCheckpoint:
         missing = state.assign(dict(zip(checkpoint.metadata["others"], arrays.get("others", []), strict=True)))
         if missing:
             self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")
-        states = checkpoint.metadata["callbacks"]
-        for name in restore_states(self._callbacks, states, arrays.get("callbacks", []), continues):
-            self._info(f"{name} was not among the callbacks before; it keeps its initial state.")
+        restore_states(self._callbacks, checkpoint, self._info, continues)
 
     def _report_divergence(self, epoch, names):
         if not self._diverged:

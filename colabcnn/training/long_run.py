@@ -1,5 +1,6 @@
 """Stop a run after its first steps if it would take days on a CPU."""
 
+import statistics
 import time
 
 from colabcnn.errors import Error
@@ -32,8 +33,7 @@ class LongRunGuard(FitCallback):
         self._hours = hours or LIMIT_HOURS
         self._first_epoch = -1
         self._last_step_end = None
-        self._steps = 0
-        self._seconds = 0.0
+        self._seconds: list[float] = []
         self._decided = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -41,19 +41,16 @@ class LongRunGuard(FitCallback):
         self._last_step_end = None
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        if self._decided:
+        if self._decided or batch + 1 == self.params["steps"]:  # An epoch's last step may have fewer images.
             return
-        if batch + 1 == self.params["steps"]:
-            return  # It may have fewer images.
         float(logs["loss"])  # JAX returns before it has computed; reading a result waits for it.
         now = time.monotonic()
         if self._last_step_end is not None:
-            self._steps += 1
-            self._seconds += now - self._last_step_end
+            self._seconds.append(now - self._last_step_end)
         self._last_step_end = now
-        if self._steps >= MEASURED_STEPS and self._seconds >= MEASURED_SECONDS:
+        if len(self._seconds) >= MEASURED_STEPS and sum(self._seconds) >= MEASURED_SECONDS:
             self._decided = True
-            self._decide(self._seconds / self._steps)
+            self._decide(statistics.mean(self._seconds))
 
     def _decide(self, step_seconds):
         record, batch_size = self._record, self._record.experiment.batch_size

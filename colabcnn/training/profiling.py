@@ -34,13 +34,13 @@ class ProfileSteps(FitCallback):
             raise Error(f"{self._folder} cannot be made ({error.strerror}); give another folder for it.") from None
         self._info = info
         self._calls = 0
-        self._tracing = False
+        self._trace = None
         self._logs = None
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         if self._calls == SKIPPED_CALLS:
-            _start(str(self._folder))
-            self._tracing = True
+            self._trace = _trace(str(self._folder))
+            self._trace.__enter__()
         self._calls += 1
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
@@ -58,31 +58,19 @@ class ProfileSteps(FitCallback):
             self._info(f"No trace: the first {SKIPPED_CALLS} calls are skipped, and there were only {self._calls}.")
 
     def _end(self):
-        if self._tracing:
-            self._tracing = False
+        if self._trace:
+            trace, self._trace = self._trace, None
             if self._logs:
                 float(self._logs["loss"])  # The device may still compute; reading a result waits for it.
-            _stop()
+            trace.__exit__(None, None, None)
             self._info(f"A trace of {self._calls - SKIPPED_CALLS} calls is in {self._folder}.")
 
 
-def _start(folder):
+def _trace(folder):
     if devices.backend() == "jax":
         import jax
 
-        jax.profiler.start_trace(folder, create_perfetto_trace=True)
-    else:
-        import tensorflow as tf
+        return jax.profiler.trace(folder, create_perfetto_trace=True)
+    import tensorflow as tf
 
-        tf.profiler.experimental.start(folder)
-
-
-def _stop():
-    if devices.backend() == "jax":
-        import jax
-
-        jax.profiler.stop_trace()
-    else:
-        import tensorflow as tf
-
-        tf.profiler.experimental.stop()
+    return tf.profiler.experimental.Profile(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
@@ -11,16 +12,10 @@ import numpy as np
 
 from colabcnn.errors import Error
 from colabcnn.network.keras_types import FitCallback, Logs
-from colabcnn.network.variables import read_arrays
+from colabcnn.network.variables import is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter
 from colabcnn.store.history import COLUMNS, best_epoch, write_history
-from colabcnn.training.callback_states import (
-    NotRestored,
-    early_stopping_ended,
-    forgotten_by,
-    restore_states,
-    save_states,
-)
+from colabcnn.training.callback_states import early_stopping_ended, report_forgotten, restore_states, save_states
 from colabcnn.training.interruption import EPOCH_SECONDS
 
 if TYPE_CHECKING:
@@ -54,7 +49,7 @@ class Recorder(FitCallback):
         self._epochs_seconds = []
         self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
-        self._not_restored = NotRestored(session.progress.info)
+        self._info_once = functools.cache(session.progress.info)
 
     @property
     def is_last(self) -> bool:
@@ -77,13 +72,8 @@ class Recorder(FitCallback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         # Keras's own callbacks have just reset themselves.
         if checkpoint := self._session.checkpoint:
-            states, arrays = checkpoint.metadata["callbacks"], checkpoint.arrays.get("callbacks", [])
-            for name in restore_states(self._callbacks, states, arrays, continues=True):
-                self._session.progress.info(
-                    f"{name} was not among the run's callbacks before; it keeps its initial state."
-                )
-        for sentence in forgotten_by(self._callbacks):
-            self._session.progress.info(sentence)
+            restore_states(self._callbacks, checkpoint, self._info_once, continues=True)
+        report_forgotten(self._callbacks, self._info_once)
         self._session.interruption.allow(self._epoch_left)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -99,7 +89,7 @@ class Recorder(FitCallback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         seconds = time.monotonic() - self._epoch_start
-        self._refuse_nonfinite(logs)
+        self._refuse_nonfinite({name: float(logs[name]) for name in ("loss", "val_loss")})
         row = {"epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3), **logs}
         for column in COLUMNS:
             self.history[column].append(row[column] if column == "epoch" else float(row[column]))
@@ -112,20 +102,22 @@ class Recorder(FitCallback):
     def _save(self, seconds):
         """Write the history's row and, if one is due, a checkpoint, after an epoch of `seconds`."""
         start = time.monotonic()
-        write_history(self._session.folder.history_csv, self.history)
         # An interruption does not wait for a long epoch: then all work since the last checkpoint is lost.
         due = start - self._checkpoint_at >= self._session.checkpoint_minutes * 60
-        if self.is_last or due or seconds > EPOCH_SECONDS:
-            self._writer.write(self._checkpoint())
+        checkpoint = self._checkpoint() if self.is_last or due or seconds > EPOCH_SECONDS else None
+        write_history(self._session.folder.history_csv, self.history)
+        if checkpoint:
+            self._writer.write(checkpoint)
             self._checkpoint_at = time.monotonic()
         self._save_seconds = max(self._save_seconds, time.monotonic() - start)
 
-    def _refuse_nonfinite(self, logs):
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs[name]):
+    def _refuse_nonfinite(self, numbers):
+        for name, value in numbers.items():
+            if not is_finite(value):
+                found = f"is {value}" if isinstance(value, float) else "holds NaN or infinity"
                 raise Error(
-                    f"{name} is {logs[name]} in epoch {self.epoch}; expected a finite number. The run stays at its "
-                    "last checkpoint: try another seed, a lower learning rate or float32, in another folder."
+                    f"{name} {found} in epoch {self.epoch}; expected finite numbers. The run stays at its last "
+                    "checkpoint: try another seed, a lower learning rate or float32, in another folder."
                 )
 
     def _decide_whether_to_stop(self):
@@ -152,14 +144,15 @@ class Recorder(FitCallback):
         return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
 
     def _checkpoint(self):
-        states, arrays, left_out = save_states(self._callbacks)
-        self._not_restored.report(left_out)
+        weights, (states, arrays) = self.model.network.weights, save_states(self._callbacks, self._info_once)
         groups = {
-            "model": read_arrays(self.model.network.weights),
+            "model": read_arrays(weights),
             "optimizer": read_arrays(self.model.optimizer.variables),
             "best": self.best,
             "callbacks": arrays,
         }
+        # oneDNN's ReLU makes 0 of NaN: with NaN among the weights the loss may be finite.
+        self._refuse_nonfinite(dict(zip((weight.path for weight in weights), groups["model"], strict=True)))
         metadata = {
             "run": self._session.record.to_json(),
             "history": self.history,

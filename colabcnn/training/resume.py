@@ -13,7 +13,6 @@ from colabcnn.experiments.ingredients import Constant
 from colabcnn.store.checkpoint import read_checkpoint
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, epoch_of
 from colabcnn.store.files import move_aside
-from colabcnn.store.history import read_history
 from colabcnn.store.run_folder import RunFolder, SavedRun, read_saved, record_of
 from colabcnn.store.run_record import RunRecord, first_difference
 from colabcnn.training.request import RunRequest
@@ -163,7 +162,7 @@ def move_run_aside(folder: RunFolder, delivery: Delivery | None, info: Info) -> 
 def move_unusable_aside(folder: RunFolder, saved: SavedRun, info: Info) -> None:
     """Move unusable files aside, and those that training would overwrite, and report it; nothing is deleted."""
     folder.remove_partials()
-    last = _last_epoch(folder.history_csv)
+    last = len(folder.read_history()["epoch"])
     if saved.checkpoint and last > saved.epoch:
         info(
             f"history.csv ends with epoch {last}, the newest checkpoint that verifies is of epoch {saved.epoch}: the "
@@ -237,14 +236,6 @@ def _record_on_drive(value, drive):
         raise
     except Error:
         return None
-
-
-def _last_epoch(history_csv):
-    """Return the last epoch of a history, 0 for none; a kill may have truncated its last line."""
-    try:
-        return read_history(history_csv)["epoch"][-1]
-    except (Error, IndexError):
-        return 0
 
 
 def is_extendable(experiment: Experiment) -> bool:

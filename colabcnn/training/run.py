@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.inspection.weights import write_model
 from colabcnn.network import devices
-from colabcnn.store.files import DISK_ERRORS
+from colabcnn.store.files import disk_errors_readable
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import RunFolder, open_checkpoint, run_folder
+from colabcnn.store.run_folder import open_checkpoint, run_folder
 from colabcnn.training import resume
 from colabcnn.training.checkpoint_to_drive import CheckpointToDrive
 from colabcnn.training.interruption import Interruption
@@ -100,9 +100,9 @@ def run(
     folder.create()
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(Interruption(progress.info))
-        stack.enter_context(_disk_errors_readable(folder))
+        stack.enter_context(disk_errors_readable(folder.path, "make room or repair it, and give the same call again"))
         stack.enter_context(Lock(folder.path))
-        delivery = stack.enter_context(_delivery(request, folder, progress))
+        delivery = _delivery(request, folder, progress, stack)
         if start_over:
             resume.move_run_aside(folder, delivery, progress.info)
         resumption = resume.find(request, folder, delivery, progress.info)
@@ -129,19 +129,14 @@ def run(
 run.__doc__ = re.sub("^( *)OPTIONS$", lambda line: options_as_text(line[1]), run.__doc__ or "", flags=re.MULTILINE)
 
 
-@contextlib.contextmanager
-def _delivery(request: RunRequest, folder: RunFolder, progress: ProgressLine) -> Iterator[Delivery | None]:
+def _delivery(request, folder, progress, stack):
     if request.drive_folder is None:
-        yield None
-        return
+        return None
     drive = run_folder(request.drive_folder).path
     if drive.resolve() == folder.path.resolve():
         raise Error(f"drive_folder is {drive}, which run_dir is too; expected a run_dir on the local disk.")
     delivery = Delivery(folder.path, drive, minutes=request.drive_minutes, info=progress.info)
-    try:
-        yield delivery
-    finally:
-        delivery.close()
+    return stack.enter_context(contextlib.closing(delivery))
 
 
 def _callbacks(request, record, progress, stack):
@@ -215,17 +210,3 @@ def _check_callbacks(request):
 
 def _names(kinds, of):
     return ", ".join(kind.__name__ for kind in kinds if issubclass(kind, of))
-
-
-@contextlib.contextmanager
-def _disk_errors_readable(folder):
-    """Report a failed disk in one message; the files that were written before are kept."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise Error(
-            f"{error.filename or folder.path}: {error.strerror or error}. The run stays at its last checkpoint; "
-            "make room or repair the folder, and give the same command again."
-        ) from error

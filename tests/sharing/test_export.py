@@ -85,12 +85,12 @@ def test_export_without_a_run_or_checkpoint_is_refused(trained, tmp_path):
     started = tmp_path / "started"
     started.mkdir()
     shutil.copy(trained / "run.json", started)
-    with pytest.raises(Error, match="has no checkpoint yet"):
+    with pytest.raises(Error, match="none was taken yet"):
         export(started, tmp_path / "run.safetensors")
     shutil.copytree(trained / "checkpoints", started / "checkpoints")
     for path in (started / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Error, match=r"no checkpoint that verifies: .*truncated or altered"):
+    with pytest.raises(Error, match=r"no checkpoint that can be used: .*truncated or altered"):
         export(started, tmp_path / "run.safetensors")
     assert not (tmp_path / "run.safetensors").exists()
 

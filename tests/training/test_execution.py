@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -177,12 +178,27 @@ def test_cpu_executes_one_step_a_call():
     assert devices.auto_execution() == Execution(1, xla=on_jax, **parts)
 
 
-@pytest.mark.parametrize(("capability", "steps"), [((7, 5), 1), ((8, 0), 16), ((9, 0), 16)])
-def test_gpu_executes_several_steps_a_call_from_compute_capability_8(monkeypatch, capability, steps):
-    monkeypatch.setattr(devices, "is_cpu", lambda: False)
-    monkeypatch.setattr(devices, "_tensorflow_capability", lambda: capability)
-    expected = 64 if keras.backend.backend() == "jax" else steps
-    assert devices.auto_execution() == Execution(expected, xla=True)
+@pytest.mark.parametrize(
+    ("capability", "steps", "precision"),
+    [((7, 5), 1, "mixed_float16"), ((8, 0), 16, "mixed_bfloat16"), ((9, 0), 16, "mixed_bfloat16")],
+)
+def test_a_gpus_compute_capability_decides_on_steps_a_call_and_precision(monkeypatch, capability, steps, precision):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        numbers = ".".join(map(str, capability))
+        gpu, steps = SimpleNamespace(platform="gpu", device_kind="Some GPU", compute_capability=numbers), 64
+        monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    else:
+        import tensorflow as tf
+
+        details = {"device_name": "Some GPU", "compute_capability": capability}
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert not devices.is_cpu()
+    assert devices.device_name() == "Some GPU"
+    assert devices.auto_execution() == Execution(steps, xla=True)
+    assert devices.auto_precision() == precision
 
 
 def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):

