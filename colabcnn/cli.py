@@ -1,13 +1,14 @@
 """The command line; `verbs` has the function of each verb."""
 
 import argparse
+import contextlib
 import io
 import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import get_args
+from typing import get_args, get_type_hints
 
 from colabcnn import output, verbs, version
 from colabcnn.errors import Error, Interrupted
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
     output.drop_notices()
     try:
-        return options.verb(options)
+        return options.verb(options) or DONE
     except Error as error:
         output.write(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", stream=sys.stderr)
         return BAD_INPUT
@@ -58,16 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _span(text):
     """Parse `A:B`, either end left out for the end of the data."""
-    low, colon, high = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError
-        span = tuple(float(end) if end else None for end in (low, high))
-        if not all(end is None or math.isfinite(end) for end in span):
-            raise ValueError
-        return span
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range; expected LOW:HIGH, such as 250:400") from None
+    with contextlib.suppress(ValueError):
+        low, high = (float(end) if end else None for end in text.split(":"))
+        if math.isfinite(low or 0) and math.isfinite(high or 0):
+            return low, high
+    raise argparse.ArgumentTypeError(f"{text!r} is not a range; expected LOW:HIGH, such as 250:400")
 
 
 def _parser():
@@ -81,12 +77,8 @@ def _parser():
 
 
 def _add_verbs_that_train(subparsers):
-    demo = _verb(
-        subparsers, verbs.demo, f"train on synthetic images, offline, into ./{verbs.DEMO_FOLDER}; about a minute"
-    )
-    demo.add_argument(
-        "--run-dir", default=verbs.DEMO_FOLDER, metavar="DIR", help="the run's folder (default: %(default)s)"
-    )
+    demo = _verb(subparsers, verbs.demo, "train on synthetic images, offline; about a minute")
+    _option(demo, "--run-dir", "the run's folder", default=verbs.DEMO_FOLDER, metavar="DIR")
 
     _verb(subparsers, verbs.list_experiments, "the experiments, and what the article reports for each")
 
@@ -100,32 +92,20 @@ def _add_verbs_that_train(subparsers):
     sweep.add_argument("--seeds", required=True, metavar="A:B", help="the seeds A to B - 1, such as 0:5; or one seed")
     sweep.add_argument("--root", required=True, metavar="DIR", help="for the runs, as DIR/<name>/seed-<n>")
     sweep.add_argument("--drive", metavar="DIR", help="deliver them to DIR/<name>/seed-<n>, such as on Google Drive")
-    sweep.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at a time, on this machine (default: %(default)s)"
-    )
+    _option(sweep, "--jobs", "runs at a time, on this machine", default=1, type=int, metavar="N")
     sweep.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a dask scheduler whose workers see the folder; instead of --jobs"
     )
-    sweep.add_argument(
-        "--retries", type=int, default=2, metavar="N", help="restarts of a run that crashes (default: %(default)s)"
-    )
+    _option(sweep, "--retries", "restarts of a run that crashes", default=2, type=int, metavar="N")
     sweep.add_argument("--dry-run", action="store_true", help="only show what each run would do")
     _add_run_options(sweep, OF_ONE_RUN)
 
     measure = _verb(subparsers, verbs.measure, "measure the speed of a run on this device, into a small file to send")
-    measure.add_argument(
-        "-o", "--output", default="measured", metavar="DIR", help="for the file (default: %(default)s)"
-    )
+    _option(measure, "--output", "for the file", "-o", default="measured", metavar="DIR")
     measure.add_argument("--data", default="cifar10", metavar="DATA", help=HELP["data"])
-    measure.add_argument(
-        "--train-size", type=int, default=50000, metavar="N", help="training images at most (default: %(default)s)"
-    )
-    measure.add_argument(
-        "--val-size", type=int, default=10000, metavar="N", help="validation images at most (default: %(default)s)"
-    )
-    measure.add_argument(
-        "--minutes", type=float, default=10, metavar="M", help="time limit of the measurement (default: %(default)s)"
-    )
+    _option(measure, "--train-size", "training images at most", default=50000, type=int, metavar="N")
+    _option(measure, "--val-size", "validation images at most", default=10000, type=int, metavar="N")
+    _option(measure, "--minutes", "time limit of the measurement", default=10, type=float, metavar="M")
     measure.add_argument("--sent-by", default="", metavar="NAME", help="a name for the credits (default: none)")
 
 
@@ -162,9 +142,7 @@ def _add_verbs_that_show(subparsers):
 
     explore = _verb(subparsers, verbs.explore, "write the curves of runs as a page to zoom in, offline")
     explore.add_argument("run_dirs", nargs="+", metavar="DIR", help="runs, or folders of runs")
-    explore.add_argument(
-        "-o", "--output", default="curves.html", metavar="FILE.html", help="the page (default: %(default)s)"
-    )
+    _option(explore, "--output", "the page", "-o", default="curves.html", metavar="FILE.html")
 
     predict = _verb(subparsers, verbs.predict, "classify a picture with a run's best weights")
     predict.add_argument("run_dir", **_RUN_DIR)
@@ -183,9 +161,7 @@ def _add_verbs_that_share(subparsers):
     fetch = _verb(subparsers, verbs.fetch, "download a shared run, and check it")
     fetch.add_argument("source", metavar="SOURCE", help="a URL, a link to a file on Google Drive or its id, or a file")
     fetch.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, from its sender")
-    fetch.add_argument(
-        "--folder", default="fetched", metavar="DIR", help="where fetched runs are kept (default: %(default)s)"
-    )
+    _option(fetch, "--folder", "where fetched runs are kept", default="fetched", metavar="DIR")
 
 
 def _add_run_options(parser, without):
@@ -193,16 +169,21 @@ def _add_run_options(parser, without):
     for option in fields(RunRequest):
         if option.name not in HELP or option.name in without:
             continue
-        kinds = [kind for kind in (int, float, str) if kind in (option.type, *get_args(option.type))]
+        hint = get_type_hints(RunRequest)[option.name]
+        kinds = [kind for kind in (int, float, str) if kind in (hint, *get_args(hint))]
         # Of the types "number or None" and "text or path", argparse needs the first.
         value = {"type": kinds[0], "default": option.default} if kinds else {"action": "store_true"}
         parser.add_argument(f"--{option.name.replace('_', '-')}", help=HELP[option.name], **value)
 
 
+def _option(parser, name, text, *short, **how):
+    """Add an option whose help shows its default."""
+    parser.add_argument(*short, name, help=f"{text} (default: %(default)s)", **how)
+
+
 def _verb(subparsers, function, text):
     """Return the parser of a verb, which is the first word of its function's name."""
-    verb = subparsers.add_parser(
-        function.__name__.partition("_")[0], help=text, description=text[0].upper() + text[1:] + "."
-    )
+    name = function.__name__.partition("_")[0]
+    verb = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(verb=function)
     return verb

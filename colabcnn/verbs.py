@@ -15,18 +15,17 @@ from argparse import Namespace
 from colabcnn import onednn, output
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, RECIPES
-from colabcnn.training.request import HELP, OF_ONE_RUN
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 DEMO_FOLDER = "colabcnn-demo"
-DEMO_TRAIN_SIZE, DEMO_VAL_SIZE, DEMO_EPOCHS = 1500, 200, 5
+DEMO_OPTIONS = {"data": "synthetic", "train_size": 1500, "val_size": 200, "epochs": 5}
 # A quarter of the final network's filters, so that it takes less than a minute; in a run this short the running
 # statistics of BatchNorm lag behind, and validation would begin at chance.
 DEMO = {"name": "demo", "filters": (16, 32, 64), "batch_size": 16, "precise_batch_norm": True}
 
 
-def demo(options: Namespace) -> int:
+def demo(options: Namespace) -> None:
     """Train the final network, with a quarter of its filters, on synthetic images."""
     _keep_onednn(options.run_dir)
     from dataclasses import replace
@@ -35,21 +34,13 @@ def demo(options: Namespace) -> int:
 
     start = time.monotonic()
     output.write("The final network with a quarter of its filters, on synthetic images. About a minute.")
-    result = run(
-        replace(ABLATIONS["06_final"], **DEMO),
-        options.run_dir,
-        data="synthetic",
-        train_size=DEMO_TRAIN_SIZE,
-        val_size=DEMO_VAL_SIZE,
-        epochs=DEMO_EPOCHS,
-    )
+    result = run(replace(ABLATIONS["06_final"], **DEMO), options.run_dir, **DEMO_OPTIONS)
     _report(result)
     output.write(f"This took {time.monotonic() - start:.0f} s. The same command again trains nothing.")
     output.write("Next: python -m colabcnn list")
-    return DONE
 
 
-def list_experiments(options: Namespace) -> int:
+def list_experiments(options: Namespace) -> None:
     """Print the experiments and the article's results."""
     for name, experiment in ABLATIONS.items():
         kernels = ", ".join(str(size) for size in experiment.kernel_sizes)
@@ -64,7 +55,6 @@ def list_experiments(options: Namespace) -> int:
     for name, recipe in RECIPES.items():
         print(f"{name:<24}{recipe.epochs} epochs, {type(recipe.optimizer).__name__}, a rate that falls to 0")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
-    return DONE
 
 
 def train(options: Namespace) -> int:
@@ -74,12 +64,8 @@ def train(options: Namespace) -> int:
     from colabcnn.training.run import run
 
     # `allow_long`: a person at the command line sees the progress line, and can stop a long run.
-    result = run(
-        read_experiment(options.name),
-        options.run_dir,
-        allow_long=True,
-        **{name: getattr(options, name) for name in HELP if hasattr(options, name)},
-    )
+    given = {name: value for name, value in vars(options).items() if name not in ("name", "verb")}
+    result = run(read_experiment(options.name), **given, allow_long=True)
     if not options.quiet:
         _report(result)
     return DONE if result.complete else STOPPED
@@ -89,10 +75,9 @@ def sweep(options: Namespace) -> int:
     """Train many runs, or continue them."""
     from colabcnn.sweeps.sweep import FINISHED, sweep
 
-    given = {name: getattr(options, name) for name in HELP if name not in OF_ONE_RUN}
-    where = {"root": options.root, "drive": options.drive, "jobs": options.jobs, "scheduler": options.scheduler}
-    how = {"seeds": options.seeds, "retries": options.retries, "dry_run": options.dry_run}
-    states = sweep(options.names, **where, **how, **given)
+    states = sweep(
+        options.names, **{name: value for name, value in vars(options).items() if name not in ("names", "verb")}
+    )
     return DONE if options.dry_run or set(states.values()) == {FINISHED} else STOPPED
 
 
@@ -113,9 +98,9 @@ def _report(result):
         output.write("The same command resumes this run.")
 
 
-def status(options: Namespace) -> int:
+def status(options: Namespace) -> int | None:
     """Print the status of a run."""
-    from colabcnn.store.history import best_of
+    from colabcnn.store.history import newest_in_words
     from colabcnn.store.run_folder import run_folder, status
 
     if options.verify:
@@ -123,20 +108,18 @@ def status(options: Namespace) -> int:
     info = status(options.run_dir)
     if options.json:
         print(json.dumps(info))
-        return DONE
-    best = (
-        "none yet" if info["best_epoch"] is None else f"{info['best_val_accuracy']:.4f} in epoch {info['best_epoch']}"
-    )
-    print(f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}", end="")
-    print(", complete" if info["complete"] else ", not complete", end="")
-    if not info["epoch"] and (history := run_folder(options.run_dir).read_history())["epoch"]:
-        best_epoch, value = best_of(history)
-        print(f"; no checkpoint is here. The history has {len(history['epoch'])} epochs: validation accuracy ", end="")
-        print(f"{history['val_accuracy'][-1]:.4f} in the last, {value:.4f} in the best, epoch {best_epoch}")
-        return DONE
-    print(f"; best validation accuracy {best}", end="")
-    print(f"; weights {info['weights_sha256']}" if info["weights_sha256"] else "")
-    return DONE
+        return None
+    words = [f"{info['experiment']}, seed {info['seed']}: epoch {info['epoch']} of {info['epochs']}"]
+    words[0] += ", complete" if info["complete"] else ", not complete"
+    if info["best_epoch"]:
+        words.append(f"best validation accuracy {info['best_val_accuracy']:.4f} in epoch {info['best_epoch']}")
+    else:
+        history = run_folder(options.run_dir).read_history()
+        in_history = newest_in_words(history, info["epochs"])
+        words += ["no checkpoint is here", in_history and f"the history ends with {in_history}"]
+    words += [f"weights {info['weights_sha256']}"] if info["weights_sha256"] else []
+    print("; ".join(filter(None, words)))
+    return None
 
 
 def _verify(options):
@@ -152,7 +135,7 @@ def _verify(options):
     return DONE if restored else BAD_INPUT
 
 
-def evaluate(options: Namespace) -> int:
+def evaluate(options: Namespace) -> None:
     """Measure a run on the test set."""
     from colabcnn.inspection.evaluation import evaluate
     from colabcnn.store.run_folder import FLIP_AVERAGED
@@ -164,37 +147,32 @@ def evaluate(options: Namespace) -> int:
             f"{name.replace('_', ' ')} ({one['epoch']}): accuracy {one['accuracy']:.4f} (flip averaged "
             f"{one[FLIP_AVERAGED]:.4f}), loss {one['loss']:.4f} on the {measured['test_size']} test images"
         )
-    return DONE
 
 
-def measure(options: Namespace) -> int:
+def measure(options: Namespace) -> None:
     """Measure the speed of a run on this device, into a small file."""
     from colabcnn.measuring.measurement import measure, offer_measurement
 
-    sizes = {"train_size": options.train_size, "val_size": options.val_size}
-    path = measure(options.output, data=options.data, **sizes, minutes=options.minutes, sent_by=options.sent_by)
-    offer_measurement(path)
-    return DONE
+    given = {name: value for name, value in vars(options).items() if name not in ("output", "verb")}
+    offer_measurement(measure(options.output, **given))
 
 
-def export(options: Namespace) -> int:
+def export(options: Namespace) -> None:
     """Write a run into one file."""
     from colabcnn.sharing.share import export
 
     export(options.run_dir, options.output, options.checkpoint)
-    return DONE
 
 
-def fetch(options: Namespace) -> int:
+def fetch(options: Namespace) -> None:
     """Download a shared run."""
     from colabcnn.sharing.share import fetch
 
     run_dir = fetch(options.source, options.sha256, options.folder)
     print(f"Look at it: python -m colabcnn plot {shlex.quote(str(run_dir))} -o FILE.png")
-    return DONE
 
 
-def predict(options: Namespace) -> int:
+def predict(options: Namespace) -> None:
     """Classify a picture."""
     from colabcnn.inspection.predictions import predict
     from colabcnn.viewing.curves import save_figure
@@ -205,18 +183,16 @@ def predict(options: Namespace) -> int:
     if options.output:
         save_figure(prediction.figure, options.output)
         print(options.output)
-    return DONE
 
 
-def explore(options: Namespace) -> int:
+def explore(options: Namespace) -> None:
     """Write the interactive curves of runs as one page."""
     from colabcnn.viewing.page import export_html
 
     print(export_html(*options.run_dirs, path=options.output))
-    return DONE
 
 
-def plot(options: Namespace) -> int:
+def plot(options: Namespace) -> None:
     """Draw the curves of runs into a file."""
     from colabcnn.store.run_list import list_runs
     from colabcnn.viewing.curves import plot_curves, save_figure
@@ -225,10 +201,9 @@ def plot(options: Namespace) -> int:
     figure = plot_curves(*list_runs(*options.run_dirs).values(), **view)
     save_figure(figure, options.output)
     print(options.output)
-    return DONE
 
 
-def summary(options: Namespace) -> int:
+def summary(options: Namespace) -> None:
     """Print the article's table beside the measured results."""
     from colabcnn.store.run_list import runs_by_name
     from colabcnn.viewing.figures import save_figures
@@ -247,4 +222,3 @@ def summary(options: Namespace) -> int:
     if options.figures:
         for path in save_figures(options.results, options.figures):
             print(path, file=sys.stderr)
-    return DONE

@@ -3,10 +3,10 @@
 import json
 import re
 import subprocess
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
+__version__ = "0.2.0"
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,16 +31,3 @@ def commit() -> str | None:
         return found if re.fullmatch("[0-9a-f]{40}", found) else None
     except (metadata.PackageNotFoundError, KeyError, TypeError, ValueError):
         return None
-
-
-def _version():
-    """Return the version of this file's checkout, else of the installed package."""
-    try:
-        project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        project = {}
-    # Beside an installed package there may be another project's file.
-    return project["version"] if project.get("name") == "colabcnn" else metadata.version("colabcnn")
-
-
-__version__ = _version()

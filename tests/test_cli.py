@@ -236,8 +236,8 @@ def results(tmp_path):
 def test_status_of_a_run_without_a_checkpoint_is_that_of_its_history(main_here, results):
     history = read_history(SHIPPED / "history.csv")
     output = main_here("status", results / "06_final" / "seed-0").stdout
-    assert f"The history has {len(history['epoch'])} epochs" in output
-    assert f"{history['val_accuracy'][-1]:.4f} in the last" in output
+    ends = f"the history ends with epoch {len(history['epoch'])} of 20, validation {history['val_accuracy'][-1]:.4f}"
+    assert f"no checkpoint is here; {ends}" in output
 
 
 def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatch):

@@ -117,14 +117,6 @@ def test_speeds_of_the_documentation_equal_those_of_the_benchmark():
     assert all(row in [[cells[0], *cells[2:5]] for cells in measured] for row in documented)
 
 
-def test_names_for_type_checkers_are_those_that_the_package_loads():
-    stub = (ROOT / "colabcnn" / "__init__.pyi").read_text()
-    names = {
-        name: module for module, name in re.findall(r"^from colabcnn\.([\w.]+) import (\w+) as \2$", stub, re.MULTILINE)
-    }
-    assert names == colabcnn._MODULE_OF | {"Error": "errors"}
-
-
 def test_run_names_every_option_with_its_type_and_its_help():
     parameters = inspect.signature(colabcnn.run).parameters
     request = {field.name: field for field in dataclasses.fields(RunRequest)}

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from colabcnn.errors import Error  # noqa: E402
+from colabcnn.experiments.execution import Execution  # noqa: E402
 from colabcnn.experiments.experiment import Experiment  # noqa: E402
 from colabcnn.experiments.ingredients import Adam, Augmentation, Constant, Muon, RiseAndFall  # noqa: E402
 from colabcnn.store.run_folder import RunFolder  # noqa: E402
@@ -47,7 +48,7 @@ def record_of(old: dict[str, Any]) -> RunRecord:
 def _start_of(old):
     old = dict(old)
     execution = {name: old.pop(name) for name in EXECUTION if name in old}
-    return Start(**old, execution=execution or None)
+    return Start(**old, execution=Execution(**execution) if execution else None)
 
 
 def _experiment_of(old, epochs):

@@ -66,24 +66,16 @@ def _distance(shape, u, v):
     """Return the signed distance to a shape of radius about 1, negative inside; `u` to the right, `v` down."""
     round_, box = np.hypot(u, v), np.maximum(abs(u), abs(v))
     p, q = (u + v) / 2**0.5, (u - v) / 2**0.5
-    match shape:
-        case "disc":
-            return round_ - 1
-        case "ring":
-            return abs(round_ - 0.8) - 0.22
-        case "square":
-            return box - 0.85
-        case "frame":
-            return abs(box - 0.75) - 0.2
-        case "triangle":
-            return np.maximum(v, 0.866 * abs(u) - 0.5 * v) - 0.6
-        case "wedge":
-            return np.maximum(-v, 0.866 * abs(u) + 0.5 * v) - 0.6
-        case "plus":
-            return np.maximum(np.minimum(abs(u), abs(v)) - 0.25, box - 1)
-        case "cross":
-            return np.maximum(np.minimum(abs(p), abs(q)) - 0.25, np.maximum(abs(p), abs(q)) - 1)
-        case "rows":
-            return np.maximum(abs(abs(v) - 0.55) - 0.22, abs(u) - 0.95)
-        case "columns":
-            return np.maximum(abs(abs(u) - 0.55) - 0.22, abs(v) - 0.95)
+    distances = {
+        "disc": lambda: round_ - 1,
+        "ring": lambda: abs(round_ - 0.8) - 0.22,
+        "square": lambda: box - 0.85,
+        "frame": lambda: abs(box - 0.75) - 0.2,
+        "triangle": lambda: np.maximum(v, 0.866 * abs(u) - 0.5 * v) - 0.6,
+        "wedge": lambda: np.maximum(-v, 0.866 * abs(u) + 0.5 * v) - 0.6,
+        "plus": lambda: np.maximum(np.minimum(abs(u), abs(v)) - 0.25, box - 1),
+        "cross": lambda: np.maximum(np.minimum(abs(p), abs(q)) - 0.25, np.maximum(abs(p), abs(q)) - 1),
+        "rows": lambda: np.maximum(abs(abs(v) - 0.55) - 0.22, abs(u) - 0.95),
+        "columns": lambda: np.maximum(abs(abs(u) - 0.55) - 0.22, abs(v) - 0.95),
+    }
+    return distances[shape]()

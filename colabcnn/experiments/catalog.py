@@ -49,47 +49,45 @@ _final = replace(
     ),
 )
 
-ABLATIONS = MappingProxyType(
-    {e.name: e for e in (_descending, _augmentation, _dropout_20, _dropout_50, _ascending, _final)}
+_without_luck = replace(
+    _final,
+    name="07_without_luck",
+    epochs=60,
+    optimizer=Adam(learning_rate=0.01),
+    schedule=RiseAndFall(rise=0.7),
+    precise_batch_norm=True,
+    reported=Reported(),
 )
+_in_minutes = replace(
+    _final,
+    name="08_in_minutes",
+    epochs=10,
+    dropout=0.0,
+    augmentation=Augmentation(
+        rotation_range=0.0,
+        width_shift_range=0.09375,
+        height_shift_range=0.09375,
+        whole_pixels=True,
+        alternating_flip=True,
+        fill_mode="reflect",
+    ),
+    optimizer=Muon(learning_rate=0.05, adam_learning_rate=0.015, momentum=0.6, newton_schulz_steps=3),
+    schedule=RiseAndFall(rise=0.15),
+    label_smoothing=0.1,
+    initializer="dirac",
+    batch_norm_momentum=0.97,
+    reported=Reported(),
+)
+
+
+def _by_name(*experiments):
+    return MappingProxyType({experiment.name: experiment for experiment in experiments})
+
+
+ABLATIONS = _by_name(_descending, _augmentation, _dropout_20, _dropout_50, _ascending, _final)
 """The article's six experiments in its own order; read-only."""
 
-RECIPES = MappingProxyType(
-    {
-        experiment.name: experiment
-        for experiment in (
-            replace(
-                _final,
-                name="07_without_luck",
-                epochs=60,
-                optimizer=Adam(learning_rate=0.01),
-                schedule=RiseAndFall(rise=0.7),
-                precise_batch_norm=True,
-                reported=Reported(),
-            ),
-            replace(
-                _final,
-                name="08_in_minutes",
-                epochs=10,
-                dropout=0.0,
-                augmentation=Augmentation(
-                    rotation_range=0.0,
-                    width_shift_range=0.09375,
-                    height_shift_range=0.09375,
-                    whole_pixels=True,
-                    alternating_flip=True,
-                    fill_mode="reflect",
-                ),
-                optimizer=Muon(learning_rate=0.05, adam_learning_rate=0.015, momentum=0.6, newton_schulz_steps=3),
-                schedule=RiseAndFall(rise=0.15),
-                label_smoothing=0.1,
-                initializer="dirac",
-                batch_norm_momentum=0.97,
-                reported=Reported(),
-            ),
-        )
-    }
-)
+RECIPES = _by_name(_without_luck, _in_minutes)
 """Other ways to train the network of `06_final`; read-only."""
 
 EXPERIMENTS = MappingProxyType({**ABLATIONS, **RECIPES})

@@ -3,7 +3,9 @@
 import math
 import re
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from colabcnn.errors import Error
 
@@ -11,21 +13,75 @@ from colabcnn.errors import Error
 MAX_COUNT = 2**63 - 1
 
 
-def check_choice(name: str, value: Any, choices: tuple) -> None:
+def check_fields(instance: Any) -> None:
+    """Check the fields of a frozen dataclass by annotations such as `Annotated[int, check_count, 0]`.
+
+    It is a dataclass's `__post_init__`. A field whose type is a dataclass, or one of several, holds such an instance.
+    NumPy's numbers become Python's, which JSON has.
+    """
+    for name, hint in get_type_hints(type(instance), include_extras=True).items():
+        value = _plain(getattr(instance, name))
+        object.__setattr__(instance, name, value)
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if any(map(is_dataclass, parts)):
+            check_kind(name, value, *parts)
+        for part in parts:
+            if value is not None and (check := getattr(part, "__metadata__", ())):
+                check[0](name, value, *check[1:])
+
+
+def _plain(value):
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_plain, value))
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
+
+
+def check_choice(name: str, value: Any, *choices: Any) -> None:
     """Raise an `Error` unless the value is among the choices."""
     if value not in choices:
         raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
-def is_count(value: Any, least: int = 1) -> bool:
-    """Return whether a value is a whole number from `least` to `MAX_COUNT`."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_COUNT
+def check_kind(name: str, value: Any, *kinds: type) -> None:
+    """Raise an `Error` unless the value is an instance of one of the kinds."""
+    if not isinstance(value, kinds):
+        names = ("None" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise Error(f"{name} is {value!r:.80}; expected {' or '.join(names)}.")
 
 
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise an `Error` unless the value is a whole number from `least`."""
-    if not is_count(value, least):
-        raise Error(f"{name} is {value!r:.80}; expected a whole number from {least}.")
+def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> None:
+    """Raise an `Error` unless the value is a whole number from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        end = "" if most == MAX_COUNT else f" to {most}"
+        raise Error(f"{name} is {value!r:.80}; expected a whole number from {least}{end}.")
+
+
+def check_all(name: str, values: Any, check: Any, *limits: Any) -> None:
+    """Raise an `Error` unless the values are 1 to 100, and each passes the check."""
+    check_kind(name, values, tuple)
+    check_count(f"the length of {name}", len(values), 1, 100)
+    for value in values:
+        check(name, value, *limits)
+
+
+def check_text(name: str, value: Any, most: int = 0, form: str = "") -> None:
+    """Raise an `Error` unless the value is a str; with `most`, one printable line of so many characters or fewer.
+
+    With `form`, a regular expression, it must match as a whole.
+    """
+    # A control character acts on a terminal, and half a surrogate pair cannot be printed.
+    fits = isinstance(value, str) and (not most or (len(value) <= most and value.isprintable()))
+    if not fits or (form and not re.fullmatch(form, value)):
+        expected = f"one line of at most {most} printable characters" if most else "a text"
+        raise Error(f"{name} is {value!r:.80}; expected {expected}{f' that match {form}' if form else ''}.")
+
+
+def check_texts(name: str, value: Any, most: int = 0) -> None:
+    """Raise an `Error` unless the value is a dict of a few texts by name."""
+    check_kind(name, value, dict)
+    check_count(f"the length of {name}", len(value), 0, 20)
+    for text in (*value, *value.values()):
+        check_text(name, text, most)
 
 
 def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
@@ -50,7 +106,5 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf, expe
         raise Error(f"{name} is {value!r:.80}; expected {expected or f'a number from {low:g}{end}'}.")
 
 
-def check_flag(name: str, value: Any) -> None:
-    """Raise an `Error` unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise Error(f"{name} is {value!r:.80}; expected True or False.")
+Flag = Annotated[bool, check_kind, bool]
+Text = Annotated[str, check_text]

@@ -3,12 +3,19 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from colabcnn.errors import Error
-from colabcnn.experiments.checks import check_choice, check_count, check_flag, check_number, is_count
+from colabcnn.experiments.checks import (
+    Flag,
+    check_all,
+    check_choice,
+    check_count,
+    check_fields,
+    check_number,
+)
 from colabcnn.experiments.ingredients import Adam, Augmentation, Constant, Muon, RiseAndFall
-from colabcnn.experiments.settings import as_json, make, make_nested, take_plain_numbers
+from colabcnn.experiments.settings import as_json, make
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
@@ -17,6 +24,7 @@ INITIALIZERS = ("glorot_uniform", "dirac")
 MAX_CONVOLUTIONS = 100
 # A valid folder name on every system, without a special meaning in a table, a shell or a terminal.
 _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
+_Counts = Annotated[tuple[int, ...], check_all, check_count]
 
 
 @dataclass(frozen=True)
@@ -82,45 +90,26 @@ class Experiment:
     """
 
     name: str
-    kernel_sizes: tuple[int, ...] = (5, 3, 1)
-    filters: tuple[int, ...] = (64, 128, 256)
-    dropout: float = 0.0
+    kernel_sizes: _Counts = (5, 3, 1)
+    filters: _Counts = (64, 128, 256)
+    dropout: Annotated[float, check_number, 0, 0.99] = 0.0
     augmentation: Augmentation | None = None
-    batch_size: int = 128
-    epochs: int = 700
+    batch_size: Annotated[int, check_count] = 128
+    epochs: Annotated[int, check_count] = 700
     optimizer: Adam | Muon = Adam()
     schedule: Constant | RiseAndFall = Constant()
-    label_smoothing: float = 0.0
-    initializer: str = "glorot_uniform"
-    batch_norm_momentum: float = 0.99
-    precise_batch_norm: bool = False
+    label_smoothing: Annotated[float, check_number, 0, 0.9] = 0.0
+    initializer: Annotated[str, check_choice, *INITIALIZERS] = "glorot_uniform"
+    batch_norm_momentum: Annotated[float, check_number, 0, 0.9999] = 0.99
+    precise_batch_norm: Flag = False
     reported: Reported = field(default=Reported(), compare=False)
 
     def __post_init__(self):
-        take_plain_numbers(self)
+        check_fields(self)
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or len(self.name.encode()) > 200:
             raise Error(
                 f"name is {self.name!r:.200}; expected up to 100 letters, digits and ' _.,+=-', such as 'my_variant'."
             )
-        for name in ("kernel_sizes", "filters"):
-            value = getattr(self, name)
-            if not isinstance(value, (tuple, list)) or not value or not all(is_count(v) for v in value):
-                raise Error(f"{name} is {value!r}; expected positive whole numbers, such as (64, 128, 256).")
-            object.__setattr__(self, name, tuple(value))
-        check_number("dropout", self.dropout, 0, 0.99)
-        check_number("label_smoothing", self.label_smoothing, 0, 0.9)
-        check_number("batch_norm_momentum", self.batch_norm_momentum, 0, 0.9999)
-        check_count("batch_size", self.batch_size)
-        check_count("epochs", self.epochs)
-        check_flag("precise_batch_norm", self.precise_batch_norm)
-        check_choice("initializer", self.initializer, INITIALIZERS)
-        for name, kinds in _KINDS.items():
-            if not isinstance(getattr(self, name), kinds):
-                expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-                raise Error(f"{name} is {getattr(self, name)!r}; expected {expected}.")
-        self._check_sizes()
-
-    def _check_sizes(self):
         count = len(self.filters) * len(self.kernel_sizes)
         if count > MAX_CONVOLUTIONS:
             raise Error(f"filters and kernel_sizes make {count} convolutions; expected {MAX_CONVOLUTIONS} at most.")
@@ -169,13 +158,4 @@ class Experiment:
         Raises:
             Error: the settings are not an experiment's, or have a field or a kind that this version does not know.
         """
-        if not isinstance(settings, dict):
-            raise Error(f"the experiment is {settings!r:.200}; expected its settings by name.")
-        nested = {}
-        for name, kinds in _KINDS.items():
-            if settings.get(name) is not None:
-                nested[name] = make_nested(name, settings[name], kinds)
-        return make(cls, settings | nested, "the experiment")
-
-
-_KINDS = {"augmentation": (Augmentation, type(None)), "optimizer": (Adam, Muon), "schedule": (Constant, RiseAndFall)}
+        return make({cls.__name__: cls}, settings, "the experiment")

@@ -1,12 +1,13 @@
 """The nested settings of an experiment: augmentation, optimizer, schedule of the learning rate."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from colabcnn.errors import Error
-from colabcnn.experiments.checks import check_choice, check_count, check_flag, check_number
-from colabcnn.experiments.settings import take_plain_numbers
+from colabcnn.experiments.checks import Flag, check_choice, check_count, check_fields, check_number
 
 FILL_MODES = ("nearest", "reflect")
+Rate = Annotated[float, check_number, 1e-12, 1e3]
 
 
 @dataclass(frozen=True)
@@ -28,29 +29,20 @@ class Augmentation:
             a part of it may lie outside (arXiv:1708.04552).
     """
 
-    rotation_range: float = 20.0
-    width_shift_range: float = 0.2
-    height_shift_range: float = 0.2
-    horizontal_flip: bool = True
-    channel_shift_range: float = 0.0
-    whole_pixels: bool = False
-    alternating_flip: bool = False
-    fill_mode: str = "nearest"
-    cutout: int = 0
+    rotation_range: Annotated[float, check_number, 0, 180] = 20.0
+    width_shift_range: Annotated[float, check_number, 0, 1] = 0.2
+    height_shift_range: Annotated[float, check_number, 0, 1] = 0.2
+    horizontal_flip: Flag = True
+    channel_shift_range: Annotated[float, check_number, 0, 255] = 0.0
+    whole_pixels: Flag = False
+    alternating_flip: Flag = False
+    fill_mode: Annotated[str, check_choice, *FILL_MODES] = "nearest"
+    cutout: Annotated[int, check_count, 0, 32] = 0
 
     def __post_init__(self):
-        take_plain_numbers(self)
-        check_number("rotation_range", self.rotation_range, 0, 180)
-        check_number("width_shift_range", self.width_shift_range, 0, 1)
-        check_number("height_shift_range", self.height_shift_range, 0, 1)
-        check_number("channel_shift_range", self.channel_shift_range, 0, 255)
-        for name in ("horizontal_flip", "whole_pixels", "alternating_flip"):
-            check_flag(name, getattr(self, name))
+        check_fields(self)
         if self.alternating_flip and not self.horizontal_flip:
             raise Error("alternating_flip is True and horizontal_flip False; expected both, or neither.")
-        check_choice("fill_mode", self.fill_mode, FILL_MODES)
-        check_count("cutout", self.cutout, 0)
-        check_number("cutout", self.cutout, 0, 32)
 
 
 @dataclass(frozen=True)
@@ -61,11 +53,8 @@ class Adam:
         learning_rate: the highest one, if there is a schedule.
     """
 
-    learning_rate: float = 0.001
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+    learning_rate: Rate = 0.001
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)
@@ -82,18 +71,11 @@ class Muon:
         newton_schulz_steps: number of steps with which Muon makes an update nearly orthogonal, 1 to 20.
     """
 
-    learning_rate: float
-    adam_learning_rate: float
-    momentum: float = 0.95
-    newton_schulz_steps: int = 5
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
-        check_number("adam_learning_rate", self.adam_learning_rate, 1e-12, 1e3)
-        check_number("momentum", self.momentum, 0, 0.999)
-        check_count("newton_schulz_steps", self.newton_schulz_steps)
-        check_number("newton_schulz_steps", self.newton_schulz_steps, 1, 20)
+    learning_rate: Rate
+    adam_learning_rate: Rate
+    momentum: Annotated[float, check_number, 0, 0.999] = 0.95
+    newton_schulz_steps: Annotated[int, check_count, 1, 20] = 5
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)
@@ -111,8 +93,5 @@ class RiseAndFall:
         rise: the part of the run in which the rate rises; fraction in [0, 0.9].
     """
 
-    rise: float = 0.0
-
-    def __post_init__(self):
-        take_plain_numbers(self)
-        check_number("rise", self.rise, 0, 0.9)
+    rise: Annotated[float, check_number, 0, 0.9] = 0.0
+    __post_init__ = check_fields

@@ -1,23 +1,9 @@
 """Experiments as JSON types and back: what `run.json` and checkpoints hold of them."""
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from colabcnn.errors import Error
-
-
-def take_plain_numbers(instance: Any) -> None:
-    """Replace NumPy's numbers in a dataclass's fields by Python's, which JSON has; call it in `__post_init__`."""
-    for name in (f.name for f in fields(instance)):
-        value = getattr(instance, name)
-        if isinstance(value, (tuple, list)):
-            object.__setattr__(instance, name, tuple(map(_plain, value)))
-        else:
-            object.__setattr__(instance, name, _plain(value))
-
-
-def _plain(value):
-    return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -33,12 +19,7 @@ def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, An
 
 def changed_settings(experiment: Any) -> dict[str, Any]:
     """Return an `Experiment`'s settings that differ from their defaults: a new field with a default changes nothing."""
-    defaults = {f.name: as_json(f.default) for f in fields(experiment) if f.default is not MISSING}
-    changed = {}
-    for name, value in experiment.settings().items():
-        if name not in defaults or value != defaults[name]:
-            changed[name] = _without_defaults(getattr(experiment, name))
-    return changed
+    return {name: value for name, value in _without_defaults(experiment).items() if name != "kind"}
 
 
 def as_json(value: Any) -> Any:
@@ -52,24 +33,38 @@ def as_json(value: Any) -> Any:
 def _without_defaults(value):
     if not is_dataclass(value):
         return as_json(value)
-    changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
-    return {"kind": type(value).__name__, **changed}
+    changed = [f.name for f in fields(value) if f.compare and getattr(value, f.name) != f.default]
+    return {"kind": type(value).__name__, **{name: _without_defaults(getattr(value, name)) for name in changed}}
 
 
-def make_nested(name: str, settings: Any, kinds: tuple[type, ...]) -> Any:
-    """Return the nested dataclass, of one of the kinds, that `as_json` has described; `name` is the field's."""
-    by_name = {kind.__name__: kind for kind in kinds}
-    kind = settings.get("kind") if isinstance(settings, dict) else None
-    if kind not in by_name:
-        raise Error(f"the experiment's {name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
-    return make(by_name[kind], {key: value for key, value in settings.items() if key != "kind"}, f"its {name}")
+def make(kinds: dict[str, type], values: Any, name: str) -> Any:
+    """Return a dataclass from its fields as JSON types, with the dataclasses in them.
 
+    Args:
+        kinds: the classes by name; `values` names one of several as its `kind`.
+        values: JSON types, which may come from someone else.
+        name: what a message calls it.
 
-def make(cls: Any, settings: dict[str, Any], name: str) -> Any:
-    """Return a dataclass of its fields by name; `name` is what a message calls it."""
-    known = {f.name for f in fields(cls)} - {"reported"}
-    if unknown := set(settings) - known:
+    Raises:
+        Error: a field is unknown or missing, or its value is wrong.
+        TypeError: a list is something else.
+    """
+    if not isinstance(values, dict):
+        raise Error(f"{name} is {values!r:.200}; expected its fields by name.")
+    kind = values.get("kind", next(iter(kinds)))
+    if not isinstance(kind, str) or kind not in kinds:
+        raise Error(f"{name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
+    cls, made = kinds[kind], {key: value for key, value in values.items() if key != "kind"}
+    hints, known = get_type_hints(cls), [f for f in fields(cls) if f.compare]
+    if unknown := made.keys() - {f.name for f in known}:
         raise Error(f"{name} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
-    if missing := {f.name for f in fields(cls) if f.default is MISSING and f.name not in settings}:
-        raise Error(f"{name} lacks {sorted(missing)}; expected all settings of {cls.__name__}.")
-    return cls(**settings)
+    if missing := {f.name for f in known if f.default is MISSING} - made.keys():
+        raise Error(f"{name} lacks {sorted(missing)}; expected all fields of {cls.__name__}.")
+    for key, value in made.items():
+        parts = [hints[key], *get_args(hints[key])]
+        nested = {part.__name__: part for part in parts if isinstance(part, type) and is_dataclass(part)}
+        if nested and get_origin(hints[key]) is tuple:
+            made[key] = tuple(make(nested, member, f"one of its {key}") for member in value)
+        elif nested and (value is not None or type(None) not in parts):
+            made[key] = make(nested, value, f"its {key}")
+    return cls(**made)

@@ -63,18 +63,13 @@ def model_bytes(record: RunRecord, weights: list[np.ndarray]) -> bytes:
             for name in sorted(saved.namelist()):
                 content = saved.read(name)
                 if name.endswith(".json"):
-                    content = json.dumps(_without_chance(json.loads(content))).encode()
+                    content = json.dumps(json.loads(content, object_hook=_without_chance)).encode()
                 dateless.writestr(zipfile.ZipInfo(name), content)
     return memory.getvalue()
 
 
-def _without_chance(value):
-    if isinstance(value, list):
-        return [_without_chance(member) for member in value]
-    if isinstance(value, dict):
-        kept = {key: member for key, member in value.items() if key not in ("shared_object_id", "date_saved")}
-        return {key: _without_chance(member) for key, member in kept.items()}
-    return value
+def _without_chance(members):
+    return {key: member for key, member in members.items() if key not in ("shared_object_id", "date_saved")}
 
 
 def write_model(folder: RunFolder, checkpoint: Checkpoint) -> None:

@@ -12,17 +12,9 @@ from pathlib import Path
 from colabcnn import output
 from colabcnn.colab import in_colab
 from colabcnn.data.split import data_name
-from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS
-from colabcnn.experiments.checks import check_count
-from colabcnn.measuring.trials import (
-    Setting,
-    as_line,
-    last_record,
-    train,
-    train_interrupted,
-    train_plain,
-)
+from colabcnn.experiments.checks import check_count, check_number, check_text
+from colabcnn.measuring.trials import Setting, as_line, last_record, train, train_interrupted, train_plain
 from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
 from colabcnn.store.files import expand
@@ -75,7 +67,10 @@ def measure(
     Raises:
         Error: bad arguments; a folder that cannot be written; data that cannot be loaded.
     """
-    _check(train_size, val_size, minutes, sent_by)
+    check_count("train_size", train_size)
+    check_count("val_size", val_size)
+    check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
+    check_text("sent_by", sent_by, 60)
     start, progress = time.monotonic(), ProgressLine(quiet)
     run_folder(folder).create()
     # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
@@ -140,15 +135,6 @@ def offer_measurement(path: str | Path) -> None:
             from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.
 
             files.download(str(path))
-
-
-def _check(train_size, val_size, minutes, sent_by):
-    for name, value in (("train_size", train_size), ("val_size", val_size)):
-        check_count(name, value)
-    if type(minutes) not in (int, float) or not 0 < minutes <= 600:
-        raise Error(f"minutes is {minutes!r}; expected a number above 0 and up to 600.")
-    if not isinstance(sent_by, str) or len(sent_by) > 60 or not sent_by.isprintable():
-        raise Error(f"sent_by is {sent_by!r}; expected a name of at most 60 letters in one line, or an empty text.")
 
 
 @contextlib.contextmanager

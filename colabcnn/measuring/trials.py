@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.errors import Error
+from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
 from colabcnn.network.keras_types import FitCallback
-from colabcnn.store.measurements import Interruption, Steps, Training
+from colabcnn.store.measurements import Interruption, Training
 from colabcnn.store.run_folder import open_checkpoint, open_run
 from colabcnn.store.run_record import RunRecord
 from colabcnn.training.progress import ProgressLine
@@ -87,10 +88,10 @@ def train(setting: Setting, name: str) -> Training:
         raise Error(f"the run in {setting.folder / name} trained no epoch.")
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
-        steps=Steps(**(start.execution or {})),
+        steps=start.execution or Execution(),
         refused=as_line(start.refused or "", 400),
         start_seconds=round(watch.first_epoch_end - start_time, 3),
-        **{column: list(result.history[column]) for column in columns},
+        **{column: tuple(result.history[column]) for column in columns},
     )
 
 

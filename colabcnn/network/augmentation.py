@@ -79,7 +79,7 @@ def augment(
     Raises:
         Error: an unknown `fill_mode`, or images of another rank.
     """
-    check_choice("fill_mode", fill_mode, FILL_MODES)
+    check_choice("fill_mode", fill_mode, *FILL_MODES)
     images = ops.convert_to_tensor(images)
     if len(images.shape) != 4:
         raise Error(f"images have the shape {tuple(images.shape)}; expected (batch, height, width, channels).")

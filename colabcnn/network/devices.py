@@ -7,38 +7,17 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 
 from colabcnn.errors import Error
+from colabcnn.experiments.execution import Execution
 from colabcnn.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
-MAX_STEPS_PER_CALL = 1024
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How training steps are executed on the device.
-
-    Args:
-        steps_per_call: steps that one call of a compiled function makes.
-        xla: whether XLA compiles it; always under JAX.
-        fused_batch_norm: whether each BatchNorm is one TensorFlow operation.
-        xla_augmentation: whether XLA compiles only the augmentation in a step.
-    """
-
-    steps_per_call: int
-    xla: bool
-    fused_batch_norm: bool = False
-    xla_augmentation: bool = False
-
-    def __post_init__(self):
-        if not 1 <= self.steps_per_call <= MAX_STEPS_PER_CALL:
-            raise Error(f"steps_per_call is {self.steps_per_call}; expected 1 to {MAX_STEPS_PER_CALL}.")
 
 
 PLAIN = Execution(steps_per_call=1, xla=False)

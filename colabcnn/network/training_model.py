@@ -8,10 +8,11 @@ import numpy as np
 
 from colabcnn.data.epoch_plan import plan_epoch
 from colabcnn.data.split import Split
+from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.network.augmentation import apply_transforms
 from colabcnn.network.batch_norm import call_fused
-from colabcnn.network.devices import PLAIN, Execution
+from colabcnn.network.devices import PLAIN
 from colabcnn.network.keras_types import FitCallback, Logs, ops
 from colabcnn.network.model import reseed_dropout
 

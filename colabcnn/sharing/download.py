@@ -1,6 +1,5 @@
 """Download a file from a URL or from Google Drive, through gdown."""
 
-import hashlib
 import inspect
 import os
 import re
@@ -17,7 +16,6 @@ _DRIVE_HOSTS = ("drive.google.com", "docs.google.com", "drive.usercontent.google
 _DRIVE_ID = re.compile(r"[-\w]{20,100}", re.ASCII)
 # Of a Workspace domain or of one of several accounts, too: /a/example.org/file/d/<id>, /u/1/file/d/<id>.
 _DRIVE_PATH = re.compile(r"(?:/a/[^/]+)?(?:/u/\d+)?/file/(?:u/\d+/)?d/([-\w]+)", re.ASCII)
-_RESOURCE_KEY = re.compile(r"[-\w]{1,100}", re.ASCII)
 TIMEOUT_SECONDS = 60
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -72,16 +70,10 @@ def _source(source):
     drive_id = path[1] if path else (parse_qs(url.query).get("id") or [""])[0]
     if not _DRIVE_ID.fullmatch(drive_id):
         raise Error(f"{source} is not a link to a file on Google Drive; choose Share, Copy link at the file itself.")
-    key = (parse_qs(url.query).get("resourcekey") or [""])[0]  # Files that were shared before September 2021.
-    if _RESOURCE_KEY.fullmatch(key):
-        # The address behind Drive's confirmation page: of a link to the page itself gdown keeps the id alone.
-        return (
-            f"https://drive.usercontent.google.com/download?id={drive_id}&resourcekey={key}&export=download&confirm=t"
-        )
     return drive_id
 
 
-def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
+def download(source: str, file: IO[bytes], *, quiet: bool = False) -> None:
     """Download a source into a file, with a progress bar.
 
     Args:
@@ -106,25 +98,19 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> str:
         except OSError as error:
             raise Error(f"{path} cannot be read ({error.strerror}); expected a file that `export` wrote.") from None
         with content:
-            shutil.copyfileobj(content, writer)
-        file.flush()
-        return writer.sha256.hexdigest()
+            return shutil.copyfileobj(content, writer)
     options: dict[str, Any] = {"url" if "://" in source else "id": source}
     if "timeout" in inspect.signature(gdown.download).parameters:  # gdown 5 has no timeout: Ctrl-C ends the wait.
         options["timeout"] = TIMEOUT_SECONDS
     try:
         # Without cookies, gdown writes no file into the user's home, and no file there changes the download.
         gdown.download(output=writer, quiet=quiet, use_cookies=False, log_messages={"output": ""}, **options)  # pyright: ignore[reportArgumentType]  # It has the methods that gdown calls.
-    except Error:
-        raise
     except Exception as error:  # From gdown, requests, or their dependencies.
         if writer.error:
             raise writer.error from None
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         raise Error(f"{source} could not be downloaded: {_reason(error)}") from None
-    file.flush()
-    return writer.sha256.hexdigest()
 
 
 def _reason(error):
@@ -141,28 +127,18 @@ def _reason(error):
 
 
 class _Writer:
-    """The file that gdown writes to: it counts and digests the bytes, and ends a download that is too large."""
+    """The file that gdown writes to; it ends a download that is too large."""
 
     def __init__(self, file):
-        self.sha256 = hashlib.sha256()
+        self.flush, self.tell = file.flush, file.tell
         self.error = None
         self._file = file
-        self._size = 0
 
     def write(self, block):
-        self._size += len(block)
         try:
-            if self._size > MAX_BYTES:
+            if self.tell() + len(block) > MAX_BYTES:
                 raise Error(f"the file is larger than {MAX_BYTES:,} bytes, the most that a run can have.")
-            self._file.write(block)
+            return self._file.write(block)
         except (Error, OSError) as error:
             self.error = error  # gdown may replace it by its own.
             raise
-        self.sha256.update(block)
-        return len(block)
-
-    def flush(self):
-        self._file.flush()
-
-    def tell(self):
-        return self._size

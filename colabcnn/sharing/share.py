@@ -121,11 +121,13 @@ def fetch(
                 shutil.rmtree(unfinished, ignore_errors=True)
             # A file without a name is not left after a kill.
             with tempfile.TemporaryFile(dir=folder) as file:
-                found = download(source, file, quiet=quiet)
-                if sha256 not in (None, found):
-                    raise Error(f"{source} has the SHA-256 {found}, expected {sha256}; ask its sender for both again.")
+                download(source, file, quiet=quiet)
                 file.seek(0)
-                run_dir = _install(file.read(), folder, source, found, info)
+                content = file.read()
+            found = hashlib.sha256(content).hexdigest()
+            if sha256 not in (None, found):
+                raise Error(f"{source} has the SHA-256 {found}, expected {sha256}; ask its sender for both again.")
+            run_dir = _install(content, folder, source, found, info)
     except Error as error:
         raise Error(f"{error} No file was kept.") from None
     except (OSError, ValueError) as error:
@@ -202,9 +204,8 @@ def _install(content: bytes, folder: Path, source: str, sha256: str, info: Calla
         note["fetched"] = _now()
         write_atomically(target / SHARED_RUN, json.dumps(note) + "\n")
         return target
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    try:
-        run = RunFolder(unfinished / record.experiment.name / target.name)  # The picture is named after it.
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as unfinished:
+        run = RunFolder(Path(unfinished) / record.experiment.name / target.name)  # The picture is named after it.
         run.checkpoints.mkdir(parents=True)
         write_atomically(run.checkpoints / checkpoint_name(checkpoint.epoch, content), content)
         run.write_record(record)
@@ -217,8 +218,6 @@ def _install(content: bytes, folder: Path, source: str, sha256: str, info: Calla
             move_aside(target.parent, [target])
         os.rename(run.path, target)
         return target
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _report_fetched(run_dir: Path, found: str, given: str | None, info: Callable[[str], None]) -> None:

@@ -122,7 +122,7 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
         text = _load_json(header["__metadata__"]["colabcnn"])
         check_format(text, where)
         epoch, kind, metadata = text["epoch"], text["kind"], text["metadata"]
-        check_choice("its kind", kind, KINDS)
+        check_choice("its kind", kind, *KINDS)
         if type(epoch) is not int or not isinstance(metadata, dict):
             raise Error("its epoch is not a whole number, or its metadata is not a dict")
         arrays = {}

@@ -8,13 +8,26 @@ import json
 import math
 import re
 import statistics
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated
 
 from colabcnn.errors import Error
+from colabcnn.experiments.checks import (
+    Flag,
+    check_all,
+    check_choice,
+    check_count,
+    check_fields,
+    check_number,
+    check_text,
+    check_texts,
+)
+from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import PRECISIONS
+from colabcnn.experiments.settings import make
 from colabcnn.store.files import write_atomically
+from colabcnn.store.run_record import DATA_NAMES
 
 FORMAT = 1
 FOLDER = "measured"  # In the folder of the results.
@@ -22,62 +35,11 @@ MOST_BYTES = 20_000
 FULL_SIZE = 50_000
 
 
-def _number(least, most, kinds=(int, float)):
-    return lambda value: type(value) in kinds and least <= value <= most
-
-
-def _text(most):
-    # A control character acts on a terminal, and half a surrogate pair cannot be printed.
-    return lambda value: isinstance(value, str) and len(value) <= most and value.isprintable()
-
-
-def _column(least, most):
-    return lambda value: isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_number(least, most), value))
-
-
-def _is_versions(value):
-    parts = value.items() if isinstance(value, dict) and len(value) <= 20 else [(None, None)]
-    return all(_text(40)(name) and _text(60)(version) for name, version in parts)
-
-
-def _is_bytes(value):
-    return value is None or _number(0, 2**50, kinds=(int,))(value)
-
-
-def _is_date(value):
-    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII) is not None
-
-
-# A field's value in a file must pass the check in its type's annotation.
-Flag = Annotated[bool, lambda value: type(value) is bool]
-Name = Annotated[str, _text(60)]
-Sentence = Annotated[str, _text(400)]
-Count = Annotated[int, _number(1, 1_000_000, kinds=(int,))]
-Seconds = Annotated[float, _number(0, 1e6)]
-Loss = Annotated[list, _column(0, 1e6)]
-Accuracy = Annotated[list, _column(0, 1)]
-
-
-def _one_of(*names):
-    return lambda value: isinstance(value, str) and value in names
-
-
-@dataclass(frozen=True)
-class Steps:
-    """An `Execution`, as `run.json` has it."""
-
-    steps_per_call: Count
-    xla: Flag
-    fused_batch_norm: Flag
-    xla_augmentation: Flag
-
-    def in_words(self) -> str:
-        """Return the execution as text for a table."""
-        words = ["1 step a call" if self.steps_per_call == 1 else f"{self.steps_per_call} steps a call"]
-        words += ["XLA"] if self.xla else []
-        words += ["fused BatchNorm"] if self.fused_batch_norm else []
-        words += ["augmentation by XLA"] if self.xla_augmentation else []
-        return ", ".join(words)
+Name = Annotated[str, check_text, 60]
+Sentence = Annotated[str, check_text, 400]
+Count = Annotated[int, check_count, 1, 1_000_000]
+Column = Annotated[tuple, check_all, check_number, 0, 1e6]
+Accuracy = Annotated[tuple, check_all, check_number, 0, 1]
 
 
 @dataclass(frozen=True)
@@ -90,14 +52,20 @@ class Training:
         start_seconds: from the call of `run` to the end of the first epoch.
     """
 
-    steps: Steps
+    steps: Execution
     refused: Sentence
-    start_seconds: Seconds
-    seconds: Annotated[list, _column(1e-6, 1e6)]
-    loss: Loss
+    start_seconds: Annotated[float, check_number, 0, 1e6]
+    seconds: Annotated[tuple, check_all, check_number, 1e-6, 1e6]
+    loss: Column
     accuracy: Accuracy
-    val_loss: Loss
+    val_loss: Column
     val_accuracy: Accuracy
+
+    def __post_init__(self):
+        check_fields(self)
+        columns = (self.seconds, self.loss, self.accuracy, self.val_loss, self.val_accuracy)
+        if len(set(map(len, columns))) > 1:
+            raise Error("it does not have the same number of epochs in each list")
 
     def epoch_seconds(self) -> float:
         """Return the median without the first epoch, which may hold the compilation."""
@@ -125,11 +93,12 @@ class Interruption:
         failed: why the interruption or the resume failed, else "".
     """
 
-    by: Annotated[str, _one_of("SIGKILL", "exception")]
+    by: Annotated[str, check_choice, "SIGKILL", "exception"]
     why_not_killed: Sentence
-    first_epoch: Annotated[int, _number(0, 100, kinds=(int,))]
+    first_epoch: Annotated[int, check_count, 0, 100]
     bit_for_bit: Flag
     failed: Sentence
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)
@@ -153,27 +122,28 @@ class Measurement:
     """
 
     sent_by: Name
-    date: Annotated[str, _is_date]
-    device: Annotated[str, _text(120)]
-    platform: Annotated[str, _text(200)]
-    backend: Annotated[str, _one_of("tensorflow", "jax")]
-    versions: Annotated[dict, _is_versions]
+    date: Annotated[str, check_text, 10, r"[0-9]{4}-[0-9]{2}-[0-9]{2}"]
+    device: Annotated[str, check_text, 120]
+    platform: Annotated[str, check_text, 200]
+    backend: Annotated[str, check_choice, "tensorflow", "jax"]
+    versions: Annotated[dict, check_texts, 60]
     commit: Name
     experiment: Name
-    data: Annotated[str, _one_of("cifar10", "synthetic")]
+    data: Annotated[str, check_choice, *DATA_NAMES]
     train_size: Count
     val_size: Count
-    precision: Annotated[str, _one_of(*PRECISIONS)]
-    peak_memory: Annotated[int | None, _is_bytes]
-    memory_of: Annotated[str, _one_of("device", "process")]
-    gflop_an_image: Annotated[float, _number(1e-6, 1e6)]
-    matrix_gflops: Annotated[float, _number(1e-3, 1e9)]
-    minutes: Annotated[float, _number(0, 1e5)]
+    precision: Annotated[str, check_choice, *PRECISIONS]
+    peak_memory: Annotated[int, check_count, 0, 2**50] | None
+    memory_of: Annotated[str, check_choice, "device", "process"]
+    gflop_an_image: Annotated[float, check_number, 1e-6, 1e6]
+    matrix_gflops: Annotated[float, check_number, 1e-3, 1e9]
+    minutes: Annotated[float, check_number, 0, 1e5]
     auto: Training
     plain: Training | None
     plain_failed: Sentence
     resumed: Training | None
     interruption: Interruption
+    __post_init__ = check_fields
 
     def full_epoch_seconds(self, training: Training) -> float:
         """Return the seconds of an epoch of 50,000 images, with its validation, at a training's speed."""
@@ -230,29 +200,9 @@ def read_measurement(path: str | Path) -> Measurement:
     if type(version) is not int or version != FORMAT:
         raise Error(f"{name} has format {_shortened(version)}; this version reads format {FORMAT}: update colabcnn")
     try:
-        return _build(Measurement, values)
-    except (RecursionError, ValueError) as error:
-        raise Error(f"{name} is not what 13_measure writes: {error}") from None
-
-
-def _build(kind, values, name="the file"):
-    """Return a dataclass made from a file's dict; its keys must be the fields, and each value must pass its check."""
-    types = get_type_hints(kind, include_extras=True)
-    if not isinstance(values, dict) or set(values) != set(types):
-        raise ValueError(f"{name} does not have the expected fields")
-    fields = {}
-    for field, hint in types.items():
-        value, checks = values[field], getattr(hint, "__metadata__", None)
-        if checks is None:
-            nested = next(part for part in (hint, *get_args(hint)) if is_dataclass(part))
-            is_optional = nested is not hint
-            value = None if value is None and is_optional else _build(nested, value, field)
-        elif not checks[0](value):
-            raise ValueError(f"{field} is {_shortened(value)}")
-        fields[field] = value
-    if len({len(value) for value in fields.values() if isinstance(value, list)}) > 1:
-        raise ValueError(f"{name} does not have the same number of epochs in each list")
-    return kind(**fields)
+        return make({"Measurement": Measurement}, values, "the file")
+    except (Error, RecursionError, TypeError) as error:
+        raise Error(f"{name} is not what 13_measure writes: {str(error).rstrip('.')}") from None
 
 
 def _shortened(value):

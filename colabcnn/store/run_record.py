@@ -2,20 +2,29 @@
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from colabcnn.errors import MALFORMED, Error, UnknownFormatError
-from colabcnn.experiments.checks import check_choice, check_count, is_count
+from colabcnn.experiments.checks import (
+    Flag,
+    Text,
+    check_choice,
+    check_count,
+    check_fields,
+    check_kind,
+    check_text,
+    check_texts,
+)
+from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
 from colabcnn.experiments.ingredients import Constant
-from colabcnn.experiments.settings import changed_settings, flatten_settings
+from colabcnn.experiments.settings import changed_settings, flatten_settings, make
 
 FORMAT = 2
 """The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
 DATA_NAMES = ("cifar10", "synthetic")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_Count = Annotated[int, check_count, 0]
 
 
 @dataclass(frozen=True)
@@ -35,16 +44,17 @@ class Start:
         last_epoch: the last epoch that it finished; None like `ended`.
     """
 
-    time: str
-    first_epoch: int
-    device: str
-    versions: dict[str, str]
-    commit: str | None = None
-    execution: dict[str, Any] | None = None
-    refused: str | None = None
-    onednn: bool | None = None
-    ended: str | None = None
-    last_epoch: int | None = None
+    time: Text
+    first_epoch: _Count
+    device: Text
+    versions: Annotated[dict[str, str], check_texts]
+    commit: Text | None = None
+    execution: Execution | None = None
+    refused: Text | None = None
+    onednn: Flag | None = None
+    ended: Text | None = None
+    last_epoch: _Count | None = None
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)
@@ -63,14 +73,15 @@ class RunRecord:
     """
 
     experiment: Experiment
-    seed: int
-    data: str
-    data_sha256: str
-    train_size: int
-    val_size: int
-    holdout: int
-    precision: str
-    starts: tuple[Start, ...] = ()
+    seed: _Count
+    data: Annotated[str, check_choice, *DATA_NAMES]
+    data_sha256: Annotated[str, check_text, 64, "[0-9a-f]{64}"]
+    train_size: _Count
+    val_size: _Count
+    holdout: _Count
+    precision: Annotated[str, check_choice, *PRECISIONS]
+    starts: Annotated[tuple[Start, ...], check_kind, tuple] = ()
+    __post_init__ = check_fields
 
     def with_start(self, start: Start) -> "RunRecord":
         """Return the record with one more start."""
@@ -114,12 +125,7 @@ class RunRecord:
         """
         check_format(value, where)
         try:
-            values = {name: value[name] for name in (f.name for f in fields(cls))}
-            values["experiment"] = Experiment.from_settings(value["experiment"])
-            values["starts"] = tuple(_start_from(start) for start in value["starts"])
-            record = cls(**values)
-            _check(record)
-            return record
+            return make({"RunRecord": cls}, {name: value[name] for name in value if name != "format"}, "the record")
         except Error as error:
             raise Error(f"{where} does not describe a run: {_shortened(str(error))}") from None
         except MALFORMED:
@@ -162,33 +168,6 @@ def check_format(value: Any, where: str) -> None:
             f"{where} is of format {found!r:.20}; this version of colabcnn reads format {FORMAT}. Nothing was changed: "
             "use the version that wrote it, or another folder."
         )
-
-
-def _start_from(value):
-    if unknown := set(value) - {f.name for f in fields(Start)}:
-        raise Error(f"a start has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
-    start = Start(**value)
-    texts = start.time, start.device, *start.versions, *start.versions.values()
-    optional = start.commit or "", start.ended or "", start.refused or ""
-    counts = start.first_epoch, start.last_epoch or 0
-    execution = start.execution or {}
-    agrees = (
-        all(isinstance(text, str) for text in (*texts, *optional, *execution))
-        and all(is_count(number, 0) or isinstance(number, bool) for number in (*counts, *execution.values()))
-        and start.onednn in (None, True, False)
-    )
-    if not agrees:
-        raise ValueError
-    return start
-
-
-def _check(record):
-    for name in ("seed", "train_size", "val_size", "holdout"):
-        check_count(f"its {name}", getattr(record, name), 0)
-    check_choice("its data", record.data, DATA_NAMES)
-    check_choice("its precision", record.precision, PRECISIONS)
-    if not isinstance(record.data_sha256, str) or not _SHA256.fullmatch(record.data_sha256):
-        raise Error(f"its data_sha256 is {record.data_sha256!r:.80}; expected 64 hexadecimal digits.")
 
 
 def _shortened(text):

@@ -31,27 +31,24 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
     except ImportError:
         raise Error("a sweep needs dask.distributed, which is not here; install it: pip install distributed") from None
     logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # The sweep reports in its own words what is lost.
     # Each run has a process, so a worker needs none: a script needs no guard, and nothing is imported again.
     here = {"n_workers": jobs, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
     # The scheduler opens a port for its pages in any case: one that is free, and for this machine alone.
     here |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
-    try:
-        with contextlib.ExitStack() as stack:
-            # Looking at the workers' threads a hundred times a second would slow the runs.
-            stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
-            address = scheduler or stack.enter_context(LocalCluster(**here))
-            try:
-                client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
-            except (OSError, ValueError) as error:
-                raise Error(
-                    f"the scheduler {scheduler} does not answer within {_ANSWER_SECONDS} s ({error}); expected the "
-                    "address that `dask scheduler` prints, such as tcp://127.0.0.1:8786."
-                ) from None
-            yield stack.enter_context(client)
-    finally:
-        logger.setLevel(level)
+    with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)  # The sweep reports in its own words what is lost.
+        # Looking at the workers' threads a hundred times a second would slow the runs.
+        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        address = scheduler or stack.enter_context(LocalCluster(**here))
+        try:
+            client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise Error(
+                f"the scheduler {scheduler} does not answer within {_ANSWER_SECONDS} s ({error}); expected the address "
+                "that `dask scheduler` prints, such as tcp://127.0.0.1:8786."
+            ) from None
+        yield stack.enter_context(client)
 
 
 class Workers:

@@ -2,15 +2,14 @@
 
 import textwrap
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from colabcnn.data.split import data_name
-from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.experiments.checks import check_count, check_number
+from colabcnn.experiments.checks import check_choice, check_count, check_fields, check_number
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
-from colabcnn.experiments.settings import take_plain_numbers
 from colabcnn.store.run_record import identity_of
 
 HELP = {
@@ -65,15 +64,15 @@ class RunRequest:
     run_dir: str | Path
     drive_folder: str | Path | None = None
     data: str | Path = "cifar10"
-    epochs: int | None = None
-    train_size: int | None = None
-    val_size: int | None = None
-    seed: int = 0
-    hours: float | None = None
-    precision: str = "auto"
-    holdout: int = 0
-    checkpoint_minutes: float = 1
-    drive_minutes: float = 10
+    epochs: Annotated[int, check_count] | None = None
+    train_size: Annotated[int, check_count] | None = None
+    val_size: Annotated[int, check_count] | None = None
+    seed: Annotated[int, check_count, 0] = 0
+    hours: Annotated[float, check_number, 1e-9, inf, "a number above 0, or None"] | None = None
+    precision: Annotated[str, check_choice, "auto", *PRECISIONS] = "auto"
+    holdout: Annotated[int, check_count, 0] = 0
+    checkpoint_minutes: Annotated[float, check_number, 0] = 1
+    drive_minutes: Annotated[float, check_number, 0] = 10
     start_over: bool = False
     allow_long: bool = False
     callbacks: tuple = ()
@@ -81,20 +80,9 @@ class RunRequest:
     quiet: bool = False
 
     def __post_init__(self):
-        take_plain_numbers(self)
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
+        check_fields(self)
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
-        for name in ("epochs", "train_size", "val_size"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        for name in ("seed", "holdout"):
-            check_count(name, getattr(self, name), 0)
-        if self.hours is not None:
-            check_number("hours", self.hours, 1e-9, expected="a number above 0, or None")
-        for name in ("checkpoint_minutes", "drive_minutes"):
-            check_number(name, getattr(self, name), 0)
-        if self.precision != "auto" and self.precision not in PRECISIONS:
-            raise Error(f"precision is {self.precision!r}; expected auto, {', '.join(PRECISIONS)}.")
 
     def arguments(self) -> list[str]:
         """Return the options that differ from their defaults, as the command line takes them."""

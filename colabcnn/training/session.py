@@ -4,7 +4,7 @@ import datetime
 import math
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from colabcnn import onednn
 from colabcnn.data.split import Split
 from colabcnn.drive.delivery import Delivery
 from colabcnn.errors import Error, Interrupted
+from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
 from colabcnn.network.batch_norm import RenewStatistics
-from colabcnn.network.devices import Execution
 from colabcnn.network.model import build_model
 from colabcnn.network.optimizers import make_loss, make_optimizer
 from colabcnn.network.training_model import VALIDATION_BATCH_SIZE, PlanEpoch, TrainingModel, in_batches
@@ -231,7 +231,7 @@ def _executable_model(session, split, plan):
             _report_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
             execution = devices.plain_execution()
             model = compiled_model(**model_of, execution=execution)
-    session.write_start(execution=asdict(execution))
+    session.write_start(execution=execution)
     return model
 
 
@@ -252,13 +252,9 @@ def _execution_of(starts, progress):
     suitable, now = devices.auto_execution(), starts[-1]
     for start in reversed(starts[:-1]):
         if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
-            try:
-                kept = Execution(**start.execution)
-            except (Error, TypeError):  # Another version or someone else wrote it.
-                return suitable
-            if kept != suitable:
-                progress.info(f"The run keeps {kept}, which it had on this device before.")
-            return kept
+            if start.execution != suitable:
+                progress.info(f"The run keeps {start.execution}, which it had on this device before.")
+            return start.execution
     return suitable
 
 

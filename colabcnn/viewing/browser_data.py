@@ -20,7 +20,6 @@ from colabcnn.store.history import COLUMNS, History, read_history
 from colabcnn.store.run_record import first_difference, identity_of
 from colabcnn.viewing.curves import Picture, draw_curves, png_of
 from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
-from colabcnn.viewing.views import View
 
 # The fallback has no list of runs beside it; a longer legend would hide its curves.
 _LONGEST_LEGEND = 10
@@ -37,14 +36,8 @@ def read_runs(runs: dict[str, Path]) -> dict[str, MeasuredRun | History]:
         Error: a history or a record cannot be read.
     """
     return {
-        as_unicode(label): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
-        for label, run_dir in runs.items()
+        label: read_measured_run(run_dir) or read_history(run_dir / "history.csv") for label, run_dir in runs.items()
     }
-
-
-def as_unicode(label: str) -> str:
-    """Return a label with "?" in place of what is no Unicode."""
-    return label.encode(errors="replace").decode()
 
 
 def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, Any]:
@@ -143,6 +136,17 @@ def figure_html(key: str) -> str:
     return f'<style>{style}</style><div class="colabcnn" id="colabcnn-{key}"></div><script>{code}{start}</script>'
 
 
+def content_html(key: str, runs: dict[str, MeasuredRun | History], data: dict[str, Any]) -> str:
+    """Return the HTML of an explorer's data, and of a picture of the runs for where no script runs."""
+    histories = {label: run.history if isinstance(run, MeasuredRun) else run for label, run in runs.items()}
+    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots()
+    draw_curves(axes, histories, line=0.9, training=len(histories) <= 3)
+    if len(histories) > _LONGEST_LEGEND:
+        axes.legend().remove()
+    return picture_html(key, png_of(figure), runs) + data_html(key, data)
+
+
 def picture_html(key: str, png: bytes, labels: Iterable[str]) -> str:
     """Return the HTML of a picture that is seen where no script runs; the explorer hides it.
 
@@ -152,6 +156,7 @@ def picture_html(key: str, png: bytes, labels: Iterable[str]) -> str:
         labels: those of the runs.
     """
     alt, source = html.escape(f"Curves of {', '.join(labels)}"), base64.b64encode(png).decode()
+    alt = alt.encode(errors="replace").decode()  # A folder's name may be no Unicode.
     image = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">'
     return f'<div class="colabcnn-static-{key}">{image}</div>'
 
@@ -171,12 +176,3 @@ def data_html(key: str, data: dict[str, Any]) -> str:
         "if (window.colabcnnExplorer) window.colabcnnExplorer.update(key, data);"
         f'else window.colabcnnStore[key] = {{ data: data }};}})("{key}", {text});</script>'
     )
-
-
-def static_picture(runs: dict[str, MeasuredRun | History]) -> bytes:
-    """Return a PNG of the runs' accuracies, for where no script runs."""
-    histories = {label: run.history if isinstance(run, MeasuredRun) else run for label, run in runs.items()}
-    figure = Picture(figsize=(9, 4.6), layout="constrained")
-    view = View(line=0.9, training=len(histories) <= 3)
-    draw_curves(figure.subplots(), histories, view, legend=len(histories) <= _LONGEST_LEGEND)
-    return png_of(figure)

@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,21 +20,11 @@ from colabcnn.errors import Error
 from colabcnn.store.files import expand, write_atomically
 from colabcnn.store.history import History, best_of, read_history
 from colabcnn.store.run_list import run_label
-from colabcnn.viewing.views import METRICS, View, best_in_words
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_JAPANESE_FONTS = (
-    "Noto Sans CJK JP",
-    "Noto Sans JP",
-    "IPAexGothic",
-    "IPAGothic",
-    "TakaoGothic",
-    "VL Gothic",
-    "Hiragino Sans",
-    "Yu Gothic",
-    "MS Gothic",
-)
+METRICS = ("loss", "accuracy")
+_JAPANESE_FONT = re.compile(r"Noto Sans (CJK )?JP|(IPAex|IPA|Takao|VL |Yu |MS )Gothic|Hiragino Sans")
 
 
 class Picture(Figure):
@@ -65,7 +56,7 @@ class Picture(Figure):
 @functools.cache
 def _japanese_fonts():
     """Return the fonts with Japanese characters that are installed."""
-    return sorted(set(font_manager.get_font_names()) & set(_JAPANESE_FONTS))
+    return sorted(filter(_JAPANESE_FONT.fullmatch, font_manager.get_font_names()))
 
 
 def plot_curves(
@@ -107,26 +98,36 @@ def plot_curves(
     figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         shown = line if name == (metric or "accuracy") else None
-        view = View(name, epochs or (None, None), value_range or (None, None), shown)
-        draw_curves(axes, histories, view)
+        draw_curves(axes, histories, name, epochs or (None, None), value_range or (None, None), shown)
         if len(histories) == 1:
             axes.set_title(next(iter(histories)), fontsize=10)
     return figure
 
 
-def draw_curves(axes: Axes, histories: dict[str, History], view: View, legend: bool = True) -> None:
+def draw_curves(
+    axes: Axes,
+    histories: dict[str, History],
+    metric: str = "accuracy",
+    epochs: tuple = (None, None),
+    value_range: tuple = (None, None),
+    line: float | None = None,
+    training: bool = True,
+) -> None:
     """Draw the curves of one metric.
 
     Args:
         axes: Matplotlib's, empty.
         histories: a dict from a run's label to its history. Colours follow its order; the training of a single run has
             a colour of its own.
-        view: `View`.
-        legend: with a legend, which names what the view's ranges contain.
+        metric: "loss" or "accuracy".
+        epochs: `(first, last)`, either of them None for the end of the data.
+        value_range: `(low, high)` of the vertical axis, likewise. The legend names what these ranges contain.
+        line: value of a horizontal guide line, or None.
+        training: whether the training curves are drawn.
     """
     alone, handles = len(histories) == 1, []
-    kinds = {"training": view.metric} if view.training else {}
-    kinds["validation"] = f"val_{view.metric}"
+    kinds = {"training": metric} if training else {}
+    kinds["validation"] = f"val_{metric}"
     styles: dict[str, tuple[Any, str]] = {"training": ("--", COLOURS[1]), "validation": ("-", COLOURS[0])}
     for kind, column in kinds.items():
         dash, own_colour = styles[kind]
@@ -135,41 +136,44 @@ def draw_curves(axes: Axes, histories: dict[str, History], view: View, legend: b
             style: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(history["epoch"]) == 1 else None}
             style |= {"linestyle": dash, "color": own_colour if alone else colour, "label": f"{label}: {kind}"}
             axes.plot(history["epoch"], history[column], markersize=4, **style)
-        if any(_is_in_view(history, column, view) for history in histories.values()):
+        if any(_is_in_view(history, column, epochs, value_range) for history in histories.values()):
             handles.append(Line2D([], [], label=kind, linestyle=dash, color=own_colour if alone else "#555555"))
     for (label, history), colour in zip(histories.items(), itertools.cycle(COLOURS), strict=False):
         star = {"color": colour, "marker": "*", "markersize": 11, "linestyle": "", "zorder": 3}
         text = best_in_words(history)
-        if view.metric == "accuracy" and history["epoch"]:
+        if metric == "accuracy" and history["epoch"]:
             epoch, value = best_of(history)
             # A star at the edge of the picture is drawn completely.
-            is_inside = _is_in_view({"epoch": [epoch], "value": [value]}, "value", view)
+            is_inside = _is_in_view({"epoch": [epoch], "value": [value]}, "value", epochs, value_range)
             axes.plot(epoch, value, **star, label=f"{label}: best", clip_on=not is_inside)
-        if alone and view.metric == "accuracy":
+        if alone and metric == "accuracy":
             handles.append(Line2D([], [], label=text, **star))
         elif not alone:
-            text = f"{label}: {text}" if view.metric == "accuracy" else label
+            text = f"{label}: {text}" if metric == "accuracy" else label
             handles.append(Line2D([], [], label=text, color=colour, linewidth=2))
-    if view.line is not None:
-        axes.axhline(view.line, color="#555555", linewidth=1, linestyle=":")
-    axes.set_xlim(*view.epochs)
-    axes.set_ylim(*view.value_range)
+    if line is not None:
+        axes.axhline(line, color="#555555", linewidth=1, linestyle=":")
+    axes.set(xlim=epochs, ylim=value_range, xlabel="epoch", ylabel=metric)
     axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(view.metric)
     axes.grid(alpha=0.25)
-    if legend:
-        axes.legend(handles=handles, fontsize=8)
+    axes.legend(handles=handles, fontsize=8)
 
 
-def _is_in_view(history, column, view):
-    """Return whether a value of a curve is within the view's ranges; a curve without epochs is."""
+def _is_in_view(history, column, epochs, value_range):
+    """Return whether a value of a curve is within the ranges; a curve without epochs is."""
     (first, last), (low, high) = (
-        (-math.inf if low is None else low, math.inf if high is None else high)
-        for low, high in (view.epochs, view.value_range)
+        (-math.inf if low is None else low, math.inf if high is None else high) for low, high in (epochs, value_range)
     )
     points = zip(history["epoch"], history[column], strict=True)
     return not history["epoch"] or any(first <= epoch <= last and low <= value <= high for epoch, value in points)
+
+
+def best_in_words(history: History) -> str:
+    """Return the best epoch's validation accuracy and the epoch, such as "best 0.9010, epoch 326"."""
+    if not history["epoch"]:
+        return "no epoch yet"
+    best, value = best_of(history)
+    return f"best {value:.4f}, epoch {best}"
 
 
 def png_of(figure: Figure) -> bytes:
@@ -196,17 +200,12 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         raise Error(f"{path} cannot be written ({error.strerror}); choose another place or make room.") from None
 
 
-def save_curves(run_dir: str | Path, path: str | Path) -> bytes:
-    """Refresh a run's picture, loss and accuracy side by side with the best epoch marked, and return its bytes."""
-    content = png_of(plot_curves(run_dir))
-    write_atomically(path, content)
-    return content
-
-
 def save_curves_if_possible(run_dir: str | Path, path: str | Path, info: Callable[[str], None]) -> bytes | None:
     """Refresh a run's picture as `save_curves`, or report why it could not be drawn and return None."""
     try:
-        return save_curves(run_dir, path)
+        content = png_of(plot_curves(run_dir))
+        write_atomically(path, content)
+        return content
     except Exception as error:  # Whatever it is: a picture is no reason to stop.
         info(f"The picture of the curves could not be drawn ({error}); everything else is done.")
         return None

@@ -6,15 +6,7 @@ from typing import Any
 
 from colabcnn.errors import Error
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing.browser_data import (
-    as_unicode,
-    data_html,
-    data_of,
-    figure_html,
-    picture_html,
-    read_runs,
-    static_picture,
-)
+from colabcnn.viewing.browser_data import content_html, data_of, figure_html, read_runs
 
 
 def explore(*run_dirs: str | Path, view: str = "") -> "Explorer":
@@ -76,7 +68,7 @@ class Explorer:
         self._runs = read_runs(paths)
         # Another folder beside it may give a run a longer label: what is switched off stays off by its number.
         numbers = (self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values())
-        self._ids = dict(zip(map(as_unicode, paths), numbers, strict=True))
+        self._ids = dict(zip(paths, numbers, strict=True))
 
     def _repr_html_(self):
         return self._data_html() + figure_html(self._key)
@@ -86,7 +78,7 @@ class Explorer:
         data = data_of(self._runs, view=self._view, call=f"colabcnn.explore({folders}view=")
         for entry in data["runs"]:
             entry["id"] = self._ids[entry["label"]]
-        return picture_html(self._key, static_picture(self._runs), self._runs) + data_html(self._key, data)
+        return content_html(self._key, self._runs, data)
 
     def _ipython_display_(self):
         from IPython.display import display

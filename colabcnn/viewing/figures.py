@@ -10,14 +10,15 @@ from matplotlib.axes import Axes
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.store.files import expand
+from colabcnn.store.history import History, best_of
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, plot_curves, save_figure
 from colabcnn.viewing.luck import epochs_at_goal, plot_luck, seed_groups
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
-from colabcnn.viewing.views import article_views
 
 _FINAL = ABLATIONS["06_final"]
 _LINE_STYLES = ("-", "--", "-.", ":")
+BEST_SPAN = 25  # So many epochs on either side of the best one.
 _GOALS = {0.90: "o", 0.92: "s", 0.93: "D"}
 # From this ratio on the largest of several values would leave no room for the smallest on a linear axis.
 _LOGARITHMIC_FROM = 10
@@ -45,8 +46,7 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     figures = {}
     if chosen:
         last = chosen[-1]
-        views = article_views({"": last.history})
-        figures |= {name.replace(" ", "-"): _in_view(last.run_dir, view) for name, view in views.items()}
+        figures |= {name: plot_curves(last.run_dir, **view) for name, view in article_views(last.history).items()}
         figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
     if any(_on_test_set(runs, name) for name in RECIPES):
         figures |= {"recipes": draw_recipes(runs), "epochs-to": draw_epochs_to(runs)}
@@ -63,8 +63,20 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     return paths
 
 
-def _in_view(run_dir, view):
-    return plot_curves(run_dir, metric=view.metric, epochs=view.epochs, value_range=view.value_range, line=view.line)
+def article_views(history: History) -> dict[str, dict]:
+    """Return the four pictures in which the article shows its result, as options of `plot_curves`."""
+    names = ("loss", "accuracy", "enlarged", "around-the-best")
+    views: dict[str, dict[str, Any]] = {name: {"metric": "accuracy"} for name in names}
+    views["loss"] = {"metric": "loss"}
+    if history["epoch"]:
+        (best, value), last = best_of(history), history["epoch"][-1]
+        # The line at 0.9 belongs into the picture only where the run comes near it.
+        highest = min(1.0, value + 0.02)
+        highest, line = (max(0.91, highest), 0.9) if value > 0.85 else (highest, None)
+        views["enlarged"] |= {"value_range": (max(0.0, value - 0.15), min(1.0, value + 0.1))}
+        views["around-the-best"] |= {"value_range": (max(0.0, value - 0.03), highest), "line": line}
+        views["around-the-best"] |= {"epochs": (max(1, best - BEST_SPAN), max(2, min(last, best + BEST_SPAN)))}
+    return views
 
 
 def _validation(records):
@@ -94,8 +106,7 @@ def _one_line_a_run(records: list[MeasuredRun], column: str, label: str, name: C
         _make_logarithmic(axes)
     else:
         axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set(xlabel="epoch", ylabel=label)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure
@@ -156,8 +167,7 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
         _make_logarithmic(axes)
         axes.set_xlabel(unit)
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel("validation accuracy")
-    panels[0].set_ylim(0.5, 0.95)
+    panels[0].set(ylabel="validation accuracy", ylim=(0.5, 0.95))
     panels[0].legend(fontsize=8, loc="lower right")
     return figure
 
@@ -183,12 +193,11 @@ def draw_epochs_to(runs: dict[str, list[Path]]) -> Picture:
             count = f"{goal:.2f}: {len(first)} of {len(records)}"
             axes.text(1.01, height, count, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _make_logarithmic(axes)
-    axes.set_ylim(len(by_name) - 0.5, -0.5)
     lengths = {name: max(record.length for record in records) for name, records in by_name.items()}
     labels = [f"{name}\n{length} epochs" for name, length in lengths.items()]
     axes.set_yticks(range(len(by_name)), labels)
-    axes.set_xlim(1, 1.1 * max(_FINAL.epochs, *lengths.values()))
-    axes.set_xlabel("epochs to this validation accuracy")
+    limits = {"xlim": (1, 1.1 * max(_FINAL.epochs, *lengths.values())), "ylim": (len(by_name) - 0.5, -0.5)}
+    axes.set(**limits, xlabel="epochs to this validation accuracy")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="upper left")
     return figure

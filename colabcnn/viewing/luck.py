@@ -135,13 +135,11 @@ def plot_luck(*folders: str | Path | None) -> Picture:
         growth.plot(len(added), added[-1], **style)
     ends = [min(scatter.get_xlim()[0], scatter.get_ylim()[0]), max(scatter.get_xlim()[1], scatter.get_ylim()[1])]
     scatter.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
-    scatter.set_xlabel("validation accuracy of the last epoch")
-    scatter.set_ylabel("best of run")
+    scatter.set(xlabel="validation accuracy of the last epoch", ylabel="best of run")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    growth.set_xscale("log")
+    growth.set(xscale="log", xlabel="last epochs among which the best is chosen")
+    growth.set(ylabel="expected maximum minus last epoch")
     growth.xaxis.set_major_formatter("{x:g}")
-    growth.set_xlabel("last epochs among which the best is chosen")
-    growth.set_ylabel("expected maximum minus last epoch")
     for axes in (scatter, growth):
         axes.grid(alpha=0.25)
     return figure

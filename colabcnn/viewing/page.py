@@ -7,15 +7,7 @@ from colabcnn.errors import Error
 from colabcnn.store.files import expand, write_atomically
 from colabcnn.store.history import best_of
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing.browser_data import (
-    data_html,
-    data_of,
-    figure_html,
-    picture_html,
-    plotly_code,
-    read_runs,
-    static_picture,
-)
+from colabcnn.viewing.browser_data import content_html, data_of, figure_html, plotly_code, read_runs
 
 # The policy makes the browser refuse whatever would need a network.
 _PAGE = """<!doctype html>
@@ -66,12 +58,7 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
     path, runs = expand(path), read_runs(list_runs(*run_dirs))
     data = data_of(runs, view=view, page=True)
     shown = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"
-    explorer = (
-        f"<script>{plotly_code()}</script>"
-        + picture_html("page", static_picture(runs), runs)
-        + data_html("page", data)
-        + figure_html("page")
-    )
+    explorer = f"<script>{plotly_code()}</script>{content_html('page', runs, data)}{figure_html('page')}"
     rows = "\n".join(
         [_row(_COLUMNS, "th"), *(_row(_cells(*pair), "td") for pair in zip(runs.values(), data["runs"], strict=True))]
     )

@@ -190,19 +190,6 @@ def test_unofficial_archive_leaves_no_file(home, serve):
     assert files_in(home) == []
 
 
-@pytest.mark.versions
-@pytest.mark.parametrize(
-    "content",
-    [b"not an archive", archive_of({}), archive_of({"data_batch_1": b"foreign"})],
-    ids=["no archive", "empty", "foreign"],  # An archive contains the time; a test's name must not change.
-)
-def test_archive_with_other_content_leaves_no_data_file(home, serve, content):
-    serve(content)
-    with pytest.raises(Error, match="not the official"):
-        load_cifar10()
-    assert [name for name in files_in(home) if "batch" in name] == []
-
-
 def test_full_disk_is_one_error_and_leaves_no_file(home, monkeypatch):
     def full_disk(*arguments, **options):
         raise OSError(28, os.strerror(28))

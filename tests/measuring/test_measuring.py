@@ -9,11 +9,11 @@ import pytest
 
 from colabcnn import Error, measure, offer_measurement, summarize
 from colabcnn.cli import main
+from colabcnn.experiments.execution import Execution
 from colabcnn.measuring import killed_run
 from colabcnn.measuring import measurement as measuring
 from colabcnn.measuring.trials import Setting, train, train_interrupted, train_plain
 from colabcnn.network import devices
-from colabcnn.network.devices import Execution
 from colabcnn.network.training_model import TrainingModel
 from colabcnn.store.measurements import MOST_BYTES, read_measurement
 from colabcnn.training.progress import ProgressLine
@@ -205,7 +205,7 @@ def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting
         ({"val_size": 2.5}, "val_size is 2.5; expected"),
         ({"minutes": 0}, "minutes is 0; expected a number above 0"),
         ({"minutes": float("nan")}, "minutes is nan; expected"),
-        ({"sent_by": "a\nb"}, "expected a name of at most 60 letters in one line"),
+        ({"sent_by": "a\nb"}, "expected one line of at most 60 printable characters"),
     ],
 )
 def test_invalid_arguments_are_refused_before_the_measurement(tmp_path, options, message):
@@ -227,8 +227,8 @@ HOSTILE = {
     "another format": (with_value("format", 2), "has format 2; this version reads format 1"),
     "a format that is true": (with_value("format", True), "has format True"),
     "no format": (lambda values: values.pop("format"), "is not a measurement"),
-    "an unknown field": (with_value("command", "rm"), "the file does not have the expected fields"),
-    "a missing field": (lambda values: values.pop("auto"), "the file does not have the expected fields"),
+    "an unknown field": (with_value("command", "rm"), "unknown to this version"),
+    "a missing field": (lambda values: values.pop("auto"), "the file lacks"),
     "a wrong type": (with_value("device", ["T4"]), "device is"),
     "a long text": (with_value("device", "x" * 121), "device is"),
     "an escape sequence": (with_value("sent_by", "\x1b[2J"), "sent_by is"),
@@ -245,8 +245,8 @@ HOSTILE = {
     "too many epochs": (lambda values: values["auto"].update(loss=[1] * 101), "loss is"),
     "lists of different lengths": (lambda values: values["plain"]["loss"].pop(), "not have the same number of epochs"),
     "an accuracy above 1": (lambda values: values["plain"]["accuracy"].append(1.5), "accuracy is"),
-    "a nested field of another type": (with_value("auto", None), "auto does not have the expected fields"),
-    "invalid steps": (lambda values: values["auto"].update(steps=7), "steps does not have the expected"),
+    "a nested field of another type": (with_value("auto", None), "its auto is None; expected its fields by name"),
+    "invalid steps": (lambda values: values["auto"].update(steps=7), "its steps is 7; expected its fields by name"),
 }
 
 

@@ -158,16 +158,6 @@ def test_state_that_does_not_match_is_one_readable_error(resumable, tmp_path, of
     assert status(fetched)["epoch"] == 2
 
 
-def test_execution_of_a_shared_run_is_ignored(resumable, tmp_path, offered, capsys):
-    def change(checkpoint):
-        checkpoint.metadata["run"]["starts"][0]["execution"] = {"steps_per_call": 10**9, "xla": True}
-
-    fetched = fetch(offered(altered(resumable, change)), folder=tmp_path / "fetched", quiet=True)
-    result = run(EXPERIMENT, fetched, epochs=3, **{**OPTIONS, "quiet": False})
-    assert result.complete
-    assert "1000000000" not in capsys.readouterr().out
-
-
 # A run of TensorFlow continues on a machine that has only JAX: from Colab's GPU runtime to its TPU runtime.
 # If this environment has no TensorFlow, `TENSORFLOW_PYTHON` names the interpreter of one that has it.
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None

@@ -7,6 +7,7 @@ import pytest
 
 from colabcnn import ABLATIONS, RECIPES, Error, run, status
 from colabcnn.errors import UnknownFormatError
+from colabcnn.experiments.execution import Execution
 from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import FORMAT, RunRecord, Start, first_difference, identity_of
@@ -19,7 +20,9 @@ def contents(folder):
 
 @pytest.mark.parametrize("name", [*ABLATIONS, *RECIPES])
 def test_record_is_the_same_after_json(name):
-    start = Start("2026-01-01T00:00:00+00:00", 3, "T4", {"keras": "3.13.2"}, execution={"xla": True}, onednn=False)
+    start = Start(
+        "2026-01-01T00:00:00+00:00", 3, "T4", {"keras": "3.13.2"}, execution=Execution(2, xla=True), onednn=False
+    )
     record = (
         make_record({**ABLATIONS, **RECIPES}[name]).with_start(start).with_last_start(ended="the end", last_epoch=5)
     )
@@ -95,14 +98,14 @@ def test_record_of_an_unknown_format_on_drive_is_refused_and_stays(tmp_path, sma
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": -1}, "its seed is -1"),
-        ({"seed": True}, "its seed is True"),
-        ({"data": "mnist"}, "its data is 'mnist'"),
-        ({"precision": "float8"}, "its precision is 'float8'"),
-        ({"data_sha256": "0"}, "its data_sha256 is '0'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": True}, "seed is True"),
+        ({"data": "mnist"}, "data is 'mnist'"),
+        ({"precision": "float8"}, "precision is 'float8'"),
+        ({"data_sha256": "0"}, "data_sha256 is '0'"),
         ({"experiment": {"name": "x", "optimizer": {"kind": "Sgd"}}}, "kind 'Sgd', unknown to this version"),
-        ({"experiment": []}, "expected its settings by name"),
-        ({"starts": [{"speed": 1}]}, "a start has"),
+        ({"experiment": []}, "expected its fields by name"),
+        ({"starts": [{"speed": 1}]}, "one of its starts has"),
         ({"starts": [{}]}, "does not describe a run"),
         ({"starts": 5}, "does not describe a run"),
     ],

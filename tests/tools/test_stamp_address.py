@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import colabcnn
 from colabcnn import Error
 from stamp_address import PLACEHOLDER, READMES, read_address, stamp
 
@@ -186,10 +185,6 @@ def test_checkout_without_a_commit_is_refused_and_changes_no_file(checkout):
     with pytest.raises(Error, match="has no commit that the notebooks could install"):
         stamp("https://github.com/you/it", checkout)
     assert contents(checkout) == before
-
-
-def test_version_is_that_of_the_project():
-    assert colabcnn.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def test_workflow_stamps_a_new_copy_once(tmp_path):

@@ -16,8 +16,8 @@ import pytest
 from colabcnn import run
 from colabcnn.data.split import load_split
 from colabcnn.errors import Interrupted
+from colabcnn.experiments.execution import Execution
 from colabcnn.network import devices
-from colabcnn.network.devices import Execution
 from colabcnn.network.model import reseed_dropout
 from colabcnn.network.training_model import PlanEpoch
 from colabcnn.store.checkpoint import newest_checkpoint

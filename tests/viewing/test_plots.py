@@ -7,7 +7,7 @@ from colabcnn import Error, plot_curves
 from colabcnn.store.history import write_history
 from colabcnn.viewing import curves
 from colabcnn.viewing.curves import Picture, png_of, save_figure
-from colabcnn.viewing.views import article_views
+from colabcnn.viewing.figures import article_views
 from support.runs import history_of
 
 pytestmark = pytest.mark.versions
@@ -124,6 +124,6 @@ def test_font_with_japanese_characters_is_used_where_there_is_one(runs, monkeypa
 
 @pytest.mark.parametrize(("best", "line", "highest"), [(0.8, None, 0.82), (0.89, 0.9, 0.91), (0.95, 0.9, 0.97)])
 def test_line_at_nine_tenths_is_in_the_view_only_near_it(best, line, highest):
-    view = article_views({"": history_of(0.5, best, 0.6)})["around the best"]
-    assert view.line == line
-    assert view.value_range == pytest.approx((best - 0.03, highest))
+    view = article_views(history_of(0.5, best, 0.6))["around-the-best"]
+    assert view["line"] == line
+    assert view["value_range"] == pytest.approx((best - 0.03, highest))
