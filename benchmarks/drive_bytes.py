@@ -69,7 +69,7 @@ def measure(name, *, epochs, seconds):
 
 
 def settle(delivery):
-    while delivery._busy():
+    while delivery._process.busy:
         delivery._poll_response(1)
 
 

@@ -130,11 +130,11 @@ def shared(trained, tmp_path_factory):
 
 @pytest.fixture
 def few_test_images(monkeypatch):
-    """Let `evaluate`, which asks for the complete test set, get 2,000 of its 10,000 synthetic images."""
+    """Let `evaluate`, which asks for the complete test set, get 500 of its 10,000 synthetic images."""
     from colabcnn.inspection import evaluation
 
     load_data = evaluation.load_data
-    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=2000))
+    monkeypatch.setattr(evaluation, "load_data", lambda data, size: load_data(data, size=size, test_size=500))
 
 
 @pytest.fixture(scope="session")
@@ -151,8 +151,10 @@ def server(file_server, monkeypatch):
         monkeypatch.setenv(name, value)
     file_server.files.clear()
     file_server.requests.clear()
+    gc.freeze()  # What is there already, as all of TensorFlow, would take a second to look through.
     yield file_server
     gc.collect()  # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
+    gc.unfreeze()
 
 
 @pytest.fixture

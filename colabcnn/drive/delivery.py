@@ -20,7 +20,6 @@ HANG_SECONDS = 600
 # The longest wait for Drive at the end of a run.
 FINISH_SECONDS = 300
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
-_DIED = {"errno": None, "error": "the process that copies to Drive has died"}
 
 
 class Delivery:
@@ -55,7 +54,7 @@ class Delivery:
         self._info = info
         self._clock = clock
         self._session = {"session": None, "identity": uuid.uuid4().hex, "run": None}
-        self._process = None
+        self._process = DriveProcess(self.local, self.drive)
         self._requested_at = self._due_at = clock()
         self._failures = 0
         self._reported = None
@@ -106,12 +105,12 @@ class Delivery:
     def tick(self) -> None:
         """Poll the response to the last request, and begin a delivery when one is due; never waits."""
         self._poll_response(0)
-        if self._busy() and self._clock() - self._requested_at > HANG_SECONDS:
+        if self._process.busy and self._clock() - self._requested_at > HANG_SECONDS:
             self.close()
             self._handle_failure(
                 {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {HANG_SECONDS} s"}
             )
-        elif not self._busy() and self._clock() >= self._due_at:
+        elif not self._process.busy and self._clock() >= self._due_at:
             self._request()
 
     def finish(self, seconds: float, run: str | None = None) -> None:
@@ -125,7 +124,7 @@ class Delivery:
         self._finishing, self._last_error = True, None
         deadline = self._clock() + seconds
         self._settle(deadline - seconds / 2)
-        if self._busy():
+        if self._process.busy:
             self.close()
         for _ in range(2 if self.begun and self._session["session"] is None else 1):
             self._request()
@@ -147,44 +146,27 @@ class Delivery:
 
     def close(self) -> None:
         """End the process that copies to Drive."""
-        if self._process:
-            self._process.close()
-            self._process = None
-
-    def _busy(self):
-        return self._process is not None and self._process.busy
+        self._process.close()
 
     def _settle(self, deadline):
-        while self._busy() and (left := deadline - self._clock()) > 0:
+        while self._process.busy and (left := deadline - self._clock()) > 0:
             self._poll_response(left)
 
     def _request(self):
         """Begin a delivery; before the first one, and again if that failed, take the run over."""
-        if self._busy() or self.newer_session:
+        if self._process.busy or self.newer_session:
             return
+        self._requested_at = self._clock()
         if self.begun and self._session["session"] is None:
-            self._send("begin", identity=self._session["identity"], run=self._session["run"])
+            self._process.request("begin", identity=self._session["identity"], run=self._session["run"])
         else:
             session = {key: self._session[key] for key in ("session", "identity")} | {"ended": self._finishing}
-            self._send("deliver", run=self._session["run"], session=session if self.begun else None)
-
-    def _send(self, verb, **arguments):
-        self._requested_at = self._clock()
-        try:
-            if self._process is None:
-                self._process = DriveProcess(self.local, self.drive)
-            self._process.request(verb, **arguments)
-        except OSError:
-            self.close()
-            self._handle_failure(_DIED)
+            self._process.request("deliver", run=self._session["run"], session=session if self.begun else None)
 
     def _call(self, verb, **arguments):
         """Send a request and return its response; raise Error if it reports one, or does not come in time."""
-        self._send(verb, **arguments)
-        try:
-            response = self._process.poll_response(FETCH_SECONDS) if self._process else _DIED
-        except EOFError:
-            response = _DIED
+        self._process.request(verb, **arguments)
+        response = self._process.poll_response(FETCH_SECONDS)
         if response is None:
             response = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {FETCH_SECONDS} s"}
         if "error" in response:
@@ -194,13 +176,7 @@ class Delivery:
 
     def _poll_response(self, seconds):
         """Handle the response to the pending request, if it comes within `seconds`."""
-        if self._process is None or not self._process.busy:
-            return
-        try:
-            response = self._process.poll_response(seconds)
-        except EOFError:
-            self.close()
-            response = _DIED
+        response = self._process.poll_response(seconds) if self._process.busy else None
         if response is None:
             return
         if "delivered" in response:

@@ -26,16 +26,31 @@ LIBRARY = str(Path(__file__).resolve().parents[2])
 class DriveProcess:
     """A `DriveFolder` in a separate process; it takes one request at a time, and `request` does not wait.
 
+    A request starts the process if there is none.
+
     Args:
         local: as for `DriveFolder`.
         drive: as for `DriveFolder`.
     """
 
     def __init__(self, local: str | Path, drive: str | Path):
+        self.busy = False
+        self._folders = str(local), str(drive)
+        self._process = None
+
+    def request(self, verb: str, **arguments: Any) -> None:
+        """Send a request; `poll_response` returns its response."""
+        self.busy = True
+        with contextlib.suppress(OSError):  # `poll_response` reports it.
+            if self._process is None:
+                self._start()
+            self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())
+
+    def _start(self):
         self._connection, other_end = Pipe()
         with other_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, LIBRARY, str(local), str(drive), str(other_end.fileno())],
+                [sys.executable, "-I", "-c", _START, LIBRARY, *self._folders, str(other_end.fileno())],
                 pass_fds=[other_end.fileno()],
                 # An abandoned process would keep inherited streams open, and `train ... | tee log` would not end.
                 stdin=subprocess.DEVNULL,
@@ -43,39 +58,36 @@ class DriveProcess:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C must reach training only, which then ends this process.
             )
-        self.busy = False
-
-    def request(self, verb: str, **arguments: Any) -> None:
-        """Send a request; `poll_response` returns its response."""
-        self.busy = True
-        self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())
 
     def poll_response(self, seconds: float = 0.0) -> dict[str, Any] | None:
         """Return the response to the request, or None if none comes within `seconds`.
 
         A response is the dict that the method returned, or a dict of `errno` (None if it is no error of a disk),
-        `error` (a sentence) and, if true, `local` (this machine's disk failed) and `another_run`; either also has the
-        `seconds` that the request took.
-
-        Raises:
-            EOFError: the process has died.
+        `error` (a sentence) and, if true, `local` (this machine's disk failed) and `another_run`. Either also has the
+        `seconds` that the request took, unless the process has died.
         """
         try:
+            if self._process is None:
+                raise EOFError  # It could not be started.
             if not self._connection.poll(seconds):
                 return None
             response = json.loads(self._connection.recv_bytes())
-        except ConnectionError:
-            raise EOFError from None
+        except (EOFError, OSError):
+            self.close()
+            return {"errno": None, "error": "the process that copies to Drive has died"}
         self.busy = False
         return response
 
     def close(self) -> None:
-        """End the process; one that hangs in a call is abandoned, and ends with the call."""
+        """End the process, if there is one; one that hangs in a call is abandoned, and ends with the call."""
+        process, was_busy, self._process, self.busy = self._process, self.busy, None, False
+        if process is None:
+            return
         self._connection.close()
-        if self.busy:
-            self._process.kill()
+        if was_busy:
+            process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1)
+            process.wait(timeout=1)
 
 
 def main() -> None:

@@ -65,12 +65,11 @@ def train_elsewhere(request: RunRequest, claim: str | None = None) -> str:
 
 def _on_drive(request, verb, **arguments):
     """Return the response of the process that reaches Drive; an empty dict without Drive, or if it fails."""
-    with contextlib.suppress(EOFError, OSError):
-        if request.drive_folder is not None:
-            with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
-                drive.request(verb, **arguments)
-                return drive.poll_response(FETCH_SECONDS) or {}
-    return {}
+    if request.drive_folder is None:
+        return {}
+    with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
+        drive.request(verb, **arguments)
+        return drive.poll_response(FETCH_SECONDS) or {}
 
 
 def train(request: RunRequest, deadline: float, shares_device: bool, stop_event: str) -> tuple[str, str]:

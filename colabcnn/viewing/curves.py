@@ -201,7 +201,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def save_curves_if_possible(run_dir: str | Path, path: str | Path, info: Callable[[str], None]) -> bytes | None:
-    """Refresh a run's picture as `save_curves`, or report why it could not be drawn and return None."""
+    """Draw a run's curves into a file and return its bytes, or report why they could not be drawn and return None."""
     try:
         content = png_of(plot_curves(run_dir))
         write_atomically(path, content)

@@ -279,7 +279,7 @@ for epoch in range(1, 200):
     if epoch % 50 == 0:
         save(local, epoch)
     time.sleep(0.005)
-assert delivery._busy()
+assert delivery._process.busy
 began = time.monotonic()
 delivery.finish(2)
 print("longest tick", longest, "finish", time.monotonic() - began)

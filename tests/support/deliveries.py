@@ -48,7 +48,7 @@ class Messages(list):
 def wait_for_response(delivery, seconds=30):
     """Wait until no request is pending."""
     deadline = time.monotonic() + seconds
-    while delivery._busy():
+    while delivery._process.busy:
         delivery._poll_response(0.05)
         assert time.monotonic() < deadline
 

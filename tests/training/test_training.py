@@ -104,7 +104,7 @@ def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images)
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     measured = evaluate(folder)
-    assert measured["test_size"] == 2000
+    assert measured["test_size"] == 500
     assert 0 <= measured["last_epoch"]["accuracy"] <= 1
     assert json.loads((folder / "test.json").read_text()) == measured
     for kind, weights in (("last_epoch", "model"), ("best_epoch", "best")):
@@ -114,7 +114,7 @@ def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images)
             RunFolder(folder).read_record(), checkpoint.arrays[weights], precision
         )
         network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        images, labels = load_synthetic(1, 2000)[1]
+        images, labels = load_synthetic(1, 500)[1]
         images = images.astype(np.float32) / 255
         loss, accuracy = network.evaluate(images, labels, verbose=0)
         assert measured[kind]["accuracy"] == pytest.approx(accuracy, abs=6e-4)
