@@ -9,14 +9,14 @@ Importing the package imports neither Keras nor TensorFlow: a name's module is l
 import importlib
 import importlib.util
 import os
+import pkgutil
 import re
 import sys
-from pathlib import Path
 
 from colabcnn import onednn
 
 # The stub for type checkers names each public name with its module.
-_STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+_STUB = (pkgutil.get_data(__name__, "__init__.pyi") or b"").decode()
 _MODULE_OF = {name: module for module, name in re.findall(r"^from (\S+) import (\w+) as", _STUB, re.MULTILINE)}
 
 __all__ = [name for name in _MODULE_OF if not name.startswith("_")]  # pyright: ignore[reportUnsupportedDunderAll]  # `__init__.pyi` lists them.

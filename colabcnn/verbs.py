@@ -1,4 +1,4 @@
-"""The verbs of the command line: each takes the parsed options and returns the exit code.
+"""The verbs of the command line: each takes the parsed options and returns the exit code, None for `DONE`.
 
 Each verb imports the slow modules that it needs.
 """

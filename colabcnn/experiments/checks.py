@@ -1,5 +1,6 @@
 """Checks of single values; each names the value as its caller does."""
 
+import functools
 import math
 import re
 from collections.abc import Iterable
@@ -19,34 +20,41 @@ def check_fields(instance: Any) -> None:
     It is a dataclass's `__post_init__`. A field whose type is a dataclass, or one of several, holds such an instance.
     NumPy's numbers become Python's, which JSON has.
     """
-    for name, hint in get_type_hints(type(instance), include_extras=True).items():
-        value = _plain(getattr(instance, name))
+    for name, parts in _types_of(type(instance)).items():
+        value = getattr(instance, name)
+        value = tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else _plain(value)
         object.__setattr__(instance, name, value)
-        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         if any(map(is_dataclass, parts)):
             check_kind(name, value, *parts)
         for part in parts:
-            if value is not None and (check := getattr(part, "__metadata__", ())):
+            if (value is not None or NoneType not in parts) and (check := getattr(part, "__metadata__", ())):
                 check[0](name, value, *check[1:])
 
 
+@functools.cache
+def _types_of(cls):
+    """Return a dict from each field to its type, or to the types of a union, with their annotations."""
+    hints = get_type_hints(cls, include_extras=True)
+    unions = Union, UnionType
+    return {name: get_args(hint) if get_origin(hint) in unions else (hint,) for name, hint in hints.items()}
+
+
 def _plain(value):
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_plain, value))
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
 
 
 def check_choice(name: str, value: Any, *choices: Any) -> None:
     """Raise an `Error` unless the value is among the choices."""
     if value not in choices:
-        raise Error(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
+        raise Error(f"{name} is {value!r:.80}; expected one of {', '.join(map(repr, choices))}.")
 
 
 def check_kind(name: str, value: Any, *kinds: type) -> None:
     """Raise an `Error` unless the value is an instance of one of the kinds."""
     if not isinstance(value, kinds):
-        names = ("None" if kind is NoneType else kind.__name__ for kind in kinds)
-        raise Error(f"{name} is {value!r:.80}; expected {' or '.join(names)}.")
+        words = {NoneType: "None", bool: "True or False"}
+        expected = " or ".join(words.get(kind, kind.__name__) for kind in kinds)
+        raise Error(f"{name} is {value!r:.80}; expected {expected}.")
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> None:
@@ -58,10 +66,10 @@ def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) ->
 
 def check_all(name: str, values: Any, check: Any, *limits: Any) -> None:
     """Raise an `Error` unless the values are 1 to 100, and each passes the check."""
-    check_kind(name, values, tuple)
-    check_count(f"the length of {name}", len(values), 1, 100)
+    if not isinstance(values, tuple) or not 1 <= len(values) <= 100:
+        raise Error(f"{name} is {values!r:.80}; expected 1 to 100 values in a tuple or a list.")
     for value in values:
-        check(name, value, *limits)
+        check(f"a value of {name}", value, *limits)
 
 
 def check_text(name: str, value: Any, most: int = 0, form: str = "") -> None:

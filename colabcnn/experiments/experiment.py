@@ -89,6 +89,7 @@ class Experiment:
         Error: a field of the wrong type or range, or kernels too large for the image.
     """
 
+    PARTS_HAVE_KINDS = True  # Their JSON types name their class.
     name: str
     kernel_sizes: _Counts = (5, 3, 1)
     filters: _Counts = (64, 128, 256)
@@ -158,4 +159,4 @@ class Experiment:
         Raises:
             Error: the settings are not an experiment's, or have a field or a kind that this version does not know.
         """
-        return make({cls.__name__: cls}, settings, "the experiment")
+        return make(cls, settings, "the experiment")

@@ -1,5 +1,6 @@
 """Experiments as JSON types and back: what `run.json` and checkpoints hold of them."""
 
+import functools
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -37,34 +38,42 @@ def _without_defaults(value):
     return {"kind": type(value).__name__, **{name: _without_defaults(getattr(value, name)) for name in changed}}
 
 
-def make(kinds: dict[str, type], values: Any, name: str) -> Any:
+def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:
     """Return a dataclass from its fields as JSON types, with the dataclasses in them.
 
     Args:
-        kinds: the classes by name; `values` names one of several as its `kind`.
+        kinds: the class; or several by name, one of which `values` must name as its `kind`.
         values: JSON types, which may come from someone else.
         name: what a message calls it.
 
     Raises:
         Error: a field is unknown or missing, or its value is wrong.
-        TypeError: a list is something else.
+        TypeError: something else than a list where a list is expected.
     """
     if not isinstance(values, dict):
-        raise Error(f"{name} is {values!r:.200}; expected its fields by name.")
-    kind = values.get("kind", next(iter(kinds)))
-    if not isinstance(kind, str) or kind not in kinds:
-        raise Error(f"{name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
-    cls, made = kinds[kind], {key: value for key, value in values.items() if key != "kind"}
-    hints, known = get_type_hints(cls), [f for f in fields(cls) if f.compare]
+        raise Error(f"{name} is {values!r:.80}; expected its fields by name.")
+    made = dict(values)
+    if isinstance(kinds, dict):
+        kind = made.pop("kind", None)
+        if not isinstance(kind, str) or kind not in kinds:
+            raise Error(f"{name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
+        cls = kinds[kind]
+    else:
+        cls = kinds
+    hints, known = _hints_of(cls), [f for f in fields(cls) if f.compare]
     if unknown := made.keys() - {f.name for f in known}:
-        raise Error(f"{name} has {sorted(map(str, unknown))}, unknown to this version; update colabcnn.")
+        raise Error(f"{name} has {sorted(unknown)!r:.200}, unknown to this version; update colabcnn.")
     if missing := {f.name for f in known if f.default is MISSING} - made.keys():
         raise Error(f"{name} lacks {sorted(missing)}; expected all fields of {cls.__name__}.")
     for key, value in made.items():
-        parts = [hints[key], *get_args(hints[key])]
-        nested = {part.__name__: part for part in parts if isinstance(part, type) and is_dataclass(part)}
+        parts = [part for part in (hints[key], *get_args(hints[key])) if isinstance(part, type)]
+        nested = [part for part in parts if is_dataclass(part)]
         if nested and get_origin(hints[key]) is tuple:
-            made[key] = tuple(make(nested, member, f"one of its {key}") for member in value)
+            made[key] = tuple(make(nested[0], member, f"one of its {key}") for member in value)
         elif nested and (value is not None or type(None) not in parts):
-            made[key] = make(nested, value, f"its {key}")
+            named = {part.__name__: part for part in nested}
+            made[key] = make(named if getattr(cls, "PARTS_HAVE_KINDS", False) else nested[0], value, f"its {key}")
     return cls(**made)
+
+
+_hints_of = functools.cache(get_type_hints)

@@ -156,8 +156,10 @@ def _accelerator():
         import jax
 
         device = jax.devices()[0]
-        capability = getattr(device, "compute_capability", None) or 8.0  # A TPU has none.
-        return None if device.platform == "cpu" else _Accelerator(device.device_kind, float(capability) >= 8.0)
+        # A TPU has no capability, and AMD's is no number: both compute with bfloat16.
+        number = re.match(r"\d+", str(getattr(device, "compute_capability", "")))
+        has_bfloat16 = number is None or int(number[0]) >= 8
+        return None if device.platform == "cpu" else _Accelerator(device.device_kind, has_bfloat16)
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -11,8 +11,16 @@ from colabcnn.errors import Error
 
 
 def read_arrays(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
-    """Return the values of Keras variables as new arrays of the same dtype; bfloat16 as float32."""
-    return [new_array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    """Return the values of Keras variables as new arrays of the same dtype; bfloat16 as float32.
+
+    Raises:
+        Error: a value is of a type that could not be read from a file again, such as 8-bit floats.
+    """
+    arrays = [new_array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    for array in arrays:
+        if array.dtype.kind not in "biufc":
+            raise Error(f"a checkpoint cannot hold a value of type {array.dtype}; expected numbers.")
+    return arrays
 
 
 def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:

@@ -69,8 +69,11 @@ def _check_digest(content):
     found = _DIGEST.search(content, 8, 8 + min(header_size, _MAX_HEADER_BYTES))
     if found is None or content.startswith(_ZIP):
         raise Error(f"the file is {_kind(content)}; expected one that `python -m colabcnn export` wrote.")
-    blank = content[: found.start(1)] + _BLANK.encode() + content[found.end(1) :]
-    if hashlib.sha256(blank).hexdigest().encode() != found[1]:
+    (start, end), view = found.span(1), memoryview(content)
+    sha256 = hashlib.sha256(view[:start])
+    sha256.update(_BLANK.encode())
+    sha256.update(view[end:])
+    if sha256.hexdigest().encode() != found[1]:
         raise Error(
             f"the file is truncated or altered: its {len(content):,} bytes do not have the SHA-256 that is inside. "
             "Download it again, or ask its sender for it."

@@ -48,7 +48,7 @@ def source_and_digest(source: str | os.PathLike[str], sha256: str | None = None)
 
 
 def _source(source):
-    """Return the file's id for a link to a file on Drive, its URL if it has a resource key; other sources unchanged."""
+    """Return the file's id for a link to a file on Drive, the URL of a file here; other sources unchanged."""
     try:
         url = urlsplit(source)
         host = url.hostname
@@ -80,9 +80,6 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> None:
         source: as `source_and_digest` returns it.
         file: opened for writing bytes.
         quiet: no progress bar.
-
-    Returns:
-        The SHA-256, hex, of the written bytes.
 
     Raises:
         Error: the source cannot be downloaded, or is larger than a run.

@@ -204,7 +204,7 @@ def _install(content: bytes, folder: Path, source: str, sha256: str, info: Calla
         note["fetched"] = _now()
         write_atomically(target / SHARED_RUN, json.dumps(note) + "\n")
         return target
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as unfinished:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder, ignore_cleanup_errors=True) as unfinished:
         run = RunFolder(Path(unfinished) / record.experiment.name / target.name)  # The picture is named after it.
         run.checkpoints.mkdir(parents=True)
         write_atomically(run.checkpoints / checkpoint_name(checkpoint.epoch, content), content)

@@ -200,9 +200,9 @@ def read_measurement(path: str | Path) -> Measurement:
     if type(version) is not int or version != FORMAT:
         raise Error(f"{name} has format {_shortened(version)}; this version reads format {FORMAT}: update colabcnn")
     try:
-        return make({"Measurement": Measurement}, values, "the file")
+        return make(Measurement, values, "the file")
     except (Error, RecursionError, TypeError) as error:
-        raise Error(f"{name} is not what 13_measure writes: {str(error).rstrip('.')}") from None
+        raise Error(f"{name} is not what 13_measure writes: {str(error).rstrip('.')[:300]}") from None
 
 
 def _shortened(value):

@@ -37,7 +37,7 @@ class Start:
         device: as `devices.device_name` names it.
         versions: of Python and of the packages that can change a run's last bits, by name.
         commit: of the library's checkout, with "-dirty" behind it if changed, or None.
-        execution: the fields of the `devices.Execution` in use; None until the step is compiled.
+        execution: the `Execution` in use; None until the step is compiled.
         refused: the execution that failed on the device, and why; None if none did.
         onednn: whether TensorFlow used oneDNN's operations; None if that is not known, or on an accelerator.
         ended: why it ended; None while it trains, and after a kill.
@@ -125,7 +125,7 @@ class RunRecord:
         """
         check_format(value, where)
         try:
-            return make({"RunRecord": cls}, {name: value[name] for name in value if name != "format"}, "the record")
+            return make(cls, {name: value[name] for name in value if name != "format"}, "the record")
         except Error as error:
             raise Error(f"{where} does not describe a run: {_shortened(str(error))}") from None
         except MALFORMED:

@@ -39,8 +39,9 @@ class ProfileSteps(FitCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         if self._calls == SKIPPED_CALLS:
-            self._trace = _trace(str(self._folder))
-            self._trace.__enter__()
+            trace = _trace(str(self._folder))
+            trace.__enter__()
+            self._trace = trace
         self._calls += 1
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:

@@ -152,7 +152,12 @@ class Recorder(FitCallback):
             "callbacks": arrays,
         }
         # oneDNN's ReLU makes 0 of NaN: with NaN among the weights the loss may be finite.
-        self._refuse_nonfinite(dict(zip((weight.path for weight in weights), groups["model"], strict=True)))
+        try:
+            self._refuse_nonfinite(dict(zip((weight.path for weight in weights), groups["model"], strict=True)))
+        except Error:
+            for column in self.history.values():
+                column.pop()
+            raise
         metadata = {
             "run": self._session.record.to_json(),
             "history": self.history,

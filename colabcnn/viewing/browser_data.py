@@ -36,8 +36,14 @@ def read_runs(runs: dict[str, Path]) -> dict[str, MeasuredRun | History]:
         Error: a history or a record cannot be read.
     """
     return {
-        label: read_measured_run(run_dir) or read_history(run_dir / "history.csv") for label, run_dir in runs.items()
+        as_unicode(label): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
+        for label, run_dir in runs.items()
     }
+
+
+def as_unicode(label: str) -> str:
+    """Return a label with "?" in place of what is no Unicode."""
+    return label.encode(errors="replace").decode()
 
 
 def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, Any]:
@@ -156,7 +162,6 @@ def picture_html(key: str, png: bytes, labels: Iterable[str]) -> str:
         labels: those of the runs.
     """
     alt, source = html.escape(f"Curves of {', '.join(labels)}"), base64.b64encode(png).decode()
-    alt = alt.encode(errors="replace").decode()  # A folder's name may be no Unicode.
     image = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">'
     return f'<div class="colabcnn-static-{key}">{image}</div>'
 

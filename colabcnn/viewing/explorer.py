@@ -6,7 +6,7 @@ from typing import Any
 
 from colabcnn.errors import Error
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing.browser_data import content_html, data_of, figure_html, read_runs
+from colabcnn.viewing.browser_data import as_unicode, content_html, data_of, figure_html, read_runs
 
 
 def explore(*run_dirs: str | Path, view: str = "") -> "Explorer":
@@ -68,7 +68,7 @@ class Explorer:
         self._runs = read_runs(paths)
         # Another folder beside it may give a run a longer label: what is switched off stays off by its number.
         numbers = (self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values())
-        self._ids = dict(zip(paths, numbers, strict=True))
+        self._ids = dict(zip(map(as_unicode, paths), numbers, strict=True))
 
     def _repr_html_(self):
         return self._data_html() + figure_html(self._key)

@@ -1,12 +1,13 @@
 """The six experiments are the article's; each changes the previous one in one respect."""
 
 import json
-from dataclasses import FrozenInstanceError, asdict, replace
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from colabcnn import ABLATIONS, Adam, Augmentation, Error, Experiment
+from colabcnn import ABLATIONS, Adam, Augmentation, Error, Experiment, Muon, RiseAndFall
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.training.request import RunRequest
 
@@ -103,6 +104,30 @@ def test_invalid_field_is_refused_by_name(field, value):
 def test_invalid_range_is_refused_by_name(field, value):
     with pytest.raises(Error, match=field):
         Augmentation(**{field: value})
+
+
+REQUIRED = [
+    (kind, field.name)
+    for kind in (Experiment, Adam, Muon, RiseAndFall, Augmentation, RunRequest)
+    for field in fields(kind)
+    if type(None) not in get_args(field.type)
+    and field.type not in (bool, tuple)
+    and field.name not in ("data", "run_dir")
+]
+
+
+@pytest.mark.parametrize(("kind", "field"), REQUIRED, ids=[f"{kind.__name__}.{field}" for kind, field in REQUIRED])
+def test_none_is_refused_where_it_has_no_meaning(kind, field):
+    given = {"name": "mine"} if kind is Experiment else {}
+    given |= {"learning_rate": 0.1, "adam_learning_rate": 0.1} if kind is Muon else {}
+    given |= {"experiment": "06_final", "run_dir": "run"} if kind is RunRequest else {}
+    with pytest.raises(Error, match="None"):
+        kind(**{**given, field: None})
+
+
+def test_kind_that_settings_do_not_name_is_not_guessed():
+    with pytest.raises(Error, match="its optimizer is of kind None"):
+        Experiment.from_settings({"name": "x", "optimizer": {"learning_rate": 0.1}})
 
 
 def test_kernels_too_large_for_the_image_are_refused():

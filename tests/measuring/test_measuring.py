@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import get_args
 
 import pytest
 
@@ -15,7 +16,7 @@ from colabcnn.measuring import measurement as measuring
 from colabcnn.measuring.trials import Setting, train, train_interrupted, train_plain
 from colabcnn.network import devices
 from colabcnn.network.training_model import TrainingModel
-from colabcnn.store.measurements import MOST_BYTES, read_measurement
+from colabcnn.store.measurements import MOST_BYTES, Measurement, read_measurement
 from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing.measurement_table import COLUMNS
 from support.refusals import refuse_training
@@ -248,6 +249,10 @@ HOSTILE = {
     "a nested field of another type": (with_value("auto", None), "its auto is None; expected its fields by name"),
     "invalid steps": (lambda values: values["auto"].update(steps=7), "its steps is 7; expected its fields by name"),
 }
+
+
+NOT_NULL = [field.name for field in fields(Measurement) if type(None) not in get_args(field.type)]
+HOSTILE |= {f"no {name}": (with_value(name, None), f"{name} is None") for name in NOT_NULL}
 
 
 @pytest.mark.parametrize("case", HOSTILE)

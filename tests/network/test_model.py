@@ -8,6 +8,7 @@ import pytest
 
 from colabcnn import ABLATIONS, Error, build_model
 from colabcnn.network.model import reseed_dropout
+from colabcnn.network.variables import read_arrays
 
 pytestmark = pytest.mark.versions
 
@@ -136,3 +137,8 @@ def test_other_numbers_of_keras_are_refused_by_name(name, value):
             build_model(ABLATIONS["06_final"])
     finally:
         getattr(keras.config, f"set_{name}")(before)
+
+
+def test_value_that_no_file_can_hold_is_refused():
+    with pytest.raises(Error, match="cannot hold a value of type float8"):
+        read_arrays([keras.Variable(np.ones(3, np.float32), dtype="float8_e4m3fn")])

@@ -206,7 +206,7 @@ RECORDS = {
     "experiment that is a list": (with_record(experiment=[1]), NO_RUN),
     "unknown optimizer": (with_settings(optimizer={"kind": "os.system"}), "unknown to this version"),
     "network larger than the file": (with_settings(filters=[9000, 9000, 8]), "weights (best)"),
-    "kernels without end": (with_settings(kernel_sizes=[1] * 100_000), "the length of kernel_sizes is 100000"),
+    "kernels without end": (with_settings(kernel_sizes=[1] * 100_000), "expected 1 to 100 values"),
     "layers without end": (
         with_settings(kernel_sizes=[1] * 100, filters=[1] * 100),
         "10000 convolutions; expected 100 at most",
@@ -237,6 +237,18 @@ RECORDS = {
     "version that owns the terminal": (with_start(versions={"keras": "\x1b[2J"}), NO_RUN),
     "versions in a list": (with_start(versions=["keras"]), NO_RUN),
     "commit that owns the terminal": (with_start(commit="\x1b[2J"), NO_RUN),
+}
+RECORDS |= {
+    f"{name} that is null": (with_record(**{name: None}), f"{name} is None")
+    for name in ("seed", "data", "data_sha256", "train_size", "val_size", "holdout", "precision")
+}
+RECORDS |= {
+    f"{name} that is null": (with_start(**{name: None}), f"{name} is None")
+    for name in ("time", "first_epoch", "device", "versions")
+}
+RECORDS |= {
+    f"{name} that is null": (with_settings(**{name: None}), f"{name} is None")
+    for name in ("name", "filters", "dropout", "batch_size", "epochs", "optimizer", "schedule")
 }
 HISTORIES = {
     "accuracy past 1": (with_history(val_accuracy=[0.5, 2]), "accuracies from 0 to 1"),

@@ -201,6 +201,16 @@ def test_a_gpus_compute_capability_decides_on_steps_a_call_and_precision(monkeyp
     assert devices.auto_precision() == precision
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX names other GPUs and TPUs")
+@pytest.mark.parametrize("capability", [{}, {"compute_capability": None}, {"compute_capability": "gfx90a"}])
+def test_accelerator_without_a_number_has_bfloat16(monkeypatch, capability):
+    import jax
+
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="tpu", device_kind="v5e", **capability)])
+    assert devices.device_name() == "v5e"
+    assert devices.auto_precision() == "mixed_bfloat16"
+
+
 def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):
     options = {**small_options, "precision": "float32"}
     run(small_experiment, tmp_path / "plain", **options)

@@ -1,5 +1,6 @@
 """A trace of a few steps is written to the given folder and does not change the run."""
 
+import contextlib
 import gzip
 import importlib
 import json
@@ -11,6 +12,7 @@ import pytest
 
 from colabcnn import Error, run
 from colabcnn.network import devices
+from colabcnn.training.profiling import _trace
 from support.runs import differences
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
@@ -39,6 +41,14 @@ def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, sma
     )
     assert "A trace of 2 calls" in capsys.readouterr().out
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_trace_of_the_users_own_goes_on(tmp_path, small_experiment, small_options, capsys):
+    profile = {"profile": tmp_path / "ours", "epochs": 1, "quiet": False}
+    with _trace(str(tmp_path / "own")), contextlib.suppress(Exception):  # Each backend has its own error.
+        run(small_experiment, tmp_path / "run", **small_options | profile)
+    assert "A trace of" not in capsys.readouterr().out
+    assert list((tmp_path / "own").rglob("*.xplane.pb"))
 
 
 def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_experiment, small_options, capsys):

@@ -166,6 +166,8 @@ def test_name_that_is_not_unicode_is_shown(tmp_path):
     except OSError:
         pytest.skip("this file system has only names in Unicode")
     assert "caf?" in export_html(folder, path=tmp_path / "page.html").read_text(encoding="utf-8")
+    write_run(tmp_path / "tea", history_of(0.2))  # The name is in the picture, too.
+    assert "caf?" in explore(tmp_path)._repr_html_()
 
 
 def test_device_that_is_not_unicode_is_shown(tmp_path):
