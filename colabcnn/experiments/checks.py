@@ -1,4 +1,4 @@
-"""Checks of single values; each names the value as its caller does."""
+"""Checks of values, which name them as the caller does, and of a dataclass's fields by their annotations."""
 
 import functools
 import math
