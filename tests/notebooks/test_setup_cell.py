@@ -104,8 +104,7 @@ def opened_from(ref, owner="you", notebook="06_final.ipynb"):
 
 
 def run_cell(python, folder, address, *, code="", before="", **environment):
-    # With JAX, Keras is imported in half of the time.
-    environment = {"KERAS_BACKEND": "jax", "PIP_NO_BUILD_ISOLATION": "1", **environment}
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PIP_NO_BUILD_ISOLATION": "1", **environment}
     cell = address.setup_cell().replace('CODE = ""', f'CODE = "{code}"')
     return subprocess.run(
         [python, "-c", RUN.format(before=before)],
