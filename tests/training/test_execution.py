@@ -71,8 +71,9 @@ def test_several_steps_a_call_equal_single_steps(uninterrupted, steps):
     (start,) = json.loads((uninterrupted(steps) / "run.json").read_text())["starts"]
     assert start["execution"]["steps_per_call"] == steps
     single, several = (read_history(uninterrupted(number) / "history.csv") for number in (1, steps))
-    for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        np.testing.assert_allclose(several[column], single[column], rtol=1e-3, atol=1e-3)
+    # One image of 100 or of 40 may be classified differently: the last bits of a step depend on how XLA compiled it.
+    for column, tolerance in {"loss": 1e-3, "accuracy": 0.011, "val_loss": 1e-3, "val_accuracy": 0.026}.items():
+        np.testing.assert_allclose(several[column], single[column], rtol=1e-3, atol=tolerance)
     for one, other in zip(weights_of(uninterrupted(1)), weights_of(uninterrupted(steps)), strict=True):
         # The gradient of a bias before BatchNorm is a rounding error only, which Adam scales to a full step.
         assert one.ndim < 4 or np.allclose(one, other, atol=5e-3)
