@@ -17,8 +17,8 @@ class Execution:
         xla_augmentation: whether XLA compiles only the augmentation in a step.
     """
 
-    steps_per_call: Annotated[int, check_count, 1, 1024] = 1
-    xla: Flag = False
+    steps_per_call: Annotated[int, check_count, 1, 1024]
+    xla: Flag
     fused_batch_norm: Flag = False
     xla_augmentation: Flag = False
     __post_init__ = check_fields

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.errors import Error
-from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
@@ -88,7 +87,7 @@ def train(setting: Setting, name: str) -> Training:
         raise Error(f"the run in {setting.folder / name} trained no epoch.")
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
-        steps=start.execution or Execution(),
+        steps=start.execution or devices.PLAIN,
         refused=as_line(start.refused or "", 400),
         start_seconds=round(watch.first_epoch_end - start_time, 3),
         **{column: tuple(result.history[column]) for column in columns},
