@@ -112,6 +112,7 @@ def test_summary_prints_measured_files_below_the_runs(measured, tmp_path, capsys
 
 
 @pytest.mark.parametrize("column", ["loss", "accuracy"])
+@pytest.mark.newest
 def test_executions_that_differ_are_reported(tmp_path, values, column):
     values["train_size"] = 50_000
     assert put(tmp_path, values)["do both agree"].startswith("yes")
@@ -130,6 +131,7 @@ def test_fallback_is_recorded_with_its_reason(setting, monkeypatch):
     assert training.steps.steps_per_call == 1
 
 
+@pytest.mark.newest
 def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatch):
     def refused(self, *args):
         raise ZeroDivisionError("plainly impossible")
@@ -148,6 +150,7 @@ def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatc
         ({"_START": "import time; time.sleep(60)"}, "the process did not reach epoch 2 in 2 s"),
     ],
 )
+@pytest.mark.newest
 def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(setting, monkeypatch, broken, reason):
     for name, value in broken.items():
         monkeypatch.setattr(killed_run, name, value)
@@ -157,6 +160,7 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(se
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.newest
 def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
     auto = train(setting, "auto")
@@ -166,6 +170,7 @@ def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch
     assert resumed.loss == auto.loss
 
 
+@pytest.mark.newest
 def test_run_that_cannot_be_resumed_is_reported(tmp_path, setting, measured, values, monkeypatch):
     def fail(experiment, run_dir, options):
         run_dir.write_text("no folder")
@@ -180,6 +185,7 @@ def test_run_that_cannot_be_resumed_is_reported(tmp_path, setting, measured, val
     assert f"did NOT go through: {interruption.failed}" in put(tmp_path, values)["interrupted and resumed"]
 
 
+@pytest.mark.newest
 def test_resumed_run_that_differs_is_reported(tmp_path, values):
     values["interruption"]["bit_for_bit"] = False
     same = "SIGKILL in epoch 2, continued at epoch 2, training loss differs by a share of up to 0.0000, accuracy by up"
@@ -190,6 +196,7 @@ def test_resumed_run_that_differs_is_reported(tmp_path, values):
     assert "did NOT continue" in put(tmp_path, values)["interrupted and resumed"]
 
 
+@pytest.mark.newest
 def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting, capsys):
     setting = replace(setting, train_size=1000, val_size=200, epochs=3, progress=ProgressLine())
     assert measuring._fit_to_time(setting, time.monotonic() + 600) == setting

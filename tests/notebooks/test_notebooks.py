@@ -20,10 +20,13 @@ pytest.importorskip("papermill", reason="Papermill is not installed: pip install
 pytestmark = [pytest.mark.versions, pytest.mark.notebook]
 
 EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
+*_, RECIPE = colabcnn.RECIPES
 # JAX takes almost a minute to compile each network on a CPU.
-EXECUTED = NAMES if importlib.util.find_spec("tensorflow") else ["06_final"]
-# The other notebooks of experiments have the same code; `00_start_here` and `13_measure` take long.
-MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")
+ON_TENSORFLOW = bool(importlib.util.find_spec("tensorflow"))
+# Of the experiments, which have the same code: one with augmentation, one without, and a recipe.
+EXECUTED = [name for name in NAMES if name not in EXPERIMENTS or name in ("01_descending_kernels", "06_final", RECIPE)]
+EXECUTED = EXECUTED if ON_TENSORFLOW else ["06_final"]
+MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")  # And `00_start_here` and `13_measure` take long.
 DEFAULTS = {
     "EPOCHS": 700,
     "DATA": "cifar10",
@@ -167,7 +170,8 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
         assert "text/html" in kinds(outputs["explore"])
 
 
-@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
+@pytest.mark.newest
 def test_cells_below_a_refused_run_show_the_shipped_run(tmp_path):
     outputs = execute(make_project(tmp_path), "06_final", tmp_path, TRAIN_SIZE=0)
     assert "colabcnn.Error: train_size is 0" in str(outputs["run"])
@@ -177,7 +181,7 @@ def test_cells_below_a_refused_run_show_the_shipped_run(tmp_path):
         assert "colabcnn.Error: " in str(outputs[cell]), cell
 
 
-@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
 def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
     project = make_project(tmp_path)
     for name in ("results", "colabcnn"):  # With a link, the library would use the results beside its real folder.
@@ -194,7 +198,7 @@ def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
 
 
 @pytest.mark.once
-@pytest.mark.skipif(EXECUTED != NAMES, reason="one notebook is executed on JAX")
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
 def test_comparison_shows_shared_runs(tmp_path, small_experiment, small_options):
     (tmp_path / "project").mkdir()
     project = make_project(tmp_path / "project")

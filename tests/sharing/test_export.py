@@ -64,6 +64,7 @@ def test_export_to_a_folder_chooses_the_file_name(trained, tmp_path):
     assert (copy / "small-seed-0.safetensors").exists()
 
 
+@pytest.mark.newest
 def test_unfinished_run_is_exported_from_its_newest_checkpoint(tmp_path, offered):
     class StopAfterSecond(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -110,6 +111,7 @@ def test_full_disk_at_export_keeps_the_older_file(trained, mount_tmpfs):
     assert [(path.name, path.read_bytes()) for path in disk.iterdir()] == [("run.safetensors", b"older")]
 
 
+@pytest.mark.newest
 def test_export_in_a_later_session_does_not_rewrite_the_shared_file(trained, tmp_path):
     path = tmp_path / "run.safetensors"
     export(trained, path, quiet=True)
@@ -134,6 +136,7 @@ def test_fetched_run_can_be_exported_again(trained, shared, tmp_path, offered):
     assert export(fetched, again, quiet=True) == hashlib.sha256(shared).hexdigest()
 
 
+@pytest.mark.newest
 def test_names_that_can_be_trained_can_be_shared(tmp_path, offered):
     run(replace(EXPERIMENT, name="my variant, 2"), tmp_path / "run", epochs=1, **OPTIONS)
     path = tmp_path / "run.safetensors"
@@ -144,6 +147,7 @@ def test_names_that_can_be_trained_can_be_shared(tmp_path, offered):
             replace(EXPERIMENT, name=name)
 
 
+@pytest.mark.newest
 def test_command_line_exports_and_fetches(trained, tmp_path, run_cli, server):
     path = tmp_path / "run.safetensors"
     exported = run_cli("export", trained, "-o", path)

@@ -69,7 +69,7 @@ class ExplorerPage:
         """Return a JavaScript expression's value; `explorer` is the explorer."""
         return self.frame.evaluate(f"(() => {{ const explorer = {EXPLORER}; return {expression}; }})()")
 
-    def wait(self, condition, seconds=20):
+    def wait(self, condition, seconds=60):
         # Not Playwright's wait_for_function, which evaluates text in the page: the page's policy forbids it.
         deadline = time.monotonic() + seconds
         while not self.read(condition):
@@ -77,7 +77,7 @@ class ExplorerPage:
             self.page.wait_for_timeout(20)
 
     def wait_until_drawn(self):
-        self.frame.locator(".cc-plot .scatterlayer").wait_for(state="attached", timeout=60_000)
+        self.frame.locator(".cc-plot .scatterlayer").wait_for(state="attached", timeout=180_000)
         return self
 
     def reset(self):

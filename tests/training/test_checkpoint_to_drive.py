@@ -91,7 +91,13 @@ def uninterrupted(tmp_path_factory):
 
 
 # Each of the stock callbacks is first once with ours before them and once with ours behind them.
-@pytest.mark.parametrize("order, place", zip(itertools.permutations(range(3)), itertools.cycle((0, 3)), strict=False))
+@pytest.mark.parametrize(
+    "order, place",
+    [
+        pytest.param(order, 3 * (number % 2), marks=[pytest.mark.newest] if number > 1 else [])
+        for number, order in enumerate(itertools.permutations(range(3)))
+    ],
+)
 def test_fault_09_result_does_not_depend_on_the_order_of_callbacks(tmp_path, uninterrupted, order, place):
     result, best = uninterrupted
     (tmp_path / "best").mkdir()
@@ -146,6 +152,7 @@ def test_fit_that_another_callback_stopped_resumes(tmp_path):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
+@pytest.mark.newest
 def test_extended_fit_after_early_stopping_is_not_finished_when_interrupted(tmp_path):
     def callbacks():
         return [keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9, mode="max", start_from_epoch=0)]
@@ -192,6 +199,7 @@ def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
+@pytest.mark.newest
 def test_full_disk_is_one_error_and_the_next_call_resumes(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Error, match="No space left on device"):
         patch.setattr(os, "fsync", no_room)
@@ -203,6 +211,7 @@ def no_room(descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.newest
 def test_partial_file_of_a_killed_write_is_removed(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     partial = tmp_path / "local" / "checkpoints" / ".epoch-000002-0.safetensors.9.partial"
@@ -211,6 +220,7 @@ def test_partial_file_of_a_killed_write_is_removed(tmp_path):
     assert not partial.exists()
 
 
+@pytest.mark.newest
 def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     for folder in ("drive", "local"):
@@ -218,6 +228,7 @@ def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
             status(tmp_path / folder)
 
 
+@pytest.mark.newest
 def test_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     before = checkpoint_files(tmp_path / "local" / "checkpoints")
@@ -254,11 +265,13 @@ def test_later_fits_of_a_model_that_the_first_step_built_resume_in_a_new_one(tmp
 
 
 @pytest.mark.parametrize("bad", [{"checkpoint_minutes": -1}, {"drive_minutes": "ten"}, {"local_folder": "same"}])
+@pytest.mark.newest
 def test_bad_argument_is_refused_by_name(tmp_path, bad):
     with pytest.raises(Error, match=next(iter(bad))):
         CheckpointToDrive(tmp_path / "same", **{key: tmp_path / v if v == "same" else v for key, v in bad.items()})
 
 
+@pytest.mark.newest
 def test_default_local_folder_depends_on_the_drive_folder_only(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     one, other = CheckpointToDrive("/drive/a/run"), CheckpointToDrive("/drive/b/run")
@@ -267,6 +280,7 @@ def test_default_local_folder_depends_on_the_drive_folder_only(tmp_path, monkeyp
     assert one.local_folder != other.local_folder
 
 
+@pytest.mark.newest
 def test_fit_that_another_process_trains_is_refused(tmp_path):
     code = """
         import sys, fcntl, os

@@ -89,6 +89,7 @@ def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
     assert differences(tmp_path, uninterrupted(steps)) == []
 
 
+@pytest.mark.newest
 def test_given_execution_applies_inside_the_context_only(tmp_path, small_experiment, small_options):
     default = devices.auto_execution()
     with devices.execution_given(Execution(3, xla=default.xla)):
@@ -164,6 +165,7 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     assert differences(tmp_path / "refused", plain) == []
 
 
+@pytest.mark.once
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA")
 def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_options, execute, capsys):
     execute(3, xla=True)
@@ -212,6 +214,7 @@ def test_accelerator_without_a_number_has_bfloat16(monkeypatch, capability):
     assert devices.auto_precision() == "mixed_bfloat16"
 
 
+@pytest.mark.newest
 def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):
     options = {**small_options, "precision": "float32"}
     run(small_experiment, tmp_path / "plain", **options)

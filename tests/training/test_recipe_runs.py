@@ -117,6 +117,7 @@ def test_recipe_trains_in_several_steps_a_call(
         keras.callbacks.ReduceLROnPlateau("loss"),
     ],
 )
+@pytest.mark.newest
 def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run(
     tmp_path, small_recipe, small_options, callback
 ):
@@ -143,6 +144,7 @@ def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_
 
 
 @pytest.mark.parametrize("saved", [None, {}, "06_final", []])
+@pytest.mark.newest
 def test_run_json_without_experiment_and_checkpoint_does_not_block_a_new_run(
     tmp_path, trained, small_experiment, small_options, saved
 ):
@@ -153,6 +155,7 @@ def test_run_json_without_experiment_and_checkpoint_does_not_block_a_new_run(
     assert run(small_experiment, folder, **{**small_options, "epochs": 1}).complete
 
 
+@pytest.mark.newest
 def test_each_comparison_leaves_out_the_ingredient_in_its_name(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
     ingredients = importlib.import_module("ingredients")

@@ -76,6 +76,7 @@ def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_e
     assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path).get_weights(), kept, strict=True))
 
 
+@pytest.mark.newest
 def test_run_with_fewer_epochs_than_done_returns_the_stored_history(tmp_path, small_experiment, small_options):
     stopped = run(small_experiment, tmp_path, hours=1e-9, **{**small_options, "epochs": 9})
     assert not stopped.complete
@@ -84,6 +85,7 @@ def test_run_with_fewer_epochs_than_done_returns_the_stored_history(tmp_path, sm
     assert result.history == stopped.history
 
 
+@pytest.mark.newest
 def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, small_options):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     partial, other = (
@@ -96,6 +98,7 @@ def test_partial_file_of_a_killed_write_is_removed(tmp_path, small_experiment, s
     assert other.exists()
 
 
+@pytest.mark.newest
 def test_finished_run_trains_nothing(tmp_path, small_experiment, small_options):
     first = run(small_experiment, tmp_path, **small_options)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
@@ -125,6 +128,7 @@ def one_epoch(tmp_path_factory):
         ({"precision": "mixed_float16"}, "precision is 'float32', now given 'mixed_float16'"),
     ],
 )
+@pytest.mark.newest
 def test_fault_25_another_run_in_the_same_folder_is_refused(one_epoch, change, message):
     before = (one_epoch / "history.csv").read_bytes()
     with pytest.raises(Error, match=message):
@@ -132,6 +136,7 @@ def test_fault_25_another_run_in_the_same_folder_is_refused(one_epoch, change, m
     assert (one_epoch / "history.csv").read_bytes() == before
 
 
+@pytest.mark.newest
 def test_another_experiment_in_the_same_folder_is_refused_by_field(one_epoch):
     with pytest.raises(Error, match=r"experiment.dropout is 0.25, now given 0.5"):
         run(replace(EXPERIMENT, dropout=0.5), one_epoch, epochs=3, **OPTIONS)
@@ -139,6 +144,7 @@ def test_another_experiment_in_the_same_folder_is_refused_by_field(one_epoch):
         run(replace(EXPERIMENT, name="other"), one_epoch, epochs=3, **OPTIONS)
 
 
+@pytest.mark.newest
 def test_altered_data_is_refused(one_epoch, monkeypatch):
     from colabcnn.data import split as data
 
@@ -154,6 +160,7 @@ def test_altered_data_is_refused(one_epoch, monkeypatch):
         run(EXPERIMENT, one_epoch, epochs=3, **OPTIONS)
 
 
+@pytest.mark.newest
 def test_run_without_readable_checkpoint_is_moved_aside_and_restarts(tmp_path, small_experiment, small_options, capsys):
     first = run(small_experiment, tmp_path, **small_options)
     for path in (tmp_path / "checkpoints").iterdir():
@@ -166,6 +173,7 @@ def test_run_without_readable_checkpoint_is_moved_aside_and_restarts(tmp_path, s
     assert again.history["loss"] == first.history["loss"]
 
 
+@pytest.mark.newest
 def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_experiment, small_options, capsys):
     first = run(small_experiment, tmp_path, **small_options)
     newest = max((tmp_path / "checkpoints").iterdir())
@@ -182,6 +190,7 @@ def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_exp
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
+@pytest.mark.newest
 def test_history_without_checkpoints_is_moved_aside_and_not_overwritten(tmp_path, small_experiment, small_options):
     run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
     before = (tmp_path / "history.csv").read_bytes()

@@ -97,6 +97,7 @@ def test_status_has_exactly_its_fields(finished):
     }
 
 
+@pytest.mark.newest
 def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images):
     from colabcnn import load_synthetic
     from colabcnn.inspection import evaluation
@@ -166,6 +167,7 @@ def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_good_checkpo
     assert result.history["epoch"] == [1, 2, 3]
 
 
+@pytest.mark.newest
 def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, small_experiment, small_options):
     options = {**small_options, "checkpoint_minutes": 60}
     result = run(small_experiment, tmp_path, hours=1e-9, **options)
@@ -175,6 +177,7 @@ def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, s
     assert run(small_experiment, tmp_path, **options).complete
 
 
+@pytest.mark.newest
 def test_run_that_a_callback_stopped_resumes_with_the_same_call(tmp_path, small_experiment, small_options):
     class StopAtTwo(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -228,17 +231,20 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
         {"data": "nowhere"},
     ],
 )
+@pytest.mark.newest
 def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, small_experiment, small_options, bad):
     with pytest.raises(Error, match=next(iter(bad.values())) if "data" in bad else next(iter(bad))):
         run(small_experiment, tmp_path / "run", **{**small_options, **bad})
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
 
 
+@pytest.mark.newest
 def test_own_variant_trains(tmp_path, small_experiment, small_options):
     mine = replace(small_experiment, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(3,))
     assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete
 
 
+@pytest.mark.newest
 def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_folder):
     experiment = replace(small_experiment, name="real", filters=(16, 32, 64), augmentation=None, dropout=0.0)
     options = {"data": str(cifar10_folder), "train_size": 1024, "val_size": 100, "epochs": 3, "quiet": True}
@@ -261,6 +267,7 @@ def test_current_epoch_is_shown_while_it_trains(tmp_path, small_experiment, smal
     assert before_last[2] != last[2]
 
 
+@pytest.mark.newest
 def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(
     tmp_path, small_experiment, small_options, monkeypatch, offered, shared, capsys
 ):
@@ -274,6 +281,7 @@ def test_picture_that_fails_stops_neither_a_run_nor_its_return_nor_a_fetch(
     assert (fetch(offered(shared), folder=tmp_path / "fetched") / "history.csv").exists()
 
 
+@pytest.mark.newest
 def test_front_end_that_cannot_show_a_picture_stops_no_run(tmp_path, small_experiment, small_options, monkeypatch):
     shown = []
 

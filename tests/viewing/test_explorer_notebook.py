@@ -18,7 +18,7 @@ from colabcnn.store.history import write_history
 from colabcnn.viewing.browser_data import plotly_code
 from support.explorer_page import ExplorerPage, saturating, write_run
 
-pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 pytestmark = [pytest.mark.versions, pytest.mark.browser, pytest.mark.notebook]
 
 CLASSIC = bool(importlib.util.find_spec("notebook")) and metadata.version("notebook").startswith("6.")
@@ -108,7 +108,7 @@ def new_page(browser, **options):
     page = browser.new_context(viewport={"width": 1200, "height": 1100}, **options).new_page()
     answer = {"body": plotly_code(), "headers": {"Access-Control-Allow-Origin": "*"}, "content_type": "text/javascript"}
     page.route("https://cdn.plot.ly/**", lambda route: route.fulfill(**answer))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # A cell imports TensorFlow, beside other tests.
     return page
 
 
@@ -127,7 +127,10 @@ def run_all(page, server, name):
         page.get_by_text("| Idle").wait_for()
         page.locator(".jp-Notebook .jp-Cell .cm-content").click()
         page.keyboard.press("Shift+Enter")
-    return ExplorerPage(page).wait_until_drawn()
+    try:
+        return ExplorerPage(page).wait_until_drawn()
+    except playwright.TimeoutError:
+        raise AssertionError(page.inner_text("body")) from None  # The cell's output is among it.
 
 
 def test_explorer_is_zoomed_and_refreshed_with_its_view(browser, server, folder):
@@ -166,7 +169,7 @@ def test_explorer_is_zoomed_and_refreshed_with_its_view(browser, server, folder)
 def test_curves_of_a_training_run_can_be_zoomed_while_it_trains_and_keep_the_zoom(browser, server):
     page = new_page(browser)
     shown = run_all(page, server, "train.ipynb")
-    shown.wait("explorer.runs[0].epochs >= 4", seconds=60)
+    shown.wait("explorer.runs[0].epochs >= 4")
     shown.frame.locator(".cc-plot").scroll_into_view_if_needed()
     first, last, low, high = shown.ranges
     shown.drag(
