@@ -131,7 +131,6 @@ def test_fallback_is_recorded_with_its_reason(setting, monkeypatch):
     assert training.steps.steps_per_call == 1
 
 
-@pytest.mark.newest
 def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatch):
     def refused(self, *args):
         raise ZeroDivisionError("plainly impossible")
@@ -160,7 +159,6 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(se
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.newest
 def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
     auto = train(setting, "auto")
@@ -196,7 +194,6 @@ def test_resumed_run_that_differs_is_reported(tmp_path, values):
     assert "did NOT continue" in put(tmp_path, values)["interrupted and resumed"]
 
 
-@pytest.mark.newest
 def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting, capsys):
     setting = replace(setting, train_size=1000, val_size=200, epochs=3, progress=ProgressLine())
     assert measuring._fit_to_time(setting, time.monotonic() + 600) == setting

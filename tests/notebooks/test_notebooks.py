@@ -21,12 +21,11 @@ pytestmark = [pytest.mark.versions, pytest.mark.notebook]
 
 EXPERIMENTS = [*colabcnn.ABLATIONS, *colabcnn.RECIPES]
 *_, RECIPE = colabcnn.RECIPES
-# JAX takes almost a minute to compile each network on a CPU.
 ON_TENSORFLOW = bool(importlib.util.find_spec("tensorflow"))
 # Of the experiments, which have the same code: one with augmentation, one without, and a recipe.
 EXECUTED = [name for name in NAMES if name not in EXPERIMENTS or name in ("01_descending_kernels", "06_final", RECIPE)]
-EXECUTED = EXECUTED if ON_TENSORFLOW else ["06_final"]
-MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")  # And `00_start_here` and `13_measure` take long.
+EXECUTED = EXECUTED if ON_TENSORFLOW else ["06_final"]  # JAX takes almost a minute to compile each network on a CPU.
+MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")  # The others have much of the same code or take long.
 DEFAULTS = {
     "EPOCHS": 700,
     "DATA": "cifar10",
@@ -171,7 +170,6 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
-@pytest.mark.newest
 def test_cells_below_a_refused_run_show_the_shipped_run(tmp_path):
     outputs = execute(make_project(tmp_path), "06_final", tmp_path, TRAIN_SIZE=0)
     assert "colabcnn.Error: train_size is 0" in str(outputs["run"])

@@ -147,7 +147,6 @@ def test_names_that_can_be_trained_can_be_shared(tmp_path, offered):
             replace(EXPERIMENT, name=name)
 
 
-@pytest.mark.newest
 def test_command_line_exports_and_fetches(trained, tmp_path, run_cli, server):
     path = tmp_path / "run.safetensors"
     exported = run_cli("export", trained, "-o", path)

@@ -214,7 +214,6 @@ def test_accelerator_without_a_number_has_bfloat16(monkeypatch, capability):
     assert devices.auto_precision() == "mixed_bfloat16"
 
 
-@pytest.mark.newest
 def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):
     options = {**small_options, "precision": "float32"}
     run(small_experiment, tmp_path / "plain", **options)

@@ -106,6 +106,8 @@ def test_recipe_trains_in_several_steps_a_call(
         monkeypatch.setattr(devices, "auto_execution", lambda execution=execution: execution)
         options = {**small_options, "epochs": epochs}
         result = run(recipe, tmp_path / str(steps), precision=precision, **options)
+        (start,) = json.loads((tmp_path / str(steps) / "run.json").read_text())["starts"]
+        assert start["execution"]["steps_per_call"] == steps
         losses.append([result.history[column] for column in ("loss", "val_loss")])
     np.testing.assert_allclose(*losses, rtol=tolerance)
 

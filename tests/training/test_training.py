@@ -97,7 +97,6 @@ def test_status_has_exactly_its_fields(finished):
     }
 
 
-@pytest.mark.newest
 def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images):
     from colabcnn import load_synthetic
     from colabcnn.inspection import evaluation
@@ -238,7 +237,6 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
 
 
-@pytest.mark.newest
 def test_own_variant_trains(tmp_path, small_experiment, small_options):
     mine = replace(small_experiment, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(3,))
     assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete

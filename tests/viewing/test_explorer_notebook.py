@@ -108,7 +108,7 @@ def new_page(browser, **options):
     page = browser.new_context(viewport={"width": 1200, "height": 1100}, **options).new_page()
     answer = {"body": plotly_code(), "headers": {"Access-Control-Allow-Origin": "*"}, "content_type": "text/javascript"}
     page.route("https://cdn.plot.ly/**", lambda route: route.fulfill(**answer))
-    page.set_default_timeout(180_000)  # A cell imports TensorFlow, beside other tests.
+    page.set_default_timeout(180_000)  # A notebook opens beside other tests.
     return page
 
 
