@@ -154,7 +154,7 @@ def test_worker_killed_in_the_middle_of_a_run(tmp_path, cluster, undisturbed, st
     parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
     (killed,) = [worker for worker in workers if worker.pid == parent]
     cluster.kill(killed)
-    wait_for(lambda: not is_alive(trainer), seconds=5)
+    wait_for(lambda: not is_alive(trainer), seconds=30)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert most_at_once(output) == 2
@@ -188,7 +188,7 @@ def test_run_dies_with_the_sweep_and_is_continued(tmp_path, undisturbed, start_s
     process = start_sweep(root, seeds="0")
     trainer = trainer_of(wait_for(lambda: in_training(root)))
     process.kill()
-    wait_for(lambda: not is_alive(trainer), seconds=5)
+    wait_for(lambda: not is_alive(trainer), seconds=30)
     sweep(root, seeds="0")
     assert_same(root, undisturbed, 1)
 
