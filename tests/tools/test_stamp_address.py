@@ -192,6 +192,8 @@ def test_workflow_stamps_a_new_copy_once(tmp_path):
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: the workflow is written in YAML")
     home, copy = tmp_path / "you" / "colabcnn", tmp_path / "copy"
     git(tmp_path, "clone", "-q", "--bare", "--no-local", ROOT, home)
+    git(home, "update-ref", "refs/heads/main", "HEAD")  # The tests' own checkout may be on no branch.
+    git(home, "symbolic-ref", "HEAD", "refs/heads/main")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "address.yml").read_text())
     steps = [step["run"] for step in workflow["jobs"]["stamp"]["steps"] if "run" in step]
     tips = [git(home, "rev-parse", "HEAD")]
