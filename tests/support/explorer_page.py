@@ -69,7 +69,7 @@ class ExplorerPage:
         """Return a JavaScript expression's value; `explorer` is the explorer."""
         return self.frame.evaluate(f"(() => {{ const explorer = {EXPLORER}; return {expression}; }})()")
 
-    def wait(self, condition, seconds=60):
+    def wait(self, condition, seconds=20):
         # Not Playwright's wait_for_function, which evaluates text in the page: the page's policy forbids it.
         deadline = time.monotonic() + seconds
         while not self.read(condition):

@@ -154,7 +154,7 @@ def test_worker_killed_in_the_middle_of_a_run(tmp_path, cluster, undisturbed, st
     parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
     (killed,) = [worker for worker in workers if worker.pid == parent]
     cluster.kill(killed)
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=5)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert most_at_once(output) == 2
@@ -169,13 +169,13 @@ def test_scheduler_killed_and_started_again(tmp_path, cluster, undisturbed, star
     process = start_sweep(root, "--scheduler", cluster.address)
     trainer = trainer_of(wait_for(lambda: in_training(root)))
     cluster.kill(cluster.scheduler)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert output.splitlines()[-1].startswith("colabcnn: the scheduler is gone; start it and its workers again")
     assert "Traceback" not in output
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=30)
     for worker in workers:
-        worker.wait(timeout=300)
+        worker.wait(timeout=60)
     cluster.start_scheduler()
     for _ in range(2):
         cluster.start_worker()
@@ -188,7 +188,7 @@ def test_run_dies_with_the_sweep_and_is_continued(tmp_path, undisturbed, start_s
     process = start_sweep(root, seeds="0")
     trainer = trainer_of(wait_for(lambda: in_training(root)))
     process.kill()
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=5)
     sweep(root, seeds="0")
     assert_same(root, undisturbed, 1)
 

@@ -108,7 +108,7 @@ def new_page(browser, **options):
     page = browser.new_context(viewport={"width": 1200, "height": 1100}, **options).new_page()
     answer = {"body": plotly_code(), "headers": {"Access-Control-Allow-Origin": "*"}, "content_type": "text/javascript"}
     page.route("https://cdn.plot.ly/**", lambda route: route.fulfill(**answer))
-    page.set_default_timeout(180_000)  # A notebook opens beside other tests.
+    page.set_default_timeout(60_000)
     return page
 
 
@@ -169,7 +169,7 @@ def test_explorer_is_zoomed_and_refreshed_with_its_view(browser, server, folder)
 def test_curves_of_a_training_run_can_be_zoomed_while_it_trains_and_keep_the_zoom(browser, server):
     page = new_page(browser)
     shown = run_all(page, server, "train.ipynb")
-    shown.wait("explorer.runs[0].epochs >= 4")
+    shown.wait("explorer.runs[0].epochs >= 4", seconds=60)
     shown.frame.locator(".cc-plot").scroll_into_view_if_needed()
     first, last, low, high = shown.ranges
     shown.drag(
