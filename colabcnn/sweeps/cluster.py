@@ -12,6 +12,8 @@ from colabcnn.errors import Error
 from colabcnn.sweeps.task import prepare
 
 _ANSWER_SECONDS = 10
+# dask gives each of these a level of its own.
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc")
 
 
 @contextlib.contextmanager
@@ -30,14 +32,14 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise Error("a sweep needs dask.distributed, which is not here; install it: pip install distributed") from None
-    logger = logging.getLogger("distributed")
     # Each run has a process, so a worker needs none: a script needs no guard, and nothing is imported again.
     here = {"n_workers": jobs, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
     # The scheduler opens a port for its pages in any case: one that is free, and for this machine alone.
     here |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
     with contextlib.ExitStack() as stack:
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.CRITICAL)  # The sweep reports in its own words what is lost.
+        for logger in map(logging.getLogger, _LOGGERS):  # The sweep reports in its own words what is lost.
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
         # Looking at the workers' threads a hundred times a second would slow the runs.
         stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
         address = scheduler or stack.enter_context(LocalCluster(**here))
