@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from colabcnn.encoding import Encoder, decode
@@ -73,6 +73,7 @@ PYTHONS = [b"\0", 1j, datetime.date.max, datetime.time.max, datetime.datetime.ma
 CONTAINERS = [(), (1, (2,)), {1, "a"}, frozenset({(1, "a")}), {1: 2, "1": 3}, {(1, "a"): {}}, {"dict": 1}]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         SCALARS,

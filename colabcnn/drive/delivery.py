@@ -214,7 +214,7 @@ class Delivery:
                 advice = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."
         elif response["errno"] == errno.ENOENT:
             advice = " Make the folder again, or give another one."
-        elif response["errno"] in (errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
+        elif response["errno"] in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
             advice = " Mount it again, then give the same call again."
             if DRIVE_MOUNT in self.drive.parents:
                 advice = (

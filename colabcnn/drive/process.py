@@ -21,6 +21,8 @@ from colabcnn.errors import AnotherRunError
 # Isolated and with the library's folder last: of the user's own modules none is imported there.
 _START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.drive.process import main; main()"
 LIBRARY = str(Path(__file__).resolve().parents[2])
+# Python warns of a process that still runs when its `Popen` is deleted.
+_abandoned: list[subprocess.Popen] = []
 
 
 class DriveProcess:
@@ -86,8 +88,10 @@ class DriveProcess:
         self._connection.close()
         if was_busy:
             process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            _abandoned.append(process)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class RunFolder:
                 raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / ".writable", "")
-            (self.path / ".writable").unlink()
+            (self.path / ".writable").unlink(missing_ok=True)  # Another process may try at the same moment.
         except OSError as error:
             raise Error(
                 f"{self.path} cannot be written to ({error.strerror}); make room, or choose another folder."

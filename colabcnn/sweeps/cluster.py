@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
             logger.setLevel(logging.CRITICAL)
         # Looking at the workers' threads a hundred times a second would slow the runs.
         stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
-        address = scheduler or stack.enter_context(LocalCluster(**here))
+        with warnings.catch_warnings(action="ignore"):  # dask's own, such as of a slow disk.
+            address = scheduler or stack.enter_context(LocalCluster(**here))
         try:
             client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:

@@ -166,8 +166,8 @@ class _Loop:
             self._show_and_take_results(last=True)
         except KeyboardInterrupt:
             raise Interrupted from None
-        except OSError:
-            if self._client.status == "running":  # An error of the disk.
+        except Exception:
+            if self._client.status == "running":  # Not the scheduler's, such as an error of the disk.
                 raise
             raise Error(
                 "the scheduler is gone; start it and its workers again, then give the same command: every run "
@@ -175,7 +175,7 @@ class _Loop:
             ) from None
         finally:
             self._progress.end()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # A client that dask has closed raises errors of several types.
                 self._client.cancel([run.future for run in self._runs if run.future])
                 self._stop.clear()
         if interruption.at is not None:

@@ -174,11 +174,13 @@ class CheckpointToDrive(FitCallback):
 
     def _end(self):
         self._reset_initial_epoch()
-        self._delivery.close()
-        self._lock.release()
-        _training.pop(self.local_folder, None)
-        with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
-            self._writer.wait()
+        try:
+            with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
+                self._writer.wait()
+        finally:
+            self._delivery.close()
+            self._lock.release()
+            _training.pop(self.local_folder, None)
 
     def _disk_errors_readable(self):
         advice = "make room or give another local_folder, and call `fit` again"

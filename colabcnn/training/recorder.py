@@ -97,6 +97,8 @@ class Recorder(FitCallback):
         if best_epoch(self.history) == self.epoch:
             self.best = read_arrays(self.model.network.weights)
         self._decide_whether_to_stop()
+        if not self.is_last:  # An interruption from now on concerns the next epoch.
+            self._epoch_start = time.monotonic()
         self._save(seconds)
 
     def _save(self, seconds):

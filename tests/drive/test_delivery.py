@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from colabcnn.errors import AnotherRunError
 from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_response
+from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial, wait_for_response
 
 
 def test_newest_checkpoint_and_small_files_are_delivered_and_fetched(tmp_path, local, deliver_to):
@@ -76,7 +75,7 @@ def test_checkpoint_that_training_deletes_during_its_delivery_arrives_complete(l
     save(local, 1)
     mount.faults(hang=["write"])
     delivery.tick()
-    time.sleep(0.5)
+    wait_for_partial(mount)
     for epoch in range(2, 7):
         save(local, epoch)
     mount.faults()

@@ -21,7 +21,7 @@ from colabcnn.drive.folder import DriveFolder
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick
+from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial
 
 
 def test_fault_13_missing_delivered_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path, local, deliver_to):
@@ -307,9 +307,10 @@ def test_fault_23_hanging_drive_blocks_neither_training_nor_its_end(tmp_path, lo
 
 def test_fault_23_hanging_request_is_abandoned_and_a_new_process_delivers(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
-    mount.faults(hang=["create"])
+    mount.faults(hang=["write"])
     save(local, 1)
     delivery.tick()
+    wait_for_partial(mount)
     delivery.clock.now += 601
     delivery.tick()
     assert "has not responded for 600 s" in delivery.messages[-1]

@@ -6,7 +6,9 @@ import time
 import pytest
 
 from colabcnn import Error
+from colabcnn.store.files import write_atomically
 from colabcnn.store.lock import Lock
+from colabcnn.store.run_folder import RunFolder
 
 
 def test_second_lock_is_refused_and_names_the_holder(tmp_path):
@@ -41,16 +43,26 @@ def test_forked_child_neither_keeps_nor_releases_the_lock_of_its_parent(tmp_path
         os.waitpid(child, 0)
 
 
+def test_folder_that_another_process_makes_at_the_same_moment_can_be_written_to(tmp_path, monkeypatch):
+    def write_for_both(path, text):
+        write_atomically(path, text)
+        path.unlink()  # The other process is done.
+
+    monkeypatch.setattr("colabcnn.store.run_folder.write_atomically", write_for_both)
+    RunFolder(tmp_path / "run").create()
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_forked_child_of_a_killed_process_keeps_no_lock(tmp_path):
     parent = os.fork()
     if parent == 0:
         lock = Lock(tmp_path)
         child = os.fork()
         if child == 0:
+            (tmp_path / "child.partial").write_text(str(os.getpid()))
+            (tmp_path / "child.partial").rename(tmp_path / "child")
             time.sleep(60)
             os._exit(0)
-        (tmp_path / "child.partial").write_text(str(child))
-        (tmp_path / "child.partial").rename(tmp_path / "child")
         time.sleep(60)
         lock.release()
         os._exit(0)

@@ -39,6 +39,14 @@ class DaskCluster:
         command = [*before, sys.executable, "-m", "dask", "worker", self.address, "--no-nanny", "--no-dashboard"]
         return self.start([*command, *options], f"worker-{len(self.processes)}")
 
+    def wait_for_workers(self):
+        """Wait until all workers that were started are known to the scheduler."""
+        deadline = time.monotonic() + 300
+        for log in self.folder.glob("worker-*.log"):
+            while "Registered to" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+
     def start(self, command, name):
         local = ["--local-directory", str(self.folder / name)] if "worker" in command else []
         with open(self.folder / f"{name}.log", "ab") as log:

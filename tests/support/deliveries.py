@@ -53,6 +53,14 @@ def wait_for_response(delivery, seconds=30):
         assert time.monotonic() < deadline
 
 
+def wait_for_partial(mount, seconds=30):
+    """Wait until a checkpoint is being written to `run` on the mount."""
+    deadline = time.monotonic() + seconds
+    while not list(mount.files.glob("run/checkpoints/.*.partial")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def fetch(local, drive, have=0):
     """Fetch as a run does after it has checked that Drive holds the same run; return the result."""
     result = DriveFolder(local, drive).fetch(have)

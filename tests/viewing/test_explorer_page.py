@@ -435,7 +435,7 @@ def test_swipe_on_the_curves_scrolls_the_page_and_drag_to_zoom_can_be_switched_o
         shown.page.wait_for_timeout(300)
 
     swipe(0, -180)
-    assert shown.read("window.scrollY") > 100
+    shown.wait("window.scrollY > 100")
     assert shown.view == before
     shown.read("window.scrollTo(0, 0)")
     shown.frame.get_by_label("drag to zoom").check()
