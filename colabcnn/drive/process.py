@@ -21,7 +21,7 @@ from colabcnn.errors import AnotherRunError
 # Isolated and with the library's folder last: of the user's own modules none is imported there.
 _START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.drive.process import main; main()"
 LIBRARY = str(Path(__file__).resolve().parents[2])
-# Python warns of a process that still runs when its `Popen` is deleted.
+# Processes that may hang: Python warns of one that still runs when its `Popen` is deleted.
 _abandoned: list[subprocess.Popen] = []
 
 
@@ -88,10 +88,10 @@ class DriveProcess:
         self._connection.close()
         if was_busy:
             process.kill()
-        try:
+        _abandoned.append(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            _abandoned.append(process)
+        _abandoned[:] = [abandoned for abandoned in _abandoned if abandoned.poll() is None]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ The format is safetensors: arrays and text, no pickle. So a checkpoint from some
 import hashlib
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ class CheckpointWriter:
     def __init__(self, folder: str | Path):
         self._folder = folder
         self._good = set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
     def write(self, checkpoint: Checkpoint) -> None:
@@ -201,6 +201,7 @@ class CheckpointWriter:
         Raises:
             OSError: an error of the disk; the older checkpoints are kept.
         """
-        writing, self._writing = self._writing, None
-        if writing:
+        if self._writing:
+            futures.wait([self._writing])  # Interrupted here, the next call still waits for the same file.
+            writing, self._writing = self._writing, None
             writing.result()

@@ -166,8 +166,9 @@ class _Loop:
             self._show_and_take_results(last=True)
         except KeyboardInterrupt:
             raise Interrupted from None
-        except Exception:
-            if self._client.status == "running":  # Not the scheduler's, such as an error of the disk.
+        except Exception as error:
+            # dask may see a lost connection before its client does; an error of the disk has a number.
+            if self._client.status == "running" and (not isinstance(error, OSError) or error.errno is not None):
                 raise
             raise Error(
                 "the scheduler is gone; start it and its workers again, then give the same command: every run "

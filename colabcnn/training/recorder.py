@@ -97,9 +97,11 @@ class Recorder(FitCallback):
         if best_epoch(self.history) == self.epoch:
             self.best = read_arrays(self.model.network.weights)
         self._decide_whether_to_stop()
+        self._save(seconds)
         if not self.is_last:  # An interruption from now on concerns the next epoch.
             self._epoch_start = time.monotonic()
-        self._save(seconds)
+            if self._session.interruption.at is not None and seconds > EPOCH_SECONDS:
+                raise KeyboardInterrupt
 
     def _save(self, seconds):
         """Write the history's row and, if one is due, a checkpoint, after an epoch of `seconds`."""

@@ -122,7 +122,7 @@ def run(
             return result
         finally:
             if delivery and delivery.begun:
-                _deliver_the_end(session, delivery)
+                delivery.finish(session.seconds_for_delivery(FINISH_SECONDS))
 
 
 # From Python 3.13 on the compiler takes a docstring's common indentation away.
@@ -149,19 +149,6 @@ def _callbacks(request, record, progress, stack):
         stack.callback(profiler.close)
         callbacks.append(profiler)
     return tuple(callbacks)
-
-
-def _deliver_the_end(session, delivery):
-    """Deliver the newest checkpoint; a first interruption only shortens that."""
-    interrupted = session.interruption.at is not None
-    try:
-        delivery.finish(session.seconds_for_delivery(FINISH_SECONDS))
-    except KeyboardInterrupt:
-        if not interrupted:
-            seconds = session.seconds_for_delivery(FINISH_SECONDS)
-            session.progress.info(f"Stops after the delivery, in {seconds:.0f} s at most. A second one stops at once.")
-            delivery.finish(seconds)
-        raise
 
 
 def _return_finished(resumption, delivery, progress):

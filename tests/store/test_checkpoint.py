@@ -1,10 +1,14 @@
 """A checkpoint file is complete, or it is skipped."""
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, write_checkpoint
+from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint, read_checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 
 pytestmark = pytest.mark.versions
@@ -95,6 +99,23 @@ def test_full_disk_keeps_the_older_checkpoint_and_leaves_no_partial_file(tmp_pat
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(tmp_path, checkpoint(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_wait_that_was_interrupted_waits_for_the_same_file(tmp_path, monkeypatch):
+    def write_slowly(*arguments):
+        go_on.wait()
+        write_checkpoint(*arguments)
+
+    go_on = threading.Event()
+    monkeypatch.setattr("colabcnn.store.checkpoint.write_checkpoint", write_slowly)
+    writer = CheckpointWriter(tmp_path)
+    writer.write(checkpoint(1))
+    with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        writer.wait()
+    threading.Timer(0.2, go_on.set).start()
+    writer.wait()
+    assert [epoch_of(path) for path in checkpoint_files(tmp_path)] == [1]
 
 
 def test_epochs_of_more_than_six_digits_are_found_sorted_and_retired(tmp_path):

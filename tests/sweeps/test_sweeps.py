@@ -1,5 +1,6 @@
 """A sweep ends with the runs of an undisturbed one, whatever is killed; what is finished is not trained again."""
 
+import errno
 import json
 import logging
 import os
@@ -129,7 +130,7 @@ def pause_a_run(root):
 def is_alive(process):
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -213,9 +214,30 @@ def test_what_dask_logs_is_not_shown_during_a_sweep():
     assert before.items() <= levels().items()
 
 
-def test_scheduler_that_is_lost_while_dask_asks_it_is_the_same_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(Workers, "wait", lambda self: self._client.close() or self._client.nthreads())
-    with pytest.raises(colabcnn.Error, match="the scheduler is gone"):
+def lose_connection(workers):
+    raise ConnectionError("in <TCP (closed) ConnectionPool>: Stream is closed")
+
+
+def close_client(workers):
+    workers._client.close()
+    workers._client.nthreads()
+
+
+def fill_disk(workers):
+    raise OSError(errno.ENOSPC, "No space left on device", "token")
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind", "words"),
+    [
+        (lose_connection, colabcnn.Error, "the scheduler is gone"),
+        (close_client, colabcnn.Error, "the scheduler is gone"),
+        (fill_disk, OSError, "No space left on device"),
+    ],
+)
+def test_error_of_the_scheduler_and_of_the_disk_are_told_apart(tmp_path, monkeypatch, fail, kind, words):
+    monkeypatch.setattr(Workers, "wait", fail)
+    with pytest.raises(kind, match=words):
         colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", quiet=True, data="synthetic")
 
 
