@@ -110,10 +110,15 @@ def test_wait_that_was_interrupted_waits_for_the_same_file(tmp_path, monkeypatch
     monkeypatch.setattr("colabcnn.store.checkpoint.write_checkpoint", write_slowly)
     writer = CheckpointWriter(tmp_path)
     writer.write(checkpoint(1))
-    with pytest.raises(KeyboardInterrupt):
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        writer.wait()
-    threading.Timer(0.2, go_on.set).start()
+    # In the background, a shell's processes ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            writer.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        threading.Timer(0.2, go_on.set).start()
     writer.wait()
     assert [epoch_of(path) for path in checkpoint_files(tmp_path)] == [1]
 
