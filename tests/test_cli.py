@@ -198,7 +198,7 @@ def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
         if line.startswith("epoch"):
             process.send_signal(signal.SIGINT)
             break
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
     assert "the same call" in output
     # By the time that the first epoch, which holds the compilation, has taken or is known to take.

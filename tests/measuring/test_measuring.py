@@ -164,7 +164,7 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(
     folder, options = setting.folder / "run", setting.options()
     reported = killed_run.train_until_killed(setting.experiment, folder, options, seconds=seconds)
     assert reported.startswith(reason)
-    assert time.monotonic() - began < 500
+    assert time.monotonic() - began < 30
 
 
 def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):

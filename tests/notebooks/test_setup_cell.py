@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 import venv
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,14 +73,19 @@ def github(home, monkeypatch):
 
 
 @contextlib.contextmanager
-def colab_with(path, answers=True):
-    """Serve, as Colab's runtime does, the list of sessions with a notebook's path; yield the runtime's variables."""
-    over = threading.Event()
+def colab_with(path, waited=None):
+    """Serve, as Colab's runtime does, the list of sessions with a notebook's path; yield the runtime's variables.
+
+    With a list `waited` it does not answer, and adds the seconds until the cell hangs up.
+    """
 
     class Sessions(BaseHTTPRequestHandler):
         def do_GET(self):
-            if not answers:
-                over.wait()
+            if waited is not None:
+                began = time.monotonic()
+                with contextlib.suppress(ConnectionError):
+                    self.connection.recv(1)
+                waited.append(time.monotonic() - began)
             reply = f'[{{"kernel": {{"id": "1"}}, "path": "{path}"}}]'.encode()
             with contextlib.suppress(ConnectionError):
                 self.send_response(200 if self.path == "/api/sessions" else 404)
@@ -95,7 +101,6 @@ def colab_with(path, answers=True):
     try:
         yield {"COLAB_JUPYTER_IP": "127.0.0.1"}
     finally:
-        over.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -180,8 +185,11 @@ def test_answer_that_names_no_repository_on_github_is_an_error_and_reaches_no_co
 
 
 def test_runtime_that_does_not_answer_is_not_waited_for(python, tmp_path):
-    with colab_with(opened_from("main"), answers=False) as runtime:
+    waited = []
+    with colab_with(opened_from("main"), waited) as runtime:
         completed = run_cell(python, tmp_path, UNSTAMPED, timeout=120, **runtime)
+    (seconds,) = waited
+    assert seconds < 8
     assert UNKNOWN in completed.stdout
     assert UNKNOWN in run_cell(python, tmp_path, UNSTAMPED, COLAB_JUPYTER_IP="127.0.0.1").stdout  # No server.
     assert UNKNOWN in run_cell(python, tmp_path, UNSTAMPED).stdout  # Not in Colab.

@@ -168,7 +168,7 @@ def test_worker_killed_in_the_middle_of_a_run(tmp_path, cluster, undisturbed, st
     parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
     (killed,) = [worker for worker in workers if worker.pid == parent]
     cluster.kill(killed)
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=5)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     assert most_at_once(output) == 2
@@ -184,13 +184,13 @@ def test_scheduler_killed_and_started_again(tmp_path, cluster, undisturbed, star
     process = start_sweep(root, "--scheduler", cluster.address)
     _, trainer = pause_a_run(root)
     cluster.kill(cluster.scheduler)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert output.splitlines()[-1].startswith("colabcnn: the scheduler is gone; start it and its workers again")
     assert "distributed" not in output
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=30)
     for worker in workers:
-        worker.wait(timeout=300)
+        worker.wait(timeout=60)
     cluster.start_scheduler()
     for _ in range(2):
         cluster.start_worker()
@@ -246,7 +246,7 @@ def test_run_dies_with_the_sweep_and_is_continued(tmp_path, undisturbed, start_s
     process = start_sweep(root, seeds="0")
     _, trainer = pause_a_run(root)
     process.kill()
-    wait_for(lambda: not is_alive(trainer))
+    wait_for(lambda: not is_alive(trainer), seconds=5)
     sweep(root, seeds="0")
     assert_same(root, undisturbed, 1)
 
@@ -311,7 +311,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     except OSError:  # The process has closed its end.
         pass
     os.close(terminal)
-    assert process.wait(timeout=300) == 3
+    assert process.wait(timeout=60) == 3
     shown = screen(re.sub(r"\x1b\[\?\d+.", "", written.decode()))
     assert "Stops after this epoch, in 15 s at most. A second Ctrl-C stops at once." in shown
     assert [line.partition(",")[0] for line in shown if line.startswith("small/")] == [
@@ -395,9 +395,11 @@ def test_bad_input_is_one_line(tmp_path, sweep, run_cli):
     assert not root.exists()
 
 
-def test_scheduler_that_does_not_answer_is_one_line(tmp_path, sweep):
+def test_scheduler_that_does_not_answer_is_one_line_within_ten_seconds(tmp_path, sweep):
+    start = time.monotonic()
     output = sweep(tmp_path / "runs", "--scheduler", "tcp://127.0.0.1:1", ends=2)
     assert "the scheduler tcp://127.0.0.1:1 does not answer within 10 s" in refusal(output)
+    assert time.monotonic() - start < 25  # With the start of Python on a busy machine.
 
 
 def test_worker_without_the_library_or_the_folder_is_one_line(tmp_path, cluster, sweep):

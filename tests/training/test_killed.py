@@ -18,11 +18,9 @@ import pytest
 
 from colabcnn import run, status
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
-from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
 from colabcnn.training.recorder import Recorder
 from support.runs import BACKENDS, differences
-from support.shared_files import EXPERIMENT
 
 pytestmark = pytest.mark.kill
 
@@ -221,12 +219,12 @@ def test_fault_28_damaged_history_is_repaired_to_one_row_an_epoch(tmp_path, sess
 
 
 def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(tmp_path, sessions, uninterrupted):
-    seconds = 25
+    seconds = 40
     options = {"epochs": 4000, "drive_folder": str(tmp_path / "drive"), "drive_minutes": 0}
     began = time.monotonic()
     output = sessions(tmp_path / "run", hours=seconds / 3600, ends=3, **options)
+    assert time.monotonic() - began < seconds
     done = status(tmp_path / "run")["epoch"]
-    assert time.monotonic() - began < seconds or done == 1  # One epoch is done in any case.
     assert done >= 1
     assert f"Epoch {done} is in {tmp_path / 'drive'}, read back and verified." in output
     assert status(tmp_path / "drive") == status(tmp_path / "run")
@@ -239,16 +237,14 @@ def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(tmp_pat
 @pytest.mark.versions
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fault_32_sigterm_ends_the_epoch_then_saves_and_delivers_within_20_seconds(tmp_path, backend):
-    # A small network, which needs little of the time even on a busy machine, and epochs for days.
-    write_experiment(tmp_path / "small.json", EXPERIMENT)
-    command = [sys.executable, "-m", "colabcnn", "train", tmp_path / "small.json", "--epochs", "1000000"]
-    command += ["--data", "synthetic", "--train-size", "32", "--val-size", "20"]
-    command += ["--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]
-    environment = {**os.environ, "KERAS_BACKEND": backend}
+    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
+    command += ["--val-size", "20", "--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]
+    # The time limit is for what a person runs, so XLA optimizes here, unlike in the other tests.
+    environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": ""}
     process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 600
-        while len(read_rows(tmp_path / "run" / "history.csv")) < 3:
+        while len(read_rows(tmp_path / "run" / "history.csv")) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -260,7 +256,7 @@ def test_fault_32_sigterm_ends_the_epoch_then_saves_and_delivers_within_20_secon
         process.kill()
     assert process.returncode == 3, output
     done = status(tmp_path / "run")["epoch"]
-    assert done >= 3
+    assert done >= 2
     assert len(read_rows(tmp_path / "run" / "history.csv")) == done
     assert [epoch_of(path) for path in checkpoint_files(tmp_path / "drive" / "checkpoints")][:1] == [done]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
