@@ -1,6 +1,7 @@
 """CIFAR-10 from its official files, each checked before it is opened, and the split into training and validation."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pickle
@@ -103,28 +104,41 @@ def _cached_folder():
 
 
 def _download():
-    """Fetch the archive, from Drive if it is kept there, and unpack its checked files into Keras's cache."""
+    """Fetch the archive, from Drive if it is kept there, and unpack its checked files into Keras's cache.
+
+    Keras writes a download under its final name: a second process waits here, and uses what the first one has unpacked.
+    """
     archive = _cache() / ARCHIVE_NAME
-    drive = colab.mounted_drive()
-    drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        if drive_copy:
-            with _drive_may_fail(drive_copy):
-                copy_atomically(drive_copy, archive)
-        archive = _get_archive()
-        folder = _unpack(archive)
-        if drive_copy:
-            with _drive_may_fail(drive_copy):
-                drive_copy.parent.mkdir(parents=True, exist_ok=True)
-                if not drive_copy.is_file() or drive_copy.stat().st_size != archive.stat().st_size:
-                    copy_atomically(archive, drive_copy)
-        archive.unlink()
+        lock = os.open(archive.parent, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # Some network file systems have no locks.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            folder = _cached_folder() or _fetch_and_unpack(archive)
+        finally:
+            os.close(lock)
     except OSError as error:
         raise Error(
             f"CIFAR-10 could not be kept in {archive.parent} ({error.strerror or error}); it needs 360 MB there: "
             f"make room, or point CIFAR10_DIR at a folder with the official {FOLDER_NAME} files."
         ) from None
+    return folder
+
+
+def _fetch_and_unpack(archive):
+    drive, is_on_drive = colab.mounted_drive(), False
+    drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
+    if drive_copy:
+        with _drive_may_fail(drive_copy):
+            copy_atomically(drive_copy, archive)
+            is_on_drive = hashlib.sha256(archive.read_bytes()).hexdigest() == ARCHIVE_SHA256
+    folder = _unpack(_get_archive())
+    if drive_copy and not is_on_drive:
+        with _drive_may_fail(drive_copy):
+            drive_copy.parent.mkdir(parents=True, exist_ok=True)
+            copy_atomically(archive, drive_copy)
+    archive.unlink()
     return folder
 
 
@@ -150,8 +164,8 @@ def _get_archive():
             raise
         (_cache() / ARCHIVE_NAME).unlink(missing_ok=True)
         raise Error(
-            f"CIFAR-10 could not be downloaded: {error} Try again with a network, or point CIFAR10_DIR at the folder "
-            f"of the official {FOLDER_NAME} files.",
+            f"CIFAR-10 could not be downloaded: {str(error).rstrip('.')}. Try again with a network, or point "
+            f"CIFAR10_DIR at the folder of the official {FOLDER_NAME} files.",
             "no_data",
         ) from None
 

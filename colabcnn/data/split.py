@@ -10,6 +10,8 @@ from colabcnn.data.cifar10 import Labelled, load_cifar10
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import NUM_CLASSES
 
+TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
+
 
 class Split(NamedTuple):
     """The data of a run: images `(n, 32, 32, 3) uint8`, labels `(n,) int64`."""
@@ -39,11 +41,11 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
         As `load_cifar10`.
     """
     if data == "synthetic":
-        if size and size > 1_000_000:
-            raise Error(f"{size} synthetic images are requested; expected a million at most.")
+        if (most := max(size or 0, test_size or 0)) > 1_000_000:
+            raise Error(f"{most} synthetic images are requested; expected a million at most.")
         from colabcnn.data.synthetic import load_synthetic
 
-        return load_synthetic(size or 50000, test_size or 10000)
+        return load_synthetic(size or TRAIN_SIZE, test_size or TEST_SIZE)
     return load_cifar10(None if data == "cifar10" else data)
 
 

@@ -19,7 +19,7 @@ FETCH_SECONDS = 180
 HANG_SECONDS = 600
 # The longest wait for Drive at the end of a run.
 FINISH_SECONDS = 300
-_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 15, 600
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 30, 600
 
 
 class Delivery:
@@ -195,9 +195,9 @@ class Delivery:
 
     def _handle_failure(self, response):
         """Retry after growing pauses; report the failure once, until Drive responds again or another error comes."""
-        self._failures += 1
         self._last_error = response["error"]
         self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
+        self._failures += 1
         if self._reported != (response["errno"],) and not self._finishing:
             self._reported = (response["errno"],)
             promise = "" if response.get("another_run") else " and delivered when Drive responds"

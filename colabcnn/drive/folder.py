@@ -85,9 +85,6 @@ class DriveFolder:
                 self._good.add(name)
                 response["fetched"] = name
                 break
-        with contextlib.suppress(OSError):
-            if not (self.local / "test.json").exists():
-                retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
         return response
 
     def begin(self, identity: str, run: str | None) -> dict[str, Any]:
@@ -107,6 +104,7 @@ class DriveFolder:
         self._mount.make_folder()
         newest = newest_session(self.drive)
         self._check_run(newest, run)
+        self._fetch_measured()
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = newest["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
@@ -133,14 +131,16 @@ class DriveFolder:
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
         self._check_run(newest, run)
+        if session is None:
+            self._fetch_measured()
         remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
-        local = self._newest_local()
-        if local is None:
-            return {"delivered": None}
-        name, content = local
-        on_drive = self._newest_on_drive(least=epoch_of(name))
-        if on_drive and epoch_of(on_drive) > epoch_of(name):
-            return {"delivered": on_drive}  # Drive has a later state of the run, which is kept.
+        name, content = self._newest_local()
+        on_drive = self._newest_on_drive(least=epoch_of(name)) if name else None
+        # A later state of the run on Drive is kept.
+        if not name or (on_drive and epoch_of(on_drive) > epoch_of(name)):
+            if session and session.get("ended"):
+                write_session(self.drive, {**session, "run": run, "newest": newest["newest"]})
+            return {"delivered": on_drive}
         if not on_drive:
             self._deliver_checkpoint(name, content)
         response = {"delivered": on_drive or name}
@@ -223,15 +223,21 @@ class DriveFolder:
         except (OSError, RecursionError, ValueError):
             return None
 
+    def _fetch_measured(self):
+        """Copy what `evaluate` has measured on another machine, once it is certain that Drive holds the same run."""
+        with contextlib.suppress(OSError):
+            if not (self.local / "test.json").exists():
+                retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
+
     def _newest_local(self):
-        """Return the name and the content of the newest local checkpoint that verifies, or None.
+        """Return the name and the content of the newest local checkpoint that verifies, or `(None, b"")`.
 
         The content is read at once, since training continues and may retire the file.
         """
         for path in checkpoint_files(self.local / "checkpoints"):
             with contextlib.suppress(Error, FileNotFoundError):
                 return path.name, read_verified(path)
-        return None
+        return None, b""
 
     def _newest_on_drive(self, least):
         """Return the name of the newest checkpoint on Drive that verifies, from epoch `least` on, or None."""

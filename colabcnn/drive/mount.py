@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.colab import DRIVE_MOUNT
+from colabcnn.errors import MALFORMED
 from colabcnn.store.files import write_atomically
 
 
@@ -46,7 +47,7 @@ class Mount:
         try:
             note = json.loads(self._file.read_text(encoding="utf-8"))
             return note if note["drive"] == str(self._drive) and isinstance(note["mount"], str) else {}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MALFORMED):
             return {}
 
     def note(self, **values: str) -> None:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from colabcnn.errors import MALFORMED
 from colabcnn.store.files import retried, write_atomically
 
 NO_SESSION = {"session": 0, "identity": "", "run": None, "newest": None, "ended": False}
@@ -54,5 +55,5 @@ def _read(path):
         return {key: session[key] for key in NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return {}

@@ -1,6 +1,7 @@
 """Checks of values, which name them as the caller does, and of a dataclass's fields by their annotations."""
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from colabcnn.errors import Error
 
 # JSON readers and NumPy have no larger whole numbers.
 MAX_COUNT = 2**63 - 1
+MAX_SEEDS = 10_000
 
 
 def check_fields(instance: Any) -> None:
@@ -60,7 +62,8 @@ def check_kind(name: str, value: Any, *kinds: type) -> None:
 def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> None:
     """Raise an `Error` unless the value is a whole number from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
-        end = "" if most == MAX_COUNT else f" to {most}"
+        is_above = type(value) is int and value > most
+        end = f" to {most}" if most != MAX_COUNT or is_above else ""
         raise Error(f"{name} is {value!r:.80}; expected a whole number from {least}{end}.")
 
 
@@ -96,14 +99,18 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     """Return the seeds that a text such as "0:5" (0 to 4) or "3", a number or several numbers give.
 
     Raises:
-        Error: there is none.
+        Error: there is none, or more than `MAX_SEEDS`.
     """
-    found = [seeds] if isinstance(seeds, int) else [] if isinstance(seeds, str) else list(seeds)
-    if isinstance(seeds, str) and (match := re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", seeds)):
-        first = int(match[1])
-        found = list(range(first, int(match[2]) if match[2] else first + 1))
-    if not found:
-        raise Error(f"seeds is {seeds!r}; expected A:B with B above A, such as 0:5 for the seeds 0 to 4, or one seed.")
+    found: Any = seeds if isinstance(seeds, Iterable) else [seeds]
+    if isinstance(seeds, str):
+        match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", seeds)
+        found = range(int(match[1]), int(match[2] or int(match[1]) + 1)) if match else []
+    found = list(itertools.islice(found, MAX_SEEDS + 1))
+    if not 1 <= len(found) <= MAX_SEEDS:
+        raise Error(
+            f"seeds is {seeds!r:.80}; expected A:B with B above A, such as 0:5 for the seeds 0 to 4, or one seed; at "
+            f"most {MAX_SEEDS:,} of them."
+        )
     return found
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from colabcnn.data.split import load_data
-from colabcnn.errors import Error
+from colabcnn.errors import MALFORMED, Error
 from colabcnn.inspection.weights import check_data_name, network_with_weights
 from colabcnn.network.keras_types import ops
 from colabcnn.network.training_model import in_batches
@@ -47,7 +47,7 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
         kinds = measured["last_epoch"], measured["best_epoch"]
         if measured["weights_sha256"] == digest and "test_size" in measured and all(FLIP_AVERAGED in k for k in kinds):
             return measured
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         pass
     _, (images, labels) = load_data(data or record.data, size=1)
     history = checkpoint.metadata["history"]

@@ -14,7 +14,8 @@ from typing import Any
 from colabcnn.errors import Error
 
 # The errors of a disk that is full, write-protected, forbidden or broken.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTCONN)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+DISK_ERRORS += (errno.ENOTCONN, errno.ECONNABORTED)
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)  # Seconds.
 
@@ -26,8 +27,8 @@ def expand(path: str | Path) -> Path:
         Error: it is no path, or names a home folder that is nobody's.
     """
     try:
-        if "\0" in os.fspath(path):
-            raise ValueError("a path holds no NUL")
+        if "\0" in os.fspath(path) or not os.fspath(path):
+            raise ValueError("a path holds no NUL, and is not empty: that would be the current folder")
         return Path(path).expanduser()
     except (TypeError, ValueError):
         raise Error(f"{path!r:.200} is no path; expected a str or a pathlib.Path.") from None

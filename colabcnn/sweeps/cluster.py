@@ -47,7 +47,7 @@ def connect(scheduler: str | None, jobs: int) -> Iterator[Any]:
             address = scheduler or stack.enter_context(LocalCluster(**here))
         try:
             client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise Error(
                 f"the scheduler {scheduler} does not answer within {_ANSWER_SECONDS} s ({error}); expected the address "
                 "that `dask scheduler` prints, such as tcp://127.0.0.1:8786."

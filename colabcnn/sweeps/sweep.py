@@ -13,20 +13,20 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.errors import Error, Interrupted
 from colabcnn.experiments.checks import check_count, parse_seeds
 from colabcnn.experiments.experiment import Experiment
-from colabcnn.store.experiment_file import read_experiment, write_experiment
+from colabcnn.store.experiment_file import read_experiment
 from colabcnn.store.files import expand
 from colabcnn.store.history import newest_in_words
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import DATA_NAMES
 from colabcnn.sweeps.cluster import Workers, connect
-from colabcnn.sweeps.task import ELSEWHERE, EXPERIMENT, FAILED, FINISHED, LOG, RUN, STOPPED, train, train_elsewhere
+from colabcnn.sweeps.task import ELSEWHERE, FAILED, FINISHED, LOG, RUN, STOPPED, train, train_elsewhere
 from colabcnn.training import resume
 from colabcnn.training.interruption import SECONDS, Interruption
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 
 WAITING, TRAINING = "waiting", "training"
-_REFRESH_SECONDS, _ADMIT_SECONDS, _LOOK_AGAIN_SECONDS = 0.2, 2, 10
+_POLL_SECONDS, _SHOW_SECONDS, _ADMIT_SECONDS, _LOOK_AGAIN_SECONDS = 0.2, 2, 2, 10
 
 
 @dataclass
@@ -48,6 +48,12 @@ class _Run:
         history = RunFolder(Path(self.request.run_dir)).read_history()
         epochs = self.request.epochs or self.request.experiment.epochs
         return self.state, self.details or newest_in_words(history, epochs)
+
+    @property
+    def failure(self):
+        """Why it failed, and the file with all that its process printed, if there was one."""
+        log = Path(self.request.run_dir, LOG)
+        return f"{self.name}: {self.details}" + (f" ({log})" if log.exists() else "")
 
 
 def sweep(
@@ -101,13 +107,11 @@ def sweep(
         with Interruption(progress.info) as interruption, connect(scheduler, jobs) as client:
             interruption.allow(lambda: 0.0)
             RunFolder(root).create()
-            for request in (run.request for run in runs):
-                write_experiment(Path(request.run_dir).parent / EXPERIMENT, request.experiment)
             loop = _Loop(client, runs, Workers(client, root, progress.info), progress)
             loop.train(interruption, retries, shares_device=jobs > 1 or scheduler is not None)
     if failed := [run for run in runs if run.state == FAILED]:
-        reasons = (f"{run.name}: {run.details} ({Path(run.request.run_dir, LOG)})" for run in failed)
-        raise Error(f"{len(failed)} of {len(runs)} runs failed. {' '.join(reasons)}")
+        words = "would fail" if dry_run else "failed"
+        raise Error(f"{len(failed)} of {len(runs)} runs {words}. {' '.join(run.failure for run in failed)}")
     return {Path(run.request.run_dir): run.state for run in runs}
 
 
@@ -117,11 +121,13 @@ def _plan(experiments, seeds, root, drive, options):
         raise Error(f"{', '.join(sorted(unknown))} is no option of a sweep; see help(colabcnn.sweep).")
     if options.get("data", DATA_NAMES[0]) not in DATA_NAMES:
         options = {**options, "data": expand(options["data"]).absolute()}  # A worker may run in another folder.
-    several = [experiments] if isinstance(experiments, (str, Experiment)) else experiments
+    several = experiments if isinstance(experiments, Iterable) and not isinstance(experiments, str) else [experiments]
     runs = {}
     for experiment, seed in ((read_experiment(one), seed) for one in several for seed in seeds):
         place = Path(experiment.name, f"seed-{seed}")
         folder = None if drive is None else expand(drive).absolute() / place
+        if place in runs and runs[place].request.experiment != experiment:
+            raise Error(f"two experiments are named {experiment.name!r}; give each a name of its own.")
         run = runs[place] = _Run(RunRequest(experiment, root / place, folder, seed=seed, **options))
         try:
             found = resume.find(run.request, RunFolder(root / place), None, lambda message: None)
@@ -146,6 +152,7 @@ class _Loop:
         from distributed import Event
 
         self._client, self._runs, self._workers, self._progress = client, runs, workers, progress
+        self._shown_at = -math.inf
         self._stop = Event(f"colabcnn-sweep-{uuid.uuid4().hex}", client=client)
 
     def train(self, interruption: Interruption, retries: int, shares_device: bool) -> None:
@@ -183,8 +190,10 @@ class _Loop:
             raise Interrupted
 
     def _show_and_take_results(self, last=False):
-        self._progress.update_lines({run.name: run.line for run in self._runs}, last=last)
-        time.sleep(0 if last else _REFRESH_SECONDS)
+        if last or time.monotonic() - self._shown_at >= _SHOW_SECONDS:  # It reads all histories.
+            self._progress.update_lines({run.name: run.line for run in self._runs}, last=last)
+            self._shown_at = time.monotonic()
+        time.sleep(0 if last else _POLL_SECONDS)
         if self._client.status != "running":
             raise ConnectionError
         for run in self._runs:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from dataclasses import replace
@@ -19,6 +20,7 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.drive.delivery import FETCH_SECONDS
 from colabcnn.drive.process import LIBRARY, DriveProcess
 from colabcnn.errors import Error
+from colabcnn.store.experiment_file import ENDING, write_experiment
 from colabcnn.store.lock import TRAINED_BY, Lock
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.training.interruption import SECONDS
@@ -27,8 +29,6 @@ from colabcnn.training.request import RunRequest
 FINISHED, STOPPED, FAILED, ELSEWHERE = "finished", "stopped", "failed", "trained elsewhere"
 # A worker's resource that a run takes completely: one run at a time, with any number of threads.
 RUN = "colabcnn-run"
-EXPERIMENT = "experiment.json"
-"""The file with an experiment's settings, beside the folders of its runs."""
 LOG = "train.log"
 # A session delivers every ten minutes. Without three deliveries it counts as dead.
 _IDLE_MINUTES, _IDLE_DELIVERIES = 30, 3
@@ -76,7 +76,7 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
     """Train a run to its end, or until the sweep stops.
 
     Args:
-        request: `RunRequest`; its experiment is in `EXPERIMENT`.
+        request: `RunRequest`.
         deadline: `time.time()` at which the hours of the sweep have passed; infinite without hours.
         shares_device: whether other runs use the same device.
         stop_event: name of the `distributed.Event` that stops the sweep.
@@ -100,11 +100,13 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
     if reason := train_elsewhere(request, claim):
         return ELSEWHERE, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
-    arguments = [str(Path(request.run_dir).parent / EXPERIMENT), *replace(request, hours=hours).arguments()]
-    command = [sys.executable, "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
     environment = {**(_SHARED_GPU if shares_device else {}), **os.environ}
-    with open(Path(request.run_dir, LOG), "a+", encoding="utf-8", errors="replace") as log:
-        begin = log.tell()
+    log_file = Path(request.run_dir, LOG)
+    with tempfile.TemporaryDirectory() as folder, log_file.open("a+", encoding="utf-8", errors="replace") as log:
+        settings, begin = Path(folder, f"experiment{ENDING}"), log.tell()
+        write_experiment(settings, request.experiment)
+        arguments = [str(settings), *replace(request, hours=hours).arguments()]
+        command = [sys.executable, "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
         # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, **streams)

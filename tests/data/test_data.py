@@ -10,6 +10,8 @@ import shutil
 import socketserver
 import tarfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -236,3 +238,21 @@ def test_digest_changes_with_one_pixel():
     before = split.digest()
     split.val_images[0, 0, 0, 0] ^= 1
     assert split.digest() != before
+
+
+def test_second_process_waits_for_the_download_of_the_first(home, monkeypatch):
+    fetched = []
+
+    def fetch_and_unpack(archive):
+        fetched.append(archive)
+        time.sleep(0.5)
+        folder = archive.parent / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+        folder.mkdir(parents=True)
+        for name in FILE_MD5:
+            (folder / name).touch()
+        return folder
+
+    monkeypatch.setattr(data_module, "_fetch_and_unpack", fetch_and_unpack)
+    with ThreadPoolExecutor(3) as threads:
+        folders = list(threads.map(lambda _: data_module._download(), range(3)))
+    assert len(fetched) == len(set(folders)) == 1

@@ -9,6 +9,7 @@ import pytest
 from colabcnn import run
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.drive.sessions import newest_session
+from support.deliveries import save
 
 HALF_AN_HOUR = 1800
 
@@ -78,3 +79,19 @@ def test_run_that_has_ended_is_free(tmp_path, small_experiment, small_options):
     assert newest_session(drive)["ended"] is True
     assert newest_session(drive)["newest"].startswith("epoch-000001-")
     assert DriveFolder(tmp_path / "elsewhere", drive).claim(None, HALF_AN_HOUR) == {"active": None}
+
+
+@pytest.mark.parametrize("newer_on_drive", [False, True])
+def test_session_that_ends_without_a_checkpoint_of_its_own_leaves_the_run_free(machines, newer_on_drive):
+    one, two = machines
+    if newer_on_drive:
+        save(two.local, 2)
+        session = {**two.begin("earlier", "this run"), "identity": "earlier", "ended": True}
+        two.deliver("this run", session)
+        save(one.local, 1)
+    session = {**one.begin("first", "this run"), "identity": "first"}
+    one.deliver("this run", {**session, "ended": False})
+    assert two.claim(None, HALF_AN_HOUR)["active"] is not None
+    one.deliver("this run", {**session, "ended": True})
+    assert two.claim("second", HALF_AN_HOUR) == {"active": None}
+    assert bool(newest_session(two.drive)["newest"]) == newer_on_drive

@@ -1,5 +1,6 @@
 """A run's newest checkpoint and small files are delivered to Drive and fetched; another run's files stay unchanged."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,12 +12,18 @@ import pytest
 import colabcnn
 from colabcnn import Error
 from colabcnn.drive import process
+from colabcnn.drive.delivery import Delivery
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
 from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.run_folder import RunFolder
+from colabcnn.training import resume
+from colabcnn.training.request import RunRequest
 from colabcnn.training.resume import fetch_from_drive
 from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial, wait_for_response
+from support.runs import make_record
+from support.shared_files import EXPERIMENT
 
 
 def test_newest_checkpoint_and_small_files_are_delivered_and_fetched(tmp_path, local, deliver_to):
@@ -229,3 +236,22 @@ def test_epoch_of_seven_digits_is_delivered_and_fetched(tmp_path, local, deliver
     assert epoch_of(delivery.delivered) == 1_000_000
     (tmp_path / "elsewhere").mkdir()
     assert epoch_of(fetch(tmp_path / "elsewhere", tmp_path / "drive")["fetched"]) == 1_000_000
+
+
+def test_what_was_measured_of_another_run_is_not_taken(local, tmp_path):
+    sizes, drive = {"data": "synthetic", "train_size": 100, "val_size": 40}, tmp_path / "drive"
+    other, own = (make_record(EXPERIMENT, seed=seed, **sizes) for seed in (1, 0))
+    (drive / "checkpoints").mkdir(parents=True)
+    (drive / "run.json").write_text(json.dumps(other.to_json()))
+    (drive / "test.json").write_text("{}")
+    request = RunRequest(EXPERIMENT, local, drive, **sizes)
+    delivery, refused = Delivery(local, drive, minutes=0, info=print), "holds another run: its seed is 1, now given 0"
+    with contextlib.closing(delivery), pytest.raises(Error, match=refused):
+        resume.find(request, RunFolder(local), delivery, print)
+    assert not (local / "test.json").exists()
+    (drive / "run.json").write_text(json.dumps(own.to_json()))
+    with contextlib.closing(Delivery(local, drive, minutes=0, info=print)) as delivery:
+        resume.find(request, RunFolder(local), delivery, print)
+        delivery.begin(own.fingerprint())
+        delivery.finish(60)
+    assert (local / "test.json").read_text() == "{}"

@@ -1,6 +1,7 @@
 """What a sweep is given, and what it gives to each run's process."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,10 @@ from colabcnn import Error, sweep
 from colabcnn.cli import _parser
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.checks import parse_seeds
+from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.experiment_file import read_experiment, write_experiment
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
+from support.runs import make_record
 from support.shared_files import EXPERIMENT
 
 
@@ -66,3 +69,38 @@ def test_dry_run_in_python_returns_the_states(tmp_path, capsys):
     assert list(states.values()) == ["waiting"] * 4
     assert next(iter(states)) == tmp_path / "runs" / "small" / "seed-0"
     assert capsys.readouterr().out.count("would start") == 4
+
+
+def test_two_experiments_of_one_name_are_refused(tmp_path):
+    other = replace(EXPERIMENT, dropout=0.5)
+    with pytest.raises(Error, match=f"two experiments are named '{EXPERIMENT.name}'"):
+        sweep([EXPERIMENT, other], seeds="0:2", root=tmp_path / "runs", data="synthetic", dry_run=True)
+    same = sweep([EXPERIMENT, EXPERIMENT], seeds=[0, 0], root=tmp_path / "runs", data="synthetic", dry_run=True)
+    assert len(same) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"experiments": Path("mine.json")}, "expected a name or a colabcnn.Experiment"),
+        ({"experiments": 6}, "expected a name or a colabcnn.Experiment"),
+        ({"seeds": 2.5}, "seed is 2.5; expected a whole number"),
+        ({"seeds": "0:999999999"}, "at most 10,000 of them"),
+        ({"scheduler": 8786}, "does not answer"),
+    ],
+)
+def test_argument_of_another_type_is_one_error(tmp_path, bad, words):
+    with pytest.raises(Error, match=words):
+        sweep(**{"experiments": EXPERIMENT, "seeds": 0, "root": tmp_path / "runs", "data": "synthetic", **bad})
+
+
+def test_dry_run_says_what_would_fail_and_names_no_file_that_is_not_there(tmp_path):
+    options = {"seeds": 0, "root": tmp_path / "runs", "data": "synthetic", "dry_run": True}
+    folder = tmp_path / "runs" / EXPERIMENT.name / "seed-0"
+    folder.mkdir(parents=True)
+    other = make_record(EXPERIMENT, seed=1, data="synthetic")
+    checkpoint = Checkpoint(1, "run", {"model": []}, {"run": other.to_json()})
+    write_checkpoint(folder / "checkpoints", checkpoint)
+    with pytest.raises(Error, match=r"1 of 1 runs would fail.*its seed is 1, now given 0") as caught:
+        sweep(EXPERIMENT, **options)
+    assert "train.log" not in str(caught.value)
