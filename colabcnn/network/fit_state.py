@@ -8,7 +8,8 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import partial
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -28,6 +29,7 @@ _FOREIGN = {"keras", "tensorflow", "jax", "jaxlib", "numpy", "builtins", *sys.st
 # TensorFlow's own lists of what an object holds.
 _TENSORFLOWS = "_self_"
 _CONTAINERS = (Mapping, list, tuple, deque)
+_CALLABLES = (MethodType, partial)
 # Longer lists, and more objects than these, are data.
 _MAX_MEMBERS, _MAX_OBJECTS = 10_000, 100_000
 
@@ -68,10 +70,11 @@ class FitState:
         known = {id(variable) for variable in (*self.model.variables, *(optimizer.variables if optimizer else ()))}
         found = {path: value for path, value in self.objects.items() if _is_variable(value) and id(value) not in known}
         # Keras sets these metrics to zero at the beginning of each epoch.
-        reset = set()
-        for metric in self.model.metrics:
+        reset, resets = set(), type(self.model).reset_metrics is keras.Model.reset_metrics
+        for metric in self.model.metrics if resets else ():
             for held in (metric, *_objects_in(metric).values()):
-                if isinstance(held, keras.Metric) and _package_of(held) == "keras":
+                is_kept = "reset_state" in getattr(held, "__dict__", ())
+                if isinstance(held, keras.Metric) and _package_of(held) == "keras" and not is_kept:
                     reset |= {id(variable) for variable in held._variables}
         return {path: variable for path, variable in found.items() if id(variable) not in reset}
 
@@ -175,10 +178,14 @@ def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _plain_values_in(path, value, depth=4):
-    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return {path: repr(value)}
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        return {path: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}
+    if isinstance(value, np.ndarray) or (keras.ops.is_tensor(value) and not _is_variable(value)):
+        try:
+            array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
+        except Exception:  # A tensor of a graph, or one whose memory a step has taken over.
+            return {}
+        return {path: hashlib.sha256(array.tobytes()).hexdigest()} if array.dtype.kind != "O" else {}
     if not isinstance(value, _CONTAINERS) or not _may_hold(value) or not depth:
         return {}
     values = {path: f"{len(value)} members"}
@@ -192,18 +199,26 @@ def _joined(path, name):
 
 
 def _objects_in(holder: Any) -> dict[str, Any]:
-    seen, waiting = {id(holder)}, [("", holder)]
+    seen, waiting, paths = {id(holder)}, [("", holder)], set()
     for path, value in waiting:
         for name, member in _members_of(value):
             if id(member) not in seen and len(waiting) < _MAX_OBJECTS and (_is_variable(member) or _may_hold(member)):
                 seen.add(id(member))
-                waiting.append((_joined(path, name), member))
+                inner = _joined(path, name)
+                while inner in paths:  # Such as "a.0" of a dict's key "a.0", and of a list at its key "a".
+                    inner += "'"
+                paths.add(inner)
+                waiting.append((inner, member))
     return {path: value for path, value in waiting[1:] if not isinstance(value, _CONTAINERS)}
 
 
 def _members_of(value):
     if _is_variable(value):
         return []
+    if isinstance(value, _CALLABLES):
+        return [
+            (name, getattr(value, name)) for name in ("__self__", "func", "args", "keywords") if hasattr(value, name)
+        ]
     try:
         if isinstance(value, Mapping):
             # Another object's representation may differ in the next process.
@@ -227,7 +242,7 @@ def _may_hold(value):
     try:
         if isinstance(value, _CONTAINERS):
             return len(value) <= _MAX_MEMBERS
-        if isinstance(value, (*_HOLDERS, SimpleNamespace)) or _holds_in_tensorflow(value):
+        if isinstance(value, (*_HOLDERS, *_CALLABLES, SimpleNamespace)) or _holds_in_tensorflow(value):
             return True
         has_members = hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
         return has_members and not isinstance(value, type) and _package_of(value) not in _FOREIGN

@@ -34,10 +34,14 @@ def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarr
     Raises:
         Error: they do not fit; no variable was changed.
     """
-    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
+    expected, found = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
+    if expected != found:
+        shapes = next(((one, other) for one, other in zip(found, expected, strict=False) if one != other), None)
+        first = f"; the first that differs has the shape {shapes[0]} instead of {shapes[1]}" if shapes else ""
         raise Error(
             f"the checkpoint's {name} ({len(arrays)} arrays) do not fit this model and this Keras ({len(variables)} "
-            "variables); use another folder for another model, or resume with the versions that the run started with."
+            f"variables{first}); use another folder for another model, or resume with the versions that the run "
+            "started with."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import keras
@@ -15,14 +16,16 @@ from colabcnn.errors import Error
 from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.output import running_shell, write
-from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint
+from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint, read_checkpoint
+from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, epoch_of
 from colabcnn.store.files import disk_errors_readable, expand, move_aside, remove_partials
 from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, report_forgotten
 from colabcnn.training.fit_checkpoint import FitCheckpoint
 from colabcnn.training.resume import fetch_from_drive
 
-_training = {}  # By local folder: the callback that has locked it in this process.
+# By local folder: the callback that has locked it in this process.
+_training = weakref.WeakValueDictionary()
 
 
 class CheckpointToDrive(FitCallback):
@@ -97,23 +100,26 @@ class CheckpointToDrive(FitCallback):
         if frame:
             calling = frame.f_locals["self"]
             self._other_callbacks = [callback for callback in calling.callbacks if callback is not self]
-            calling.callbacks = [*self._other_callbacks, self]
+            if len(self._other_callbacks) < len(calling.callbacks):  # Otherwise another callback calls this one.
+                calling.callbacks = [*self._other_callbacks, self]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._state = FitCheckpoint(self.model, self._other_callbacks, self._info)
+        self._state = FitCheckpoint(self.model, self._other_callbacks, _info)
         with self._disk_errors_readable():
             self._begin()
             try:
-                checkpoint = self._find_newest()
+                checkpoint, fetched = self._find_newest()
                 if checkpoint:
                     self._restore(checkpoint)
+                self._delivery.take(fetched)
             except BaseException:
+                self._delivery.take(None)
                 self._end()
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
         self._state.begin()
-        report_forgotten(self._other_callbacks, self._info)
+        report_forgotten(self._other_callbacks, _info)
         self._delivery.begin(self._state.fingerprint())
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -126,7 +132,7 @@ class CheckpointToDrive(FitCallback):
         last = complete or self.model.stop_training
         self._delivery.tick()
         if self._delivery.newer_session and not complete:
-            self._info(f"A newer session trains this run in {self.folder}: this one stops.")
+            _info(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
         elif last or time.monotonic() - self._checkpoint_at >= self._pause:
             progress = {"epochs": int(self.params["epochs"]), "complete": complete}
@@ -145,18 +151,21 @@ class CheckpointToDrive(FitCallback):
 
     def _begin(self):
         # An interrupted `fit` of this process did not call `on_train_end`.
-        interrupted = _training.pop(self.local_folder, None)
+        interrupted = _training.get(self.local_folder)
         if interrupted:
+            if interrupted._thread.is_alive() and interrupted._thread is not threading.current_thread():
+                raise Error(f"{self.local_folder} is being trained in by another thread; give another folder.")
             interrupted._end()
         self.local_folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.local_folder)
         remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         _training[self.local_folder] = self
+        self._thread = threading.current_thread()
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
-        self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=self._info)
-        self._info(
-            f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes."
-        )
+        self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=_info)
+        # Also when the `fit` has ended with an exception, and nobody refers to this callback any more.
+        self._close = weakref.finalize(self, _close, self._writer, self._delivery, self._lock)
+        _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
         if threading.current_thread() is threading.main_thread() and (shell := running_shell()):
             # A cell that was interrupted has ended, too: the folder is free again.
             shell.events.register("post_run_cell", self._end_with_cell)
@@ -175,11 +184,8 @@ class CheckpointToDrive(FitCallback):
     def _end(self):
         self._reset_initial_epoch()
         try:
-            with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
-                self._writer.wait()
+            self._close()
         finally:
-            self._delivery.close()
-            self._lock.release()
             _training.pop(self.local_folder, None)
 
     def _disk_errors_readable(self):
@@ -187,24 +193,28 @@ class CheckpointToDrive(FitCallback):
         return disk_errors_readable(self.local_folder, advice, every=True)
 
     def _find_newest(self):
-        """Return the newest `Checkpoint` that verifies, here or on Drive, or None; move unusable ones aside."""
-        checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
+        """Return `(checkpoint, fetched)`, and move unusable files aside.
+
+        The newest `Checkpoint` that verifies, here or on Drive, or None; and its name if it was fetched from Drive.
+        """
+        checkpoints = self.local_folder / "checkpoints"
+        checkpoint, skipped = newest_checkpoint(checkpoints)
         epoch = checkpoint.epoch if checkpoint else 0
-        fetched = fetch_from_drive(self._delivery, epoch, self._info, run=self._state.fingerprint())["fetched"]
-        self._delivery.take(fetched)
+        fetched = fetch_from_drive(self._delivery, epoch, _info, run=self._state.fingerprint())["fetched"]
         if fetched:
-            checkpoint, skipped = newest_checkpoint(self.local_folder / "checkpoints")
+            checkpoint = read_checkpoint(checkpoints / f"{fetched}{FETCHED_SUFFIX}")
+            skipped = {path: reason for path, reason in skipped.items() if epoch_of(path) > checkpoint.epoch}
         for reason in skipped.values():
-            self._info(f"Skipped: {reason}")
+            _info(f"Skipped: {reason}")
         if skipped:
-            self._info(f"Unusable files are kept in {move_aside(self.local_folder, skipped)}.")
-        return checkpoint
+            _info(f"Unusable files are kept in {move_aside(self.local_folder, skipped)}.")
+        return checkpoint, fetched
 
     def _restore(self, checkpoint):
         if checkpoint.kind != "fit":
             raise Error(f"{self.local_folder} holds a run of `colabcnn.run`; use another local_folder and folder.")
         if (self.model._initial_epoch or 0) > checkpoint.epoch:
-            self._info(
+            _info(
                 f"Another callback has restored epoch {self.model._initial_epoch}; the checkpoint of epoch "
                 f"{checkpoint.epoch} is older and not used."
             )
@@ -221,10 +231,20 @@ class CheckpointToDrive(FitCallback):
         # Keras's own BackupAndRestore does the same.
         self._initial_epoch = self.model._initial_epoch = epochs if finished else checkpoint.epoch
         epochs_left = max(0, epochs - self._initial_epoch)
-        self._info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs_left or 'none'} left to train.")
+        _info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs_left or 'none'} left to train.")
 
-    def _info(self, message):
-        write(f"CheckpointToDrive: {message}")
+
+def _info(message):
+    write(f"CheckpointToDrive: {message}")
+
+
+def _close(writer, delivery, lock):
+    try:
+        with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
+            writer.wait()
+    finally:
+        delivery.close()
+        lock.release()
 
 
 def _default_local_folder(folder):

@@ -83,7 +83,9 @@ class FitCheckpoint:
         plan, unplanned = state.build_plan(self._before, self._late_layers)
         built = tuple(f"{path}." for path in (*plan["layers"], *plan["optimizers"]))
         made = [path for path in others if path not in self._before.objects and not path.startswith(built)]
-        changed = changed_values(self._plain_values, state.plain_values())
+        values = state.plain_values()
+        changed = changed_values(self._plain_values, values)
+        self._plain_values = values | self._plain_values  # With those that this epoch has made.
         for name, reason in {
             **dict.fromkeys(unreadable, "it holds no numbers"),
             **dict.fromkeys((*unplanned, *made), "the first step makes it; make and build it before `fit`"),
@@ -113,6 +115,9 @@ class FitCheckpoint:
             optimizer.build(self._model.trainable_variables)  # Before the restore, and not in the first step.
         assign_arrays(self._model.variables, arrays.get("model", []), "weights")
         assign_arrays(optimizer.variables if optimizer else [], optimizer_arrays, "optimizer variables")
+        for layer in state.objects.values():
+            if isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()  # It computes with values that it has derived from its variables.
         missing = state.assign(dict(zip(checkpoint.metadata["others"], arrays.get("others", []), strict=True)))
         if missing:
             self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")

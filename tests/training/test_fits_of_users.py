@@ -1,0 +1,228 @@
+"""`CheckpointToDrive` in fits that people write: values in many places, fits that fail, several in one process."""
+
+import gc
+import threading
+import types
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+
+from colabcnn import CheckpointToDrive, Error
+from colabcnn.network.fit_state import FitState
+from colabcnn.store.checkpoint_files import checkpoint_files
+from colabcnn.training import checkpoint_to_drive
+
+pytestmark = [pytest.mark.versions, pytest.mark.kill]
+X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+
+
+@pytest.fixture
+def callback(tmp_path):
+    """Return a function that makes the callback of a run with these folders."""
+
+    def callback(drive="drive", local="local"):
+        folders = tmp_path / drive, tmp_path / local
+        return CheckpointToDrive(folders[0], local_folder=folders[1], checkpoint_minutes=0, drive_minutes=0)
+
+    return callback
+
+
+def dense(kind=keras.Model, metrics=(), units=4):
+    keras.utils.set_random_seed(1)
+    images = keras.Input((6,))
+    model = kind(images, keras.layers.Dense(1)(keras.layers.Dense(units)(images)))
+    model.compile(keras.optimizers.SGD(0.01), "mse", metrics=[*metrics])
+    return model
+
+
+def fit(model, callbacks=(), epochs=4):
+    return model.fit(X, X[:, :1], epochs=epochs, verbose=0, shuffle=False, callbacks=[*callbacks])
+
+
+class AtEnd(keras.callbacks.Callback):
+    """Call a function with the model at the end of each epoch."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.function(self.model)
+
+
+class KeptMetrics(keras.Model):
+    def reset_metrics(self):
+        pass
+
+
+def kept_metric():
+    metric = keras.metrics.MeanAbsoluteError()
+    metric.reset_state = lambda: None
+    return metric
+
+
+@pytest.mark.parametrize("kind", ["of the model", "of the metric"])
+def test_metric_whose_reset_is_switched_off_resumes(callback, kind):
+    def model():
+        if kind == "of the model":
+            return dense(KeptMetrics, [keras.metrics.MeanAbsoluteError()])
+        return dense(metrics=[kept_metric()])
+
+    uninterrupted = fit(model()).history
+    fit(model(), [callback()], epochs=2)
+    assert fit(model(), [callback()]).history == uninterrupted
+
+
+def test_metric_that_the_first_step_makes_is_named_if_its_reset_is_switched_off(callback, capsys):
+    fit(dense(KeptMetrics, ["mae"]), [callback()], epochs=2)
+    output = capsys.readouterr().out
+    assert "total is not restored by a resume: the first step makes it" in output
+    assert "count is not restored by a resume: the first step makes it" in output
+
+
+def test_variables_whose_paths_read_the_same_all_resume(callback):
+    def model():
+        made = dense()
+        variables = [keras.Variable(1.0, trainable=False) for _ in range(4)]
+        made.own = Own({"layer.0": variables[0], "layer": [variables[1]], 1: variables[2], "1": variables[3]})
+        return made, variables, AtEnd(lambda _: [variable.assign(variable * 2) for variable in variables])
+
+    class Own:
+        def __init__(self, held):
+            self.held = held
+
+    stopped, _, doubles = model()
+    fit(stopped, [callback(), doubles], epochs=2)
+    resumed, variables, doubles = model()
+    fit(resumed, [callback(), doubles])
+    assert [float(variable) for variable in variables] == [16.0] * 4
+
+
+@pytest.mark.parametrize("kind", ["method", "partial"])
+def test_variable_behind_a_callable_is_found(kind):
+    class Own:
+        def __init__(self):
+            self.factor = keras.Variable(1.0, trainable=False)
+
+        def loss(self, labels, predictions):
+            return self.factor * keras.ops.mean((labels - predictions) ** 2)
+
+    own, model = Own(), dense()
+    model.own = types.SimpleNamespace(loss=own.loss if kind == "method" else partial(Own.loss, own))
+    assert any(variable is own.factor for variable in FitState.of(model).variables().values())
+
+
+class WithAttribute(keras.Model):
+    average = None
+
+
+@pytest.mark.parametrize("first", ["in the first epoch", "before"])
+@pytest.mark.parametrize("kind", ["tensor", "array", "complex"])
+def test_value_that_changes_is_named_also_if_the_first_epoch_makes_it(callback, capsys, first, kind):
+    def average(model):
+        value = model.average if model.average is not None else start
+        model.average = value * 0.5
+
+    start = {"tensor": keras.ops.ones(()), "array": np.ones(3), "complex": 1 + 2j}[kind]
+    model = dense(WithAttribute)
+    if first == "before":
+        model.average = start
+    fit(model, [callback(), AtEnd(average)])
+    assert capsys.readouterr().out.count("average is not restored by a resume: it changes and is no variable") == 1
+
+
+def test_normalization_computes_with_the_restored_statistics(callback):
+    def model():
+        keras.utils.set_random_seed(1)
+        made = keras.Sequential([keras.Input((6,)), keras.layers.Normalization(), keras.layers.Dense(1)])
+        made.compile("sgd", "mse")
+        return made
+
+    adapted, resumed = model(), model()
+    adapted.layers[0].adapt(5 * X + 3)
+    fit(adapted, [callback()])
+    fit(resumed, [callback()])
+    assert resumed.evaluate(X, X[:, :1], verbose=0) == adapted.evaluate(X, X[:, :1], verbose=0)
+
+
+def unbuilt(units):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(units), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_checkpoint_of_another_model_on_drive_is_not_kept(callback, tmp_path):
+    fit(unbuilt(5), [callback("other", "there")])
+    fit(unbuilt(4), [callback("mine", "there as well")], epochs=2)
+    with pytest.raises(Error, match=r"has the shape \(6, 5\) instead of \(6, 4\)"):
+        fit(unbuilt(4), [callback("other", "here")])
+    assert checkpoint_files(tmp_path / "here" / "checkpoints") == []
+    assert fit(unbuilt(4), [callback("mine", "here")]).epoch == [0, 1, 2, 3]
+
+
+def fail(model):
+    raise RuntimeError("a fit that failed")
+
+
+def test_fit_that_failed_leaves_no_process_and_no_lock(callback):
+    made = callback()
+    with pytest.raises(RuntimeError, match="a fit that failed"):
+        fit(dense(), [made, AtEnd(fail)])
+    process, lock = made._delivery._process, made._lock
+    assert process._process.poll() is None
+    del made
+    gc.collect()
+    assert process._process is None
+    assert lock._descriptor is None
+    assert not checkpoint_to_drive._training
+
+
+def test_second_fit_of_a_folder_in_another_thread_is_refused(callback, tmp_path):
+    entered, leave, histories = threading.Event(), threading.Event(), []
+
+    def wait(model):
+        entered.set()
+        leave.wait(60)
+
+    first = threading.Thread(target=lambda: histories.append(fit(dense(), [callback(), AtEnd(wait)], epochs=2)))
+    first.start()
+    assert entered.wait(60)
+    try:
+        with pytest.raises(Error, match="is being trained in by another thread"):
+            fit(dense(), [callback()])
+    finally:
+        leave.set()
+        first.join()
+    assert histories[0].epoch == [0, 1]
+    assert fit(dense(), [callback()]).epoch == [0, 1, 2, 3]
+
+
+def test_callback_that_another_one_calls_is_called_once(callback, capsys):
+    class Wrapping(keras.callbacks.Callback):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def set_params(self, params):
+            self.inner.set_params(params)
+
+        def set_model(self, model):
+            self.inner.set_model(model)
+
+        def on_train_begin(self, logs=None):
+            self.inner.on_train_begin(logs)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.inner.on_epoch_begin(epoch, logs)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.inner.on_epoch_end(epoch, logs)
+
+        def on_train_end(self, logs=None):
+            self.inner.on_train_end(logs)
+
+    fit(dense(), [Wrapping(callback())], epochs=2)
+    assert capsys.readouterr().out.count("Checkpoints in ") == 1
