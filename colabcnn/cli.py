@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
     output.drop_notices()
     try:
-        return options.verb(options) or DONE
+        code = options.verb(options) or DONE
+        if sys.stdout and not sys.stdout.closed:
+            sys.stdout.flush()  # Here, where a reader that has exited is no error.
+        return code
     except Error as error:
         output.write(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", stream=sys.stderr)
         return BAD_INPUT

@@ -3,8 +3,9 @@
 import base64
 import datetime
 import math
+import re
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ _NUMBERS = "biuf"
 MAX_DEPTH = 50
 # Python refuses to write an int of more than 4,300 digits as text.
 _MAX_BITS = 10_000
+_DTYPE = re.compile(r"[<>|=][a-zA-Z]\d{1,9}(\[\d*[a-zA-Z]{1,2}\])?")
 
 
 def new_array(value: Any) -> np.ndarray:
@@ -75,7 +77,7 @@ class Encoder:
             return {"timedelta": [value.days, value.seconds, value.microseconds]}
         if kind is complex:
             return {"complex": [self.encode(part, path) for part in (value.real, value.imag)]}
-        if isinstance(value, PurePath):
+        if isinstance(value, Path):
             return {"path": str(value)}
         if isinstance(value, (int, float, str, list, tuple, set, frozenset, Mapping, bytearray, _MOMENTS)):
             return self._leave_out(value, path)  # A subclass: it would come back as another type.
@@ -149,16 +151,19 @@ def decode(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
 
 def _decode_raw(content, arrays):
     dtype, shape, raw = content
-    if np.dtype(dtype).kind not in "cMmUS":
-        raise ValueError(dtype)
-    return np.frombuffer(base64.b64decode(raw), dtype).reshape(shape).copy()
+    return np.frombuffer(base64.b64decode(raw), _dtype(dtype, "cMmUS")).reshape(shape).copy()
 
 
 def _decode_scalar(content, arrays):
-    dtype, number = np.dtype(content[0]), decode(content[1], arrays)
-    if dtype.kind not in _NUMBERS:
-        raise ValueError(content[0])
-    return dtype.type(number)
+    dtype, number = content
+    return _dtype(dtype, _NUMBERS).type(decode(number, arrays))
+
+
+def _dtype(text, kinds):
+    """Return NumPy's type of a text as `dtype.str` is; NumPy itself reads more, with errors of more kinds."""
+    if not _DTYPE.fullmatch(text) or np.dtype(text).kind not in kinds:
+        raise ValueError(text)
+    return np.dtype(text)
 
 
 _CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}

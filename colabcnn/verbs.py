@@ -131,7 +131,7 @@ def _verify(options):
     else:
         for info in checkpoints:
             print(f"epoch {info['epoch']}: {info['name']} verifies" if info["fault"] is None else info["fault"])
-        print(f"A resume continues from {restored}." if restored else "No checkpoint verifies: nothing can be resumed.")
+        print(f"A resume continues from {restored}." if restored else "No checkpoint can be resumed.")
     return DONE if restored else BAD_INPUT
 
 
@@ -177,6 +177,8 @@ def predict(options: Namespace) -> None:
     from colabcnn.inspection.predictions import predict
     from colabcnn.viewing.curves import save_figure
 
+    if options.output and os.path.exists(options.output) and os.path.samefile(options.output, options.picture):
+        raise Error(f"{options.output} is the picture itself, which would be lost; expected another file.")
     prediction = predict(options.run_dir, options.picture)
     for name, probability in list(prediction.probabilities.items())[:3]:
         print(f"{name:<12}{probability:.4f}")
@@ -211,8 +213,9 @@ def summary(options: Namespace) -> None:
 
     form = "expected a folder of <experiment>/seed-<n>/, each a run's"
     if not os.path.isdir(options.results):
-        raise Error(f"{options.results} does not exist; {form}.")
-    parents = [os.path.join(options.results, *[os.pardir] * levels) for levels in (1, 2)]
+        kind = "is a file" if os.path.exists(options.results) else "does not exist"
+        raise Error(f"{options.results} {kind}; {form}.")
+    parents = [os.path.realpath(os.path.join(options.results, *[os.pardir] * levels)) for levels in (1, 2)]
     if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
         raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
     table = summarize(options.results)

@@ -1,6 +1,7 @@
 """The command line reports an error in one line, never as a traceback."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -286,3 +287,45 @@ def test_evaluate_outside_a_terminal_is_text_alone(trained, main_here, few_test_
     assert completed.returncode == 0, completed.stderr
     assert "\x1b" not in completed.stdout
     assert [line.partition(" ")[0] for line in completed.stdout.splitlines()] == ["last", "best"]
+
+
+def test_picture_is_never_replaced_by_the_drawing_of_it(trained, main_here, tmp_path, monkeypatch):
+    folder, _ = trained
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "cat.png")
+    (tmp_path / "link.png").symlink_to("cat.png")
+    before = (tmp_path / "cat.png").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for output in ("cat.png", tmp_path / "link.png"):
+        assert_refused(main_here("predict", folder, "cat.png", "-o", output), "is the picture itself")
+    assert (tmp_path / "cat.png").read_bytes() == before
+
+
+def test_reader_that_exits_early_is_no_error():
+    command = f"{sys.executable} -m colabcnn list | true; exit ${{PIPESTATUS[0]}}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    completed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert (completed.returncode, completed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "06_final", "--run-dir", ""), "'' is no path"),
+        (
+            ("train", "06_final", "--run-dir", "run", "--epochs", 10**20),
+            f"expected a whole number from 1 to {2**63 - 1}",
+        ),
+        (("status", ""), "'' is no path"),
+        (("summary", __file__), "is a file"),
+        (("status", "--verify", __file__), "is a file"),
+        (("plot", SHIPPED, "-o", "p.png", "--line", "nan"), "line is nan; expected a finite number"),
+    ],
+)
+def test_more_invalid_input_is_one_line(main_here, arguments, words):
+    assert_refused(main_here(*arguments), words)
+
+
+def test_summary_of_a_link_into_the_results_names_the_right_folder(main_here, results, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(results / "06_final" / "seed-0")
+    monkeypatch.chdir(tmp_path)
+    assert_refused(main_here("summary", "link"), f"Did you mean {results.relative_to(tmp_path)}?")

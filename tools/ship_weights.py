@@ -6,6 +6,7 @@ weights.
 """
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ def ship(run_dir: str | Path, data: str | Path, results: Path) -> dict[str, int]
         raise Error(f"{target} has another history than {run_dir}; ship the run whose history lies there.")
     half = [weight.astype(np.float16) for weight in checkpoint.arrays["best"]]
     metadata = {**checkpoint.metadata, "callbacks": []}
+    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # Those that were shipped before.
     write_checkpoint(
         target / "checkpoints", replace(checkpoint, kind="shared", arrays={"best": half}, metadata=metadata)
     )

@@ -19,7 +19,7 @@ from colabcnn.errors import Error
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
 from colabcnn.inspection.weights import check_data_name, open_best
 from colabcnn.network.keras_types import ops
-from colabcnn.store.run_list import run_label
+from colabcnn.store.run_list import run_labels
 from colabcnn.viewing.curves import COLOURS, Picture, png_of
 
 BATCH_SIZE = 250
@@ -177,7 +177,7 @@ def _validated(run_dir, data):
 def _best(run_dir):
     """Return a heading, `(RunFolder, RunRecord)` and the network with the weights of the run's best epoch."""
     folder, record, epoch, network = open_best(run_dir)
-    return f"{run_label(folder.path, [folder.path])}, epoch {epoch}", (folder, record), network
+    return f"{run_labels([folder.path])[0]}, epoch {epoch}", (folder, record), network
 
 
 def class_probabilities(network: keras.Model, images: np.ndarray) -> np.ndarray:

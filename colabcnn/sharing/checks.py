@@ -17,8 +17,8 @@ _MAX_HEADER_BYTES = 2 << 20
 # CIFAR-10 has 60,000 images; a run can have a million synthetic ones.
 _MAX_TRAIN_SIZE, _MAX_VAL_SIZE = 1_000_000, 60_000
 _MAX_FLOAT32 = 3.4028235e38
-# Tables and terminals show devices and times, so these must not contain Markdown or control characters.
-_PLAIN = re.compile(r"[\w .,;:()/@+-]{1,200}", re.ASCII)
+# Tables and terminals show devices and times, so these must not contain Markdown, links or control characters.
+_PLAIN = re.compile(r"(?!.*(://|www\.|\w@\w))[\w .,;:()/@+-]{1,200}", re.ASCII | re.IGNORECASE)
 # The digest in the header, which holds JSON as a text inside JSON.
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
 _BLANK = "0" * 64

@@ -33,7 +33,8 @@ def source_and_digest(source: str | os.PathLike[str], sha256: str | None = None)
     source = os.fspath(source) if isinstance(source, os.PathLike) else source
     if not isinstance(source, str):
         raise Error(f"the source is {source!r}; expected a URL, the id of a file on Google Drive, or a path.")
-    source, _, fragment = source.strip().partition("#")
+    is_file = os.path.isfile(os.path.expanduser(source))  # A path may hold a "#".
+    source, _, fragment = (source, "", "") if is_file else source.strip().partition("#")
     kind, _, digest_in_link = fragment.partition("=")
     if fragment and kind.lower() != "sha256":
         raise Error(f"the link ends in {'#' + fragment!r}; expected #sha256= and the digest, or nothing.")
@@ -55,7 +56,7 @@ def _source(source):
     except ValueError:
         raise Error(f"{source} is not a URL; expected https://... or the id of a file on Google Drive.") from None
     if url.scheme not in ("http", "https") or not host:
-        path = expand(url2pathname(url.path) if url.scheme == "file" else source)
+        path = expand(url2pathname(url.path) if url.scheme == "file" else source or ".")
         if url.scheme == "file" or os.path.isfile(path):
             return path.absolute().as_uri()
         if _DRIVE_ID.fullmatch(source):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn import output
-from colabcnn.errors import Error
+from colabcnn.errors import MALFORMED, Error
 from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint
@@ -175,8 +175,8 @@ def _read_note(path: Path) -> dict[str, Any] | None:
     """Return a fetched run's `sha256`, its `sources` and when it was `fetched`, or None if they cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return {**note, "sources": list(note["sources"]), "fetched": str(note["fetched"])}
-    except (OSError, ValueError, LookupError, RecursionError, TypeError):
+        return {"sha256": str(note["sha256"]), "sources": list(note["sources"]), "fetched": str(note["fetched"])}
+    except (OSError, *MALFORMED):
         return None
 
 

@@ -214,24 +214,30 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
 
     Returns:
         `(checkpoints, restored)`: a list of dicts, newest first, of `name`, `epoch` and `fault` (why it cannot be used,
-        or None); and the name of the checkpoint that a resume would continue from, or None.
+        or None); and the name of the checkpoint that a resume would continue from, or None:
+        a newer one in the format of another version is refused.
 
     Raises:
         Error: there is no such folder, or it cannot be listed.
     """
     folder = run_folder(run_dir)
     if not folder.path.is_dir():
-        raise Error(f"{folder.path} does not exist; expected a run's folder.")
+        kind = "is a file" if folder.path.exists() else "does not exist"
+        raise Error(f"{folder.path} {kind}; expected a run's folder.")
     try:
         files = checkpoint_files(folder.checkpoints)
     except OSError as error:
         raise Error(f"{folder.checkpoints} cannot be listed ({error.strerror}).") from None
-    checkpoints = []
+    if not files and not folder.run_json.exists():
+        raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
+    checkpoints, restored, refused = [], None, False
     for path in files:
+        fault = None
         try:
             read_checkpoint(path)
-            fault = None
+            restored = restored or (None if refused else path.name)
         except Error as error:
             fault = str(error)
+            refused |= isinstance(error, UnknownFormatError)
         checkpoints.append({"name": path.name, "epoch": epoch_of(path), "fault": fault})
-    return checkpoints, next((found["name"] for found in checkpoints if found["fault"] is None), None)
+    return checkpoints, restored

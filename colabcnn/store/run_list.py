@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
             )
         for run in runs:
             found.setdefault(run.resolve(), run)
-    return {run_label(run, found): run for run in found.values()}
+    return dict(zip(run_labels(found.values()), found.values(), strict=True))
 
 
 def _runs_in(folder):
@@ -70,15 +71,16 @@ def _by_name_and_number(path):
     return [[int(piece) if index % 2 else piece for index, piece in enumerate(part)] for part in pieces]
 
 
-def run_label(run_dir: str | Path, run_dirs: Iterable[str | Path]) -> str:
-    """Return the shortest unique end of the run's path; for a seed's folder it includes the parent's name."""
-    parts = expand(run_dir).resolve().parts
-    others = [other for other in (expand(other).resolve().parts for other in run_dirs) if other != parts]
-    shortest = 2 if parts[-1].startswith("seed-") else 1
-    for count in range(shortest, len(parts)):
-        if all(other[-count:] != parts[-count:] for other in others):
-            return "/".join(parts[-count:])
-    return str(run_dir)
+def run_labels(run_dirs: Iterable[str | Path]) -> list[str]:
+    """Return the shortest unique end of each run's path; for a seed's folder it includes the parent's name."""
+    paths = [expand(run_dir).resolve().parts for run_dir in run_dirs]
+    ends = Counter(path[-count:] for path in set(paths) for count in range(1, len(path)))
+    labels = []
+    for path in paths:
+        shortest = 2 if path[-1].startswith("seed-") else 1
+        counts = (count for count in range(shortest, len(path)) if ends[path[-count:]] == 1)
+        labels.append(str(Path(*path[-next(counts, len(path)) :])))
+    return labels
 
 
 def find_runs(*folders: str | Path | None, name: str | None = None, trained: bool = False) -> list[Path]:
@@ -99,7 +101,7 @@ def find_runs(*folders: str | Path | None, name: str | None = None, trained: boo
 
 
 def _has_weights(run_dir):
-    return bool(checkpoint_files(run_dir / "checkpoints")) or (run_dir / "model.keras").exists()
+    return bool(checkpoint_files(run_dir / "checkpoints"))
 
 
 def shipped_results() -> Path:

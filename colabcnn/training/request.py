@@ -1,12 +1,13 @@
 """The request for a run: its options, their help texts and their checks, for Python and the command line."""
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
-from colabcnn.data.split import data_name
+from colabcnn.data.split import TEST_SIZE, TRAIN_SIZE, data_name
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.checks import check_choice, check_count, check_fields, check_number
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
@@ -82,7 +83,8 @@ class RunRequest:
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
         check_fields(self)
-        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        given = self.callbacks if isinstance(self.callbacks, Iterable) else [self.callbacks]
+        object.__setattr__(self, "callbacks", tuple(given))
 
     def arguments(self) -> list[str]:
         """Return the options that differ from their defaults, as the command line takes them."""
@@ -96,8 +98,9 @@ class RunRequest:
         known = identity_of(experiment, seed=self.seed, holdout=self.holdout, data=data_name(self.data))
         if self.epochs is None:
             known.pop("experiment.epochs", None)
-        left_open = {"train_size": None, "val_size": None, "precision": "auto"}
-        return known | {name: getattr(self, name) for name in left_open if getattr(self, name) != left_open[name]}
+        known["train_size"] = self.train_size or TRAIN_SIZE - self.holdout
+        known["val_size"] = self.val_size or self.holdout or TEST_SIZE
+        return known if self.precision == "auto" else known | {"precision": self.precision}
 
 
 def options_as_text(indent: str) -> str:

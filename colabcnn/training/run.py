@@ -195,6 +195,8 @@ def _finish(folder, epochs, progress, reason=None):
 def _check_callbacks(request):
     """Refuse at once the callbacks that Keras would refuse later, or that would spoil a resume."""
     kinds = [type(callback) for callback in request.callbacks]
+    if others := [kind.__name__ for kind in kinds if not issubclass(kind, keras.callbacks.Callback)]:
+        raise Error(f"callbacks contain {', '.join(others)}; expected a list of keras.callbacks.Callback.")
     if names := _names(kinds, (keras.callbacks.BackupAndRestore, CheckpointToDrive)):
         raise Error(f"callbacks contain {names}; leave it out: `run` resumes by itself and delivers to drive_folder.")
     if names := _names(kinds, (keras.callbacks.SwapEMAWeights,)):

@@ -18,7 +18,7 @@ import numpy as np
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import COLUMNS, History, read_history
 from colabcnn.store.run_record import first_difference, identity_of
-from colabcnn.viewing.curves import Picture, draw_curves, png_of
+from colabcnn.viewing.curves import Picture, draw_curves, height_below, png_of
 from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
 
 # The fallback has no list of runs beside it; a longer legend would hide its curves.
@@ -145,10 +145,12 @@ def figure_html(key: str) -> str:
 def content_html(key: str, runs: dict[str, MeasuredRun | History], data: dict[str, Any]) -> str:
     """Return the HTML of an explorer's data, and of a picture of the runs for where no script runs."""
     histories = {label: run.history if isinstance(run, MeasuredRun) else run for label, run in runs.items()}
-    figure = Picture(figsize=(9, 4.6), layout="constrained")
+    has_legend = len(histories) <= _LONGEST_LEGEND
+    height = 4.6 + (height_below(len(histories)) if has_legend else 0)
+    figure = Picture(figsize=(9, height), layout="constrained")
     axes = figure.subplots()
     draw_curves(axes, histories, line=0.9, training=len(histories) <= 3)
-    if len(histories) > _LONGEST_LEGEND:
+    if not has_legend:
         axes.legend().remove()
     return picture_html(key, png_of(figure), runs) + data_html(key, data)
 

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from colabcnn.errors import Error
 from colabcnn.store.files import expand, write_atomically
 from colabcnn.store.history import History, best_of, read_history
-from colabcnn.store.run_list import run_label
+from colabcnn.store.run_list import run_labels
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -87,15 +87,18 @@ def plot_curves(
         raise Error(f"metric is {metric!r}; expected {' or '.join(METRICS)}.")
     if value_range is not None and metric is None:
         raise Error("a value range needs a metric; choose loss or accuracy.")
+    if line is not None and not math.isfinite(line):
+        raise Error(f"line is {line}; expected a finite number.")
     for name, limits in (("epochs", epochs), ("value_range", value_range)):
         if limits is not None and None not in limits and not limits[0] < limits[1]:
             raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
-    histories = {run_label(run_dir, run_dirs): read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs}
+    histories = [read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs]
+    histories = dict(zip(run_labels(run_dirs), histories, strict=True))
     (first, last), count = epochs or (None, None), max(len(history["epoch"]) for history in histories.values())
     if count and ((first or 1) > count or (last is not None and last < 1)):
         raise Error(f"epochs is {first}:{last}; expected some of 1 to {count}, the epochs that the runs have.")
     metrics = [metric] if metric else list(METRICS)
-    figure = Picture(figsize=(6.4 * len(metrics), 4.4), layout="constrained")
+    figure = Picture(figsize=(6.4 * len(metrics), 4.4 + height_below(len(histories))), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         shown = line if name == (metric or "accuracy") else None
         draw_curves(axes, histories, name, epochs or (None, None), value_range or (None, None), shown)
@@ -156,7 +159,14 @@ def draw_curves(
     axes.set(xlim=epochs, ylim=value_range, xlabel="epoch", ylabel=metric)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.25)
-    axes.legend(handles=handles, fontsize=8)
+    # Below the axes, the padding leaves room for the numbers and the name of the horizontal axis.
+    below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 5}
+    axes.legend(handles=handles, fontsize=8, **(below if height_below(len(histories)) else {}))
+
+
+def height_below(runs: int) -> float:
+    """Return the height, in inches, of a legend below the axes; 0 for a few runs, whose legend is inside."""
+    return 0.18 * (runs + 3) if runs > len(COLOURS) else 0.0
 
 
 def _is_in_view(history, column, epochs, value_range):

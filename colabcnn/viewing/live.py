@@ -6,7 +6,7 @@ from pathlib import Path
 
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import History, best_of
-from colabcnn.store.run_list import run_label, runs_by_name, shipped_results
+from colabcnn.store.run_list import run_labels, runs_by_name, shipped_results
 from colabcnn.store.run_record import RunRecord
 from colabcnn.viewing.browser_data import data_html, data_of, figure_html, picture_html
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
@@ -22,7 +22,7 @@ class LiveCurves:
 
     def __init__(self, run_dir: Path, show: Callable[[str, str], None]):
         self._run_dir = run_dir
-        self._label = run_label(run_dir, [run_dir])
+        self._label = run_labels([run_dir])[0]
         self._show = show
         self._key = uuid.uuid4().hex
         self._references = None

@@ -1,14 +1,16 @@
 """What seeds differ by: the distribution of the last epoch, and what looking for the best epoch adds to it."""
 
+import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture
-from colabcnn.viewing.measured_runs import MeasuredRun, read_measured_run
+from colabcnn.viewing.measured_runs import SHARED, MeasuredRun, read_measured_run
 
 GOAL = 0.9
 CONFIDENCE = 0.95
@@ -46,7 +48,8 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
         folders: as for `summarize`; of two runs of one seed the first counts.
 
     Returns:
-        A dict from the experiment's name, with the images if they are not all of CIFAR-10's, to its runs.
+        A dict from the experiment's name, with the images if they are not all of CIFAR-10's, to its runs. If runs of
+        one name have different settings, those with the most seeds come first, and the others have a number.
     """
     groups = {}
     for run_dirs in runs_by_name(folders).values():
@@ -57,12 +60,18 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
             same = [(name, repr(value)) for name, value in identity.items() if name not in ("seed", "precision")]
             name = ", ".join([run.run_dir.parts[-2], *run.images_in_words()])
             groups.setdefault((name, run.length, *same), {}).setdefault(run.record.seed, run)
-    return {key[0]: list(by_seed.values()) for key, by_seed in _largest_last(groups)}
+    named, numbers = {}, Counter()
+    for (name, *_), by_seed in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        numbers[name] += 1
+        label = name if numbers[name] == 1 else f"{name}, other settings ({numbers[name]})"
+        named[label] = list(by_seed.values())
+    return named
 
 
-def _largest_last(groups):
-    """Return the groups, those of one name by their numbers of seeds, so that the largest remains in a dict."""
-    return sorted(groups.items(), key=lambda item: (item[0][0], len(item[1])))
+def _seeds_in_words(runs):
+    """Return the number of seeds, and how many of them somebody shared: nobody here knows how those were made."""
+    shared = sum(run.origin == SHARED for run in runs)
+    return f"{len(runs)} ({shared} {SHARED})" if shared else str(len(runs))
 
 
 def seed_rows(folders: Iterable[str | Path | None]) -> list[tuple[str, ...]]:
@@ -80,7 +89,7 @@ def _row(name, runs):
     return (
         f"`{name}`",
         str(runs[0].length),
-        str(len(runs)),
+        _seeds_in_words(runs),
         with_deviation(last),
         f"{min(last):.4f}",
         f"{max(last):.4f}",
@@ -98,10 +107,12 @@ def least_share(successes: int, count: int) -> float:
     below 0.05. All of 3 support 0.37, all of 299 support 0.99.
     """
     low, high = 0.0, 1.0
+    ways = {k: math.log(math.comb(count, k)) for k in range(successes, count + 1)}  # Too large for a float.
     for _ in range(50):
         share = (low + high) / 2
-        ways = (math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(successes, count + 1))
-        low, high = (share, high) if sum(ways) < 1 - CONFIDENCE else (low, share)
+        found, missed = math.log(share), math.log1p(-share)
+        chance = sum(math.exp(log + k * found + (count - k) * missed) for k, log in ways.items())
+        low, high = (share, high) if chance < 1 - CONFIDENCE else (low, share)
     return low if successes else 0.0
 
 
@@ -127,10 +138,11 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     scatter, growth = figure.subplots(1, 2)
     for number, (name, runs) in enumerate(groups.items()):
         values = [run.history["val_accuracy"] for run in runs]
-        colour, seeds = COLOURS[number % len(COLOURS)], f", {len(runs)} seeds" if len(runs) > 1 else ""
+        colour, seeds = COLOURS[number % len(COLOURS)], f", {_seeds_in_words(runs)} seeds" if len(runs) > 1 else ""
         style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 5, "linestyle": ""}
         scatter.plot([v[-1] for v in values], [max(v) for v in values], label=f"{name}{seeds}", **style)
-        added = [statistics.mean(max(v[-k:]) - v[-1] for v in values) for k in range(1, runs[0].length + 1)]
+        highest = [itertools.accumulate(reversed(v), max) for v in values]  # Of the last 1, 2, ... epochs.
+        added = [statistics.mean(most) - statistics.mean(v[-1] for v in values) for most in zip(*highest, strict=True)]
         growth.plot(range(1, len(added) + 1), added, color=colour, linewidth=1.2)
         growth.plot(len(added), added[-1], **style)
     ends = [min(scatter.get_xlim()[0], scatter.get_ylim()[0]), max(scatter.get_xlim()[1], scatter.get_ylim()[1])]

@@ -1,11 +1,13 @@
 """A run as tables and pictures count it: its history, its devices, and the seconds of its epochs on each of them."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from colabcnn.errors import MALFORMED
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import read_history
 from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
@@ -14,6 +16,7 @@ from colabcnn.store.run_record import RunRecord, first_difference, identity_of
 
 # In the folder of a shipped run that shared its processor with other work: its seconds are of no use.
 BESIDE_OTHER_WORK = "beside-other-work.txt"
+SHARED = "shared by somebody"
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class MeasuredRun:
 
     @property
     def origin(self) -> str:
-        """Whose run it is: "shared by somebody", "shipped" or "yours"."""
+        """Whose run it is: `SHARED`, "shipped" or "yours"."""
         if (self.run_dir / SHARED_RUN).exists():
-            return "shared by somebody"
+            return SHARED
         return "shipped" if is_shipped(self.run_dir) else "yours"
 
     @property
@@ -81,14 +84,15 @@ class MeasuredRun:
 
         The first epoch of a session holds the compilation, so it counts only where a device has no other.
         """
-        starts, later, every = self.record.starts, {}, {}
-        first_epochs = {start.first_epoch for start in starts}
+        devices, least, later, every = {}, math.inf, {}, {}
+        for start in reversed(self.record.starts):
+            if start.first_epoch < least:  # A later start has trained again what an earlier one lost.
+                devices[start.first_epoch], least = start.device, start.first_epoch
+        device = "an unknown device"
         for epoch, seconds in zip(self.history["epoch"], self.history["seconds"], strict=True):
-            # A later start has trained again what an earlier one lost.
-            before = [start.device for start in starts if start.first_epoch <= epoch]
-            device = before[-1] if before else "an unknown device"
+            device = devices.get(epoch, device)
             every.setdefault(device, []).append(seconds)
-            if epoch not in first_epochs:
+            if epoch not in devices:
                 later.setdefault(device, []).append(seconds)
         return {device: statistics.median(later.get(device, values)) for device, values in every.items()}
 
@@ -99,7 +103,7 @@ class MeasuredRun:
             last, size = measured["last_epoch"], measured["test_size"]
             is_same = (last["epoch"], size, 0) == (self.length, self.record.val_size, self.record.holdout)
             return float(last[FLIP_AVERAGED]) if is_same else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MALFORMED):
             return None
 
 

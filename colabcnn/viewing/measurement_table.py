@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from colabcnn.errors import Error
+from colabcnn.store.files import expand
 from colabcnn.store.measurements import FOLDER, FULL_SIZE, Measurement, read_measurement
 
 COLUMNS = (
@@ -26,7 +27,7 @@ def measured_rows(*folders: str | Path | None) -> list[tuple[str, ...]]:
 
     What came from somebody else has its Markdown escaped; HTML and the table's own `|` are left to whoever joins cells.
     """
-    paths = {path.name: path for folder in filter(None, folders) for path in Path(folder, FOLDER).glob("*.json")}
+    paths = {path.name: path for folder in filter(None, folders) for path in (expand(folder) / FOLDER).glob("*.json")}
     rows = []
     for name in sorted(paths):
         try:

@@ -44,7 +44,7 @@ class Table(str):
         Args:
             width: characters in a line; a longer word is not cut.
         """
-        lines, wrapper = [], textwrap.TextWrapper(width - 4, break_long_words=False, break_on_hyphens=False)
+        lines, wrapper = [], textwrap.TextWrapper(max(1, width - 4), break_long_words=False, break_on_hyphens=False)
         for name, *cells in self.rows:
             lines.append(_printable(name).strip("`"))
             values = [

@@ -232,6 +232,8 @@ RECORDS = {
     "steps without end": (with_start(execution={"steps_per_call": 10**9, "xla": True}), "steps_per_call is 1000000000"),
     "execution in part": (with_start(execution={"steps_per_call": 1}), "its execution lacks ['xla']"),
     "device that calls home": (with_start(device="![T4](https://evil.example/a.png)"), "expected letters"),
+    "device that is a link": (with_start(device="see https://evil.example/a"), "expected letters"),
+    "device that is an address": (with_start(device="WWW.evil.example or me@evil.example"), "expected letters"),
     "device that is HTML": (with_start(device="<img src=x>"), "expected letters"),
     "device that owns the terminal": (with_start(device="\x1b]0;owned\x07"), "expected letters"),
     "device without end": (with_start(device="x" * 100_000), "expected letters"),

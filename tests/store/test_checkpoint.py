@@ -10,6 +10,7 @@ import pytest
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter, newest_checkpoint, read_checkpoint, write_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.run_folder import verify
 
 pytestmark = pytest.mark.versions
 
@@ -129,3 +130,23 @@ def test_epochs_of_more_than_six_digits_are_found_sorted_and_retired(tmp_path):
     assert [epoch_of(path) for path in checkpoint_files(tmp_path)] == [10_000_000, 1_000_001, 1_000_000]
     newest, skipped = newest_checkpoint(tmp_path)
     assert (newest.epoch, skipped) == (10_000_000, {})
+
+
+def test_newer_checkpoint_of_another_format_is_what_no_resume_passes(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "checkpoints", Checkpoint(1, "run", {"model": []}, {}))
+    monkeypatch.setattr("colabcnn.store.checkpoint.FORMAT", 3)
+    newer = write_checkpoint(tmp_path / "checkpoints", Checkpoint(2, "run", {"model": []}, {}))
+    monkeypatch.undo()
+    checkpoints, restored = verify(tmp_path)
+    assert [found["fault"] is None for found in checkpoints] == [False, True]
+    assert restored is None
+    newer.unlink()
+    assert verify(tmp_path)[1].startswith("epoch-000001-")
+
+
+@pytest.mark.parametrize(("name", "words"), [("file", "is a file"), ("none", "does not exist"), ("empty", "no run")])
+def test_what_is_no_run_is_not_verified(tmp_path, name, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Error, match=words):
+        verify(tmp_path / name)

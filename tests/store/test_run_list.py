@@ -1,13 +1,14 @@
 """Folders of runs are expanded into runs, each with a short unique name."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from colabcnn import plot_curves
 from colabcnn.errors import Error
 from colabcnn.store.history import empty_history, write_history
-from colabcnn.store.run_list import list_runs, runs_by_name
+from colabcnn.store.run_list import find_runs, list_runs, run_labels, runs_by_name
 from support.runs import history_of
 
 
@@ -132,3 +133,15 @@ def test_home_folder_is_found_by_its_sign(make_run, tmp_path, monkeypatch):
 def test_what_is_no_path_is_refused(name):
     with pytest.raises(Error, match=r"is no path|home directory|give the full path"):
         list_runs(name)
+
+
+def test_run_whose_path_is_the_end_of_another_one_has_its_full_path(tmp_path):
+    one, other = Path("/a/seed-0"), Path("/x/a/seed-0")
+    assert run_labels([one, other, other]) == ["/a/seed-0", "x/a/seed-0", "x/a/seed-0"]
+
+
+def test_run_without_a_checkpoint_cannot_predict(make_run, tmp_path):
+    folder = make_run("results/06_final/seed-0")
+    (folder / "model.keras").touch()
+    assert folder in find_runs(tmp_path / "results")
+    assert folder not in find_runs(tmp_path / "results", trained=True)

@@ -228,6 +228,8 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
         {"checkpoint_minutes": float("nan")},
         {"precision": "float64"},
         {"data": "nowhere"},
+        {"callbacks": None},
+        {"callbacks": ["plateau"]},
     ],
 )
 @pytest.mark.newest
@@ -235,6 +237,19 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
     with pytest.raises(Error, match=next(iter(bad.values())) if "data" in bad else next(iter(bad))):
         run(small_experiment, tmp_path / "run", **{**small_options, **bad})
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
+
+
+@pytest.mark.newest
+def test_one_callback_needs_no_list_and_all_images_are_another_run(tmp_path, small_experiment, small_options):
+    counted = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
+    epochs = []
+    small_options["epochs"] = 1
+    run(small_experiment, tmp_path / "run", callbacks=counted, **small_options)
+    assert epochs == [0]
+    for size, all_of_them in (("train_size", 50_000), ("val_size", 10_000)):
+        others = {name: value for name, value in small_options.items() if name != size}
+        with pytest.raises(Error, match=f"its {size} is {small_options[size]}, now given {all_of_them}"):
+            run(small_experiment, tmp_path / "run", **others)
 
 
 def test_own_variant_trains(tmp_path, small_experiment, small_options):

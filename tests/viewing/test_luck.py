@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 
 from colabcnn import ABLATIONS, RECIPES, Error, plot_luck, shipped_results
 from colabcnn.store.history import write_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.viewing.luck import COLUMNS, least_share, seed_groups
+from colabcnn.viewing.measured_runs import read_measured_run
 from colabcnn.viewing.table import summarize
 from support.runs import history_of, make_record
 
@@ -107,3 +109,37 @@ def test_figure_of_no_complete_run_is_refused(write_run):
 
 def test_shipped_runs_have_several_seeds():
     assert "08_in_minutes" in summarize(shipped_results()).seeds
+
+
+def test_seeds_that_somebody_shared_are_counted_as_such(write_run):
+    write_run(0, 0.5, 0.6, 0.7)
+    results = write_run(1, 0.5, 0.6, 1.0)
+    (results / "08_in_minutes" / "seed-1" / "shared.json").write_text("{}")
+    assert row_of(summarize(results))["seeds"] == "2 (1 shared by somebody)"
+    assert [text.get_text() for text in plot_luck(results).legends[0].get_texts()] == [
+        "08_in_minutes, 2 (1 shared by somebody) seeds"
+    ]
+
+
+def test_runs_of_one_name_with_other_settings_are_a_group_of_their_own(write_run):
+    for seed in range(2):
+        write_run(seed, 0.5, 0.6, 0.7)
+    results = write_run(2, 0.5, 0.6, 0.7, experiment=replace(EXPERIMENT, dropout=0.5))
+    groups = seed_groups([results])
+    assert {name: len(runs) for name, runs in groups.items()} == {
+        "08_in_minutes": 2,
+        "08_in_minutes, other settings (2)": 1,
+    }
+
+
+def test_share_of_many_seeds_is_computed():
+    assert least_share(515, 1100) == pytest.approx(scipy.stats.beta.ppf(0.05, 515, 1100 - 515 + 1), abs=1e-9)
+
+
+def test_epoch_belongs_to_the_last_start_that_trained_it(write_run):
+    results = write_run(0, 0.5, 0.6, 0.7, 0.8)
+    run = read_measured_run(results / "08_in_minutes" / "seed-0")
+    starts = [replace(run.record.starts[0], device=f"device {n}", first_epoch=e) for n, e in enumerate((1, 3, 2, 4, 4))]
+    run = replace(run, record=replace(run.record, starts=tuple(starts)))
+    run.history["seconds"] = [1.0, 2.0, 3.0, 4.0]
+    assert run.seconds_by_device() == {"device 0": 1.0, "device 2": 3.0, "device 4": 4.0}
