@@ -114,7 +114,11 @@ def _download():
         lock = os.open(archive.parent, os.O_RDONLY)
         try:
             with contextlib.suppress(OSError):  # Some network file systems have no locks.
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    output.write("Another process downloads CIFAR-10; waiting for it.")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
             folder = _cached_folder() or _fetch_and_unpack(archive)
         finally:
             os.close(lock)
@@ -133,7 +137,8 @@ def _fetch_and_unpack(archive):
         with _drive_may_fail(drive_copy):
             copy_atomically(drive_copy, archive)
             is_on_drive = hashlib.sha256(archive.read_bytes()).hexdigest() == ARCHIVE_SHA256
-    folder = _unpack(_get_archive())
+    archive = _get_archive()
+    folder = _unpack(archive)
     if drive_copy and not is_on_drive:
         with _drive_may_fail(drive_copy):
             drive_copy.parent.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,6 @@ class DriveFolder:
         self._mount.make_folder()
         newest = newest_session(self.drive)
         self._check_run(newest, run)
-        self._fetch_measured()
         remove_partials(self.drive, [*SMALL_FILES, "session-*"])
         number = newest["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
@@ -131,8 +130,6 @@ class DriveFolder:
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
         self._check_run(newest, run)
-        if session is None:
-            self._fetch_measured()
         remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
         name, content = self._newest_local()
         on_drive = self._newest_on_drive(least=epoch_of(name)) if name else None
@@ -141,6 +138,7 @@ class DriveFolder:
             if session and session.get("ended"):
                 write_session(self.drive, {**session, "run": run, "newest": newest["newest"]})
             return {"delivered": on_drive}
+        self._fetch_measured()
         if not on_drive:
             self._deliver_checkpoint(name, content)
         response = {"delivered": on_drive or name}
@@ -224,7 +222,7 @@ class DriveFolder:
             return None
 
     def _fetch_measured(self):
-        """Copy what `evaluate` has measured on another machine, once it is certain that Drive holds the same run."""
+        """Copy what `evaluate` has measured on another machine; not before it is certain that Drive holds this run."""
         with contextlib.suppress(OSError):
             if not (self.local / "test.json").exists():
                 retried(copy_atomically, self.drive / "test.json", self.local / "test.json")

@@ -4,12 +4,13 @@ Such as a second optimizer, a layer that only `train_step` calls, a generator or
 """
 
 import hashlib
+import math
 import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from types import MethodType, SimpleNamespace
+from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -29,9 +30,8 @@ _FOREIGN = {"keras", "tensorflow", "jax", "jaxlib", "numpy", "builtins", *sys.st
 # TensorFlow's own lists of what an object holds.
 _TENSORFLOWS = "_self_"
 _CONTAINERS = (Mapping, list, tuple, deque)
-_CALLABLES = (MethodType, partial)
-# Longer lists, and more objects than these, are data.
-_MAX_MEMBERS, _MAX_OBJECTS = 10_000, 100_000
+# Longer lists, larger arrays, and more objects than these, are data.
+_MAX_MEMBERS, _MAX_NUMBERS, _MAX_OBJECTS = 10_000, 1 << 24, 100_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FitState:
         known = {id(variable) for variable in (*self.model.variables, *(optimizer.variables if optimizer else ()))}
         found = {path: value for path, value in self.objects.items() if _is_variable(value) and id(value) not in known}
         # Keras sets these metrics to zero at the beginning of each epoch.
-        reset, resets = set(), type(self.model).reset_metrics is keras.Model.reset_metrics
+        reset, resets = set(), self.model.reset_metrics == keras.Model.reset_metrics.__get__(self.model)
         for metric in self.model.metrics if resets else ():
             for held in (metric, *_objects_in(metric).values()):
                 is_kept = "reset_state" in getattr(held, "__dict__", ())
@@ -173,19 +173,24 @@ class FitState:
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the paths of `plain_values` that differ; paths that only one of them has do not count."""
-    return [path for path in before if path in after and before[path] != after[path]]
+    """Return the paths of `plain_values` that differ, of a container and its members the container's alone.
+
+    Paths that only one of them has do not count.
+    """
+    changed = {path: None for path in before if path in after and before[path] != after[path]}
+    return [path for path in changed if changed.keys().isdisjoint([*accumulate(path.split("."), "{}.{}".format)][:-1])]
 
 
 def _plain_values_in(path, value, depth=4):
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return {path: repr(value)}
-    if isinstance(value, np.ndarray) or (keras.ops.is_tensor(value) and not _is_variable(value)):
+    if hasattr(value, "__array__") and not _is_variable(value):  # Sparse tensors have none.
         try:
-            array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
+            array = np.asarray(value) if math.prod(value.shape) <= _MAX_NUMBERS else None
         except Exception:  # A tensor of a graph, or one whose memory a step has taken over.
             return {}
-        return {path: hashlib.sha256(array.tobytes()).hexdigest()} if array.dtype.kind != "O" else {}
+        is_number = array is not None and array.dtype.kind != "O"
+        return {path: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()} if is_number else {}
     if not isinstance(value, _CONTAINERS) or not _may_hold(value) or not depth:
         return {}
     values = {path: f"{len(value)} members"}
@@ -199,26 +204,23 @@ def _joined(path, name):
 
 
 def _objects_in(holder: Any) -> dict[str, Any]:
-    seen, waiting, paths = {id(holder)}, [("", holder)], set()
+    found, seen, waiting = {}, {id(holder)}, [("", holder)]
     for path, value in waiting:
         for name, member in _members_of(value):
             if id(member) not in seen and len(waiting) < _MAX_OBJECTS and (_is_variable(member) or _may_hold(member)):
                 seen.add(id(member))
                 inner = _joined(path, name)
-                while inner in paths:  # Such as "a.0" of a dict's key "a.0", and of a list at its key "a".
-                    inner += "'"
-                paths.add(inner)
+                if not isinstance(member, _CONTAINERS):
+                    while inner in found:  # Such as "a.0" of a dict's key "a.0", and of a list at its key "a".
+                        inner += "'"
+                    found[inner] = member
                 waiting.append((inner, member))
-    return {path: value for path, value in waiting[1:] if not isinstance(value, _CONTAINERS)}
+    return found
 
 
 def _members_of(value):
     if _is_variable(value):
         return []
-    if isinstance(value, _CALLABLES):
-        return [
-            (name, getattr(value, name)) for name in ("__self__", "func", "args", "keywords") if hasattr(value, name)
-        ]
     try:
         if isinstance(value, Mapping):
             # Another object's representation may differ in the next process.
@@ -242,7 +244,7 @@ def _may_hold(value):
     try:
         if isinstance(value, _CONTAINERS):
             return len(value) <= _MAX_MEMBERS
-        if isinstance(value, (*_HOLDERS, *_CALLABLES, SimpleNamespace)) or _holds_in_tensorflow(value):
+        if isinstance(value, (*_HOLDERS, SimpleNamespace)) or _holds_in_tensorflow(value):
             return True
         has_members = hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
         return has_members and not isinstance(value, type) and _package_of(value) not in _FOREIGN
@@ -270,7 +272,7 @@ def _package_of(value):
 def _is_of_keras(name):
     """Whether Keras or TensorFlow gives any model an attribute of that name."""
     if not _KERAS_NAMES:
-        _KERAS_NAMES.update(vars(keras.Model()), vars(keras.Layer()), ["stop_training"])
+        _KERAS_NAMES.update(vars(keras.Model()), vars(keras.Layer()), ["stop_training", "_jax_state"])
     return name in _KERAS_NAMES or name.startswith(_TENSORFLOWS)
 
 

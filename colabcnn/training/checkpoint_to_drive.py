@@ -113,8 +113,10 @@ class CheckpointToDrive(FitCallback):
                     self._restore(checkpoint)
                 self._delivery.take(fetched)
             except BaseException:
-                self._delivery.take(None)
-                self._end()
+                try:
+                    self._delivery.take(None)
+                finally:
+                    self._end()
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
@@ -153,22 +155,31 @@ class CheckpointToDrive(FitCallback):
         # An interrupted `fit` of this process did not call `on_train_end`.
         interrupted = _training.get(self.local_folder)
         if interrupted:
-            if interrupted._thread.is_alive() and interrupted._thread is not threading.current_thread():
-                raise Error(f"{self.local_folder} is being trained in by another thread; give another folder.")
+            if interrupted._is_running():
+                raise Error(f"{self.local_folder} is being trained in by another `fit`; give another folder.")
             interrupted._end()
         self.local_folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.local_folder)
         remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
+        self._thread = threading.get_ident()
         _training[self.local_folder] = self
-        self._thread = threading.current_thread()
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=_info)
-        # Also when the `fit` has ended with an exception, and nobody refers to this callback any more.
-        self._close = weakref.finalize(self, _close, self._writer, self._delivery, self._lock)
+        # For a `fit` that ended with an exception, once nobody refers to this callback any more. When Python exits, the
+        # process that reaches Drive ends its delivery by itself.
+        self._closing = weakref.finalize(self, _close_in_a_thread, self._writer, self._delivery, self._lock)
+        self._closing.atexit = False
         _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
         if threading.current_thread() is threading.main_thread() and (shell := running_shell()):
             # A cell that was interrupted has ended, too: the folder is free again.
             shell.events.register("post_run_cell", self._end_with_cell)
+
+    def _is_running(self):
+        """Return whether the `fit` goes on: one that was interrupted is in no frame of its thread."""
+        frame = sys._current_frames().get(self._thread)
+        while frame and (frame.f_code.co_name != "fit" or frame.f_locals.get("self") is not self.model):
+            frame = frame.f_back
+        return frame is not None
 
     def _end_with_cell(self, *_):
         if shell := running_shell():
@@ -184,7 +195,8 @@ class CheckpointToDrive(FitCallback):
     def _end(self):
         self._reset_initial_epoch()
         try:
-            self._close()
+            if self._closing.detach():
+                _close(self._writer, self._delivery, self._lock)
         finally:
             _training.pop(self.local_folder, None)
 
@@ -238,13 +250,18 @@ def _info(message):
     write(f"CheckpointToDrive: {message}")
 
 
-def _close(writer, delivery, lock):
+def _close(writer, delivery, lock, kill=True):
     try:
         with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
             writer.wait()
     finally:
-        delivery.close()
+        delivery.close(kill)
         lock.release()
+
+
+def _close_in_a_thread(*resources):
+    # Python may collect garbage in the writer's own thread, which must not wait for itself.
+    threading.Thread(target=_close, args=(*resources, False)).start()
 
 
 def _default_local_folder(folder):

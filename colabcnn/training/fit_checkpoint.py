@@ -60,6 +60,13 @@ class FitCheckpoint:
         """
         state = FitState.of(self._model, self._before)
         others, unreadable = state.read()
+        # What Keras makes in the first step for a metric given by its name cannot be restored before it.
+        made_metrics = tuple(f"{path}." for path, value in state.objects.items() if isinstance(value, keras.Metric))
+        others = {
+            path: array
+            for path, array in others.items()
+            if path in self._before.objects or not path.startswith(made_metrics)
+        }
         optimizer = self._model.optimizer
         groups = {
             "model": read_arrays(self._model.variables),
@@ -118,6 +125,7 @@ class FitCheckpoint:
         for layer in state.objects.values():
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()  # It computes with values that it has derived from its variables.
+                self._model.test_function = self._model.predict_function = None  # They hold the former values.
         missing = state.assign(dict(zip(checkpoint.metadata["others"], arrays.get("others", []), strict=True)))
         if missing:
             self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")

@@ -253,6 +253,12 @@ def test_second_process_waits_for_the_download_of_the_first(home, monkeypatch):
         return folder
 
     monkeypatch.setattr(data_module, "_fetch_and_unpack", fetch_and_unpack)
+    together = threading.Barrier(3)
+
+    def download(_):
+        together.wait(60)
+        return data_module._download()
+
     with ThreadPoolExecutor(3) as threads:
-        folders = list(threads.map(lambda _: data_module._download(), range(3)))
+        folders = list(threads.map(download, range(3)))
     assert len(fetched) == len(set(folders)) == 1

@@ -95,3 +95,13 @@ def test_session_that_ends_without_a_checkpoint_of_its_own_leaves_the_run_free(m
     one.deliver("this run", {**session, "ended": True})
     assert two.claim("second", HALF_AN_HOUR) == {"active": None}
     assert bool(newest_session(two.drive)["newest"]) == newer_on_drive
+
+
+def test_claim_takes_nothing_of_a_run_that_it_does_not_know(machines):
+    one, two = machines
+    save(one.local, 1)
+    (one.local / "test.json").write_text("{}")
+    one.deliver("a run", {**one.begin("first", "a run"), "identity": "first", "ended": True})
+    assert (one.drive / "test.json").exists()
+    assert two.claim("second", HALF_AN_HOUR) == {"active": None}
+    assert not (two.local / "test.json").exists()

@@ -252,6 +252,8 @@ def test_what_was_measured_of_another_run_is_not_taken(local, tmp_path):
     (drive / "run.json").write_text(json.dumps(own.to_json()))
     with contextlib.closing(Delivery(local, drive, minutes=0, info=print)) as delivery:
         resume.find(request, RunFolder(local), delivery, print)
+        assert not (local / "test.json").exists()
+        save(local, 1)
         delivery.begin(own.fingerprint())
         delivery.finish(60)
     assert (local / "test.json").read_text() == "{}"
