@@ -155,28 +155,28 @@ class CheckpointToDrive(FitCallback):
         # An interrupted `fit` of this process did not call `on_train_end`.
         interrupted = _training.get(self.local_folder)
         if interrupted:
-            if interrupted._is_running():
+            if interrupted._runs_in_another_thread():
                 raise Error(f"{self.local_folder} is being trained in by another `fit`; give another folder.")
             interrupted._end()
         self.local_folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.local_folder)
         remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
-        self._thread = threading.get_ident()
-        _training[self.local_folder] = self
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=_info)
         # For a `fit` that ended with an exception, once nobody refers to this callback any more. When Python exits, the
         # process that reaches Drive ends its delivery by itself.
         self._closing = weakref.finalize(self, _close_in_a_thread, self._writer, self._delivery, self._lock)
         self._closing.atexit = False
+        self._thread = threading.get_ident()
+        _training[self.local_folder] = self
         _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
         if threading.current_thread() is threading.main_thread() and (shell := running_shell()):
             # A cell that was interrupted has ended, too: the folder is free again.
             shell.events.register("post_run_cell", self._end_with_cell)
 
-    def _is_running(self):
-        """Return whether the `fit` goes on: one that was interrupted is in no frame of its thread."""
-        frame = sys._current_frames().get(self._thread)
+    def _runs_in_another_thread(self):
+        """Return whether the `fit` goes on in another thread; one that was interrupted is in none of its frames."""
+        frame = sys._current_frames().get(self._thread) if self._thread != threading.get_ident() else None
         while frame and (frame.f_code.co_name != "fit" or frame.f_locals.get("self") is not self.model):
             frame = frame.f_back
         return frame is not None
@@ -261,7 +261,8 @@ def _close(writer, delivery, lock, kill=True):
 
 def _close_in_a_thread(*resources):
     # Python may collect garbage in the writer's own thread, which must not wait for itself.
-    threading.Thread(target=_close, args=(*resources, False)).start()
+    with contextlib.suppress(RuntimeError):  # Python exits, and frees all of it.
+        threading.Thread(target=_close, args=(*resources, False), daemon=True).start()
 
 
 def _default_local_folder(folder):

@@ -197,6 +197,18 @@ def test_fit_that_failed_leaves_no_process_and_no_lock_and_its_delivery_ends(cal
     assert tmp_path / "local" not in checkpoint_to_drive._training
 
 
+@pytest.mark.parametrize("again", ["the same callback", "a new callback"])
+def test_fit_that_failed_is_tried_again_with_the_same_model(callback, again):
+    def fail(model):
+        raise RuntimeError("a fit that failed")
+
+    model, made = dense(), callback()
+    with pytest.raises(RuntimeError, match="a fit that failed") as failed:
+        fit(model, [made, AtEnd(fail)])
+    assert fit(model, [made if again == "the same callback" else callback()], epochs=2).epoch == [0, 1]
+    assert failed.tb  # It keeps the frames of the fit that failed.
+
+
 def test_fit_that_failed_in_another_thread_is_tried_again(callback):
     def fail(model):
         raise RuntimeError("a fit that failed")
