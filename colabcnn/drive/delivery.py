@@ -144,9 +144,9 @@ class Delivery:
             )
         self.close()
 
-    def close(self, kill: bool = True) -> None:
-        """End the process that copies to Drive; with `kill` also in the middle of a delivery."""
-        self._process.close(kill)
+    def close(self) -> None:
+        """End the process that copies to Drive."""
+        self._process.close()
 
     def _settle(self, deadline):
         while self._process.busy and (left := deadline - self._clock()) > 0:

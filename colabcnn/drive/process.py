@@ -80,17 +80,13 @@ class DriveProcess:
         self.busy = False
         return response
 
-    def close(self, kill: bool = True) -> None:
-        """End the process, if there is one; one that hangs in a call is abandoned, and ends with the call.
-
-        Args:
-            kill: do not let it end its request.
-        """
+    def close(self) -> None:
+        """End the process, if there is one; one that hangs in a call is abandoned, and ends with the call."""
         process, was_busy, self._process, self.busy = self._process, self.busy, None, False
         if process is None:
             return
         self._connection.close()
-        if was_busy and kill:
+        if was_busy:
             process.kill()
         _abandoned.append(process)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from pathlib import Path
 
 import keras
@@ -24,8 +23,7 @@ from colabcnn.training.callback_states import early_stopping_ended, report_forgo
 from colabcnn.training.fit_checkpoint import FitCheckpoint
 from colabcnn.training.resume import fetch_from_drive
 
-# By local folder: the callback that has locked it in this process.
-_training = weakref.WeakValueDictionary()
+_training = {}  # By local folder: the callback that has locked it in this process.
 
 
 class CheckpointToDrive(FitCallback):
@@ -163,10 +161,6 @@ class CheckpointToDrive(FitCallback):
         remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=_info)
-        # For a `fit` that ended with an exception, once nobody refers to this callback any more. When Python exits, the
-        # process that reaches Drive ends its delivery by itself.
-        self._closing = weakref.finalize(self, _close_in_a_thread, self._writer, self._delivery, self._lock)
-        self._closing.atexit = False
         self._thread = threading.get_ident()
         _training[self.local_folder] = self
         _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
@@ -195,9 +189,11 @@ class CheckpointToDrive(FitCallback):
     def _end(self):
         self._reset_initial_epoch()
         try:
-            if self._closing.detach():
-                _close(self._writer, self._delivery, self._lock)
+            with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
+                self._writer.wait()
         finally:
+            self._delivery.close()
+            self._lock.release()
             _training.pop(self.local_folder, None)
 
     def _disk_errors_readable(self):
@@ -248,21 +244,6 @@ class CheckpointToDrive(FitCallback):
 
 def _info(message):
     write(f"CheckpointToDrive: {message}")
-
-
-def _close(writer, delivery, lock, kill=True):
-    try:
-        with contextlib.suppress(OSError):  # `on_train_end` has reported it, or the `fit` was interrupted.
-            writer.wait()
-    finally:
-        delivery.close(kill)
-        lock.release()
-
-
-def _close_in_a_thread(*resources):
-    # Python may collect garbage in the writer's own thread, which must not wait for itself.
-    with contextlib.suppress(RuntimeError):  # Python exits, and frees all of it.
-        threading.Thread(target=_close, args=(*resources, False), daemon=True).start()
 
 
 def _default_local_folder(folder):

@@ -1,11 +1,7 @@
 """`CheckpointToDrive` in fits that people write: values in many places, fits that fail, several in one process."""
 
 import collections
-import gc
-import os
-import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -14,7 +10,6 @@ import pytest
 
 from colabcnn import CheckpointToDrive, Error
 from colabcnn.store.checkpoint_files import checkpoint_files
-from colabcnn.training import checkpoint_to_drive
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
@@ -165,36 +160,6 @@ def test_checkpoint_of_another_model_on_drive_is_not_kept(callback, tmp_path):
         fit(unbuilt(4), [callback("other", "here")])
     assert checkpoint_files(tmp_path / "here" / "checkpoints") == []
     assert fit(unbuilt(4), [callback("mine", "here")]).epoch == [0, 1, 2, 3]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_fit_that_failed_leaves_no_process_and_no_lock_and_its_delivery_ends(callback, tmp_path):
-    def fail(model):
-        if model.optimizer.iterations == 2:
-            os.kill(made[0]._delivery._process._process.pid, signal.SIGSTOP)  # As a slow mount.
-        elif model.optimizer.iterations == 3:
-            made[0]._delivery._request()
-            raise RuntimeError("a fit that failed")
-
-    made = [callback()]
-    made[0].drive_minutes = 100
-    with pytest.raises(RuntimeError, match="a fit that failed"):
-        fit(dense(), [*made, AtEnd(fail)])
-    child, lock = made[0]._delivery._process._process, made[0]._lock
-    made.clear()
-    gc.collect()
-    wait_until(lambda: lock._descriptor is None)
-    assert child.poll() is None
-    os.kill(child.pid, signal.SIGCONT)
-    wait_until(lambda: child.poll() is not None)
-    assert checkpoint_files(tmp_path / "drive" / "checkpoints")
-    assert tmp_path / "local" not in checkpoint_to_drive._training
 
 
 @pytest.mark.parametrize("again", ["the same callback", "a new callback"])

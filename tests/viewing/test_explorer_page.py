@@ -48,13 +48,11 @@ def wrong():
 
 
 @pytest.fixture(scope="module")
-def open_page(browser, page_file, wrong):
-    """Open the page, or another one, in a new window with the network off."""
-    contexts = []
+def new_page(browser, page_file, wrong):
+    """Open the page, or another one, in a new window with the network off; return it with its browser context."""
 
-    def open_page(path=page_file, fragment="", **options):
+    def new_page(path=page_file, fragment="", **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
-        contexts.append(context)
         context.set_offline(True)
         page = context.new_page()
         page.on("request", lambda request: re.match("https?:|wss?:", request.url) and wrong.append(request.url))
@@ -62,7 +60,20 @@ def open_page(browser, page_file, wrong):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
         page.goto(path.as_uri() + fragment)
-        return ExplorerPage(page).wait_until_drawn()
+        return ExplorerPage(page).wait_until_drawn(), context
+
+    return new_page
+
+
+@pytest.fixture
+def open_page(new_page):
+    """As `new_page`, for one test: an open window takes 300 MB of memory, and processor time."""
+    contexts = []
+
+    def open_page(*arguments, **options):
+        page, context = new_page(*arguments, **options)
+        contexts.append(context)
+        return page
 
     yield open_page
     for context in contexts:
@@ -70,8 +81,10 @@ def open_page(browser, page_file, wrong):
 
 
 @pytest.fixture(scope="module")
-def opened(open_page):
-    return open_page()
+def opened(new_page):
+    page, context = new_page()
+    yield page
+    context.close()
 
 
 @pytest.fixture
