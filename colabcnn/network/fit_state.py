@@ -73,8 +73,7 @@ class FitState:
         reset, resets = set(), self.model.reset_metrics == keras.Model.reset_metrics.__get__(self.model)
         for metric in self.model.metrics if resets else ():
             for held in (metric, *_objects_in(metric).values()):
-                is_kept = "reset_state" in getattr(held, "__dict__", ())
-                if isinstance(held, keras.Metric) and _package_of(held) == "keras" and not is_kept:
+                if is_keras_metric(held) and "reset_state" not in vars(held):
                     reset |= {id(variable) for variable in held._variables}
         return {path: variable for path, variable in found.items() if id(variable) not in reset}
 
@@ -170,6 +169,11 @@ class FitState:
                     if any(id(one) not in known and (_is_variable(one) or _may_hold(one)) for one in inner):
                         found.append(_joined(path, name))
         return found
+
+
+def is_keras_metric(value: Any) -> bool:
+    """Return whether an object is a metric of Keras's own classes."""
+    return isinstance(value, keras.Metric) and _package_of(value) == "keras"
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -169,7 +169,7 @@ class CheckpointToDrive(FitCallback):
             shell.events.register("post_run_cell", self._end_with_cell)
 
     def _runs_in_another_thread(self):
-        """Return whether the `fit` goes on in another thread; one that was interrupted is in none of its frames."""
+        """Return whether another thread still trains; a `fit` that was interrupted is in none of its frames."""
         frame = sys._current_frames().get(self._thread) if self._thread != threading.get_ident() else None
         while frame and (frame.f_code.co_name != "fit" or frame.f_locals.get("self") is not self.model):
             frame = frame.f_back

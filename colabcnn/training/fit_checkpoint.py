@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from colabcnn.network.devices import device_name, versions
-from colabcnn.network.fit_state import FitState, changed_values
+from colabcnn.network.fit_state import FitState, changed_values, is_keras_metric
 from colabcnn.network.keras_types import Logs
 from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint
@@ -61,12 +61,8 @@ class FitCheckpoint:
         state = FitState.of(self._model, self._before)
         others, unreadable = state.read()
         # What Keras makes in the first step for a metric given by its name cannot be restored before it.
-        made_metrics = tuple(f"{path}." for path, value in state.objects.items() if isinstance(value, keras.Metric))
-        others = {
-            path: array
-            for path, array in others.items()
-            if path in self._before.objects or not path.startswith(made_metrics)
-        }
+        metrics = tuple(f"{path}." for path, value in state.objects.items() if is_keras_metric(value))
+        others = {path: others[path] for path in others if path in self._before.objects or not path.startswith(metrics)}
         optimizer = self._model.optimizer
         groups = {
             "model": read_arrays(self._model.variables),

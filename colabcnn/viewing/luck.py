@@ -68,10 +68,10 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
     return named
 
 
-def _seeds_in_words(runs):
-    """Return the number of seeds, and how many of them somebody shared: nobody here knows how those were made."""
+def _shared_in_words(runs):
+    """Return how many of the runs somebody shared, in brackets, or "": nobody here knows how those were made."""
     shared = sum(run.origin == SHARED for run in runs)
-    return f"{len(runs)} ({shared} {SHARED})" if shared else str(len(runs))
+    return f" ({shared} {SHARED})" if shared else ""
 
 
 def seed_rows(folders: Iterable[str | Path | None]) -> list[tuple[str, ...]]:
@@ -89,7 +89,7 @@ def _row(name, runs):
     return (
         f"`{name}`",
         str(runs[0].length),
-        _seeds_in_words(runs),
+        f"{len(runs)}{_shared_in_words(runs)}",
         with_deviation(last),
         f"{min(last):.4f}",
         f"{max(last):.4f}",
@@ -138,9 +138,11 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     scatter, growth = figure.subplots(1, 2)
     for number, (name, runs) in enumerate(groups.items()):
         values = [run.history["val_accuracy"] for run in runs]
-        colour, seeds = COLOURS[number % len(COLOURS)], f", {_seeds_in_words(runs)} seeds" if len(runs) > 1 else ""
+        colour, seeds = COLOURS[number % len(COLOURS)], f", {len(runs)} seeds" if len(runs) > 1 else ""
         style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 5, "linestyle": ""}
-        scatter.plot([v[-1] for v in values], [max(v) for v in values], label=f"{name}{seeds}", **style)
+        scatter.plot(
+            [v[-1] for v in values], [max(v) for v in values], label=f"{name}{seeds}{_shared_in_words(runs)}", **style
+        )
         highest = [itertools.accumulate(reversed(v), max) for v in values]  # Of the last 1, 2, ... epochs.
         added = [statistics.mean(most) - statistics.mean(v[-1] for v in values) for most in zip(*highest, strict=True)]
         growth.plot(range(1, len(added) + 1), added, color=colour, linewidth=1.2)

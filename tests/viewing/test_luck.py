@@ -117,7 +117,7 @@ def test_seeds_that_somebody_shared_are_counted_as_such(write_run):
     (results / "08_in_minutes" / "seed-1" / "shared.json").write_text("{}")
     assert row_of(summarize(results))["seeds"] == "2 (1 shared by somebody)"
     assert [text.get_text() for text in plot_luck(results).legends[0].get_texts()] == [
-        "08_in_minutes, 2 (1 shared by somebody) seeds"
+        "08_in_minutes, 2 seeds (1 shared by somebody)"
     ]
 
 
