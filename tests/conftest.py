@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import ABLATIONS, RECIPES, output
+from colabcnn import RECIPES, output
 from support.file_server import FileServer
 from support.forked_sessions import Sessions
 from support.shared_files import EXPERIMENT, OPTIONS
@@ -94,8 +94,8 @@ def real_images(cifar10_folder):
 
 @pytest.fixture
 def small_experiment():
-    """The final network with one convolution a set and few filters: dropout, BatchNorm, augmentation on, and quick."""
-    return replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+    """The final network with one convolution a set and two sets: dropout, BatchNorm, augmentation on, and quick."""
+    return EXPERIMENT
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colabcnn import ABLATIONS, CLASS_NAMES, Error, load_model, run, status
+from colabcnn import CLASS_NAMES, Error, load_model, run, status
 from colabcnn.data.split import load_data, split_data
 from colabcnn.inspection.predictions import WHITE_FROM, plot_confusion, plot_mistakes, predict
 from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
+from support.shared_files import EXPERIMENT, OPTIONS
 
 pytestmark = pytest.mark.versions
 
@@ -34,10 +35,7 @@ class SpoilThirdEpochAndStop(keras.callbacks.Callback):
 def trained(tmp_path_factory):
     """An unfinished run whose last weights are not its best; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
-    # The same shapes as in other tests, so that JAX compiles the steps once for all of them.
-    experiment = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
-    options = {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 5, "quiet": True}
-    run(experiment, folder, callbacks=[SpoilThirdEpochAndStop()], **options)
+    run(EXPERIMENT, folder, epochs=5, callbacks=[SpoilThirdEpochAndStop()], **OPTIONS)
     trained_status = status(folder)
     assert not trained_status["complete"]
     assert trained_status["best_epoch"] < trained_status["epoch"] == 3

@@ -167,6 +167,7 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.newest
 def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):
     monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
     auto = train(setting, "auto")

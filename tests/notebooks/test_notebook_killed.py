@@ -14,7 +14,7 @@ from support.notebook_runs import ENVIRONMENT, command, execute, make_project
 
 pytest.importorskip("papermill", reason="Papermill is not installed: pip install papermill")
 
-pytestmark = [pytest.mark.versions, pytest.mark.notebook, pytest.mark.once]
+pytestmark = [pytest.mark.versions, pytest.mark.notebook, pytest.mark.colab]
 
 
 @pytest.fixture

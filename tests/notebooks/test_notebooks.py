@@ -25,7 +25,6 @@ ON_TENSORFLOW = bool(importlib.util.find_spec("tensorflow"))
 # Of the experiments, which have the same code: one with augmentation, one without, and a recipe.
 EXECUTED = [name for name in NAMES if name not in EXPERIMENTS or name in ("01_descending_kernels", "06_final", RECIPE)]
 EXECUTED = EXECUTED if ON_TENSORFLOW else ["06_final"]  # JAX takes almost a minute to compile each network on a CPU.
-MOST_DIFFERENT = ("06_final", "10_compare_runs", "11_your_own")  # The others have much of the same code or take long.
 DEFAULTS = {
     "EPOCHS": 700,
     "DATA": "cifar10",
@@ -125,7 +124,7 @@ def project(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in MOST_DIFFERENT else pytest.mark.once) for name in EXECUTED]
+    "name", [pytest.param(name, marks=[] if name == "06_final" else pytest.mark.colab) for name in EXECUTED]
 )
 def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     outputs = execute(project, name, tmp_path, **({"SHARE": True} if name == "11_your_own" else {}))
@@ -170,6 +169,7 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
+@pytest.mark.colab
 def test_cells_below_a_refused_run_show_the_shipped_run(tmp_path):
     outputs = execute(make_project(tmp_path), "06_final", tmp_path, TRAIN_SIZE=0)
     assert "colabcnn.Error: train_size is 0" in str(outputs["run"])
@@ -180,6 +180,7 @@ def test_cells_below_a_refused_run_show_the_shipped_run(tmp_path):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
+@pytest.mark.colab
 def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
     project = make_project(tmp_path)
     for name in ("results", "colabcnn"):  # With a link, the library would use the results beside its real folder.
@@ -195,7 +196,7 @@ def test_comparison_works_with_shipped_runs_only_and_missing_ones(tmp_path):
     assert table.count("not yet measured") == len(EXPERIMENTS) - 1
 
 
-@pytest.mark.once
+@pytest.mark.colab
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="one notebook is executed on JAX")
 def test_comparison_shows_shared_runs(tmp_path, small_experiment, small_options):
     (tmp_path / "project").mkdir()

@@ -110,7 +110,7 @@ def alter_plan(altered_epoch, plan_epoch=trainer.plan_epoch):
 def session(request):
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "checkpoint_minutes": 0} | request["run"]
     named = {**ABLATIONS, **RECIPES}[options.pop("recipe", "06_final")]
-    experiment = replace(named, name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+    experiment = replace(named, name="small", kernel_sizes=(3,), filters=(4, 8), batch_size=16)
     kill = request.get("kill") or {}
     if request.get("altered_epoch"):
         alter_plan(request["altered_epoch"])

@@ -133,6 +133,7 @@ def test_finished_fit_trains_nothing_and_more_epochs_extend_it(tmp_path):
     assert same(longer, fit(tmp_path / "d", tmp_path / "l", epochs=5))
 
 
+@pytest.mark.colab
 def test_same_model_object_in_the_same_process_resumes(tmp_path):
     """As in a notebook: the cell that trains runs again, the cell that builds the model does not."""
     model = compiled_model()
@@ -144,6 +145,7 @@ def test_same_model_object_in_the_same_process_resumes(tmp_path):
     assert model.fit(images, labels, epochs=2, verbose=0).epoch == [0, 1]
 
 
+@pytest.mark.colab
 def test_fit_that_another_callback_stopped_resumes(tmp_path):
     class TimeIsUp(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -153,6 +155,7 @@ def test_fit_that_another_callback_stopped_resumes(tmp_path):
     assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
 
 
+@pytest.mark.colab
 def test_extended_fit_after_early_stopping_is_not_finished_when_interrupted(tmp_path):
     def callbacks():
         return [keras.callbacks.EarlyStopping("loss", patience=3, min_delta=9, mode="max", start_from_epoch=0)]
@@ -186,6 +189,7 @@ def test_best_weights_in_bfloat16_are_restored(tmp_path):
     assert result[1].epoch == list(range(EPOCHS))
 
 
+@pytest.mark.newest
 def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
     class Spoil(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -30,7 +30,7 @@ from support.shared_files import EXPERIMENT, OPTIONS
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 # An epoch has 7 steps, the last of 4 images: 3 steps a call leave a remainder, 100 put all into one call.
-STEPS = (3, 100)
+STEPS = (3, pytest.param(100, marks=pytest.mark.colab))
 
 
 class StopAfterFirst(keras.callbacks.Callback):
@@ -134,6 +134,7 @@ def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experimen
     assert run(small_experiment, tmp_path, **small_options).complete
 
 
+@pytest.mark.newest
 def test_resumed_run_keeps_its_execution_on_the_same_device(
     tmp_path, small_experiment, small_options, execute, uninterrupted, capsys, monkeypatch
 ):
@@ -165,7 +166,7 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     assert differences(tmp_path / "refused", plain) == []
 
 
-@pytest.mark.once
+@pytest.mark.colab
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA")
 def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_options, execute, capsys):
     execute(3, xla=True)
@@ -214,6 +215,7 @@ def test_accelerator_without_a_number_has_bfloat16(monkeypatch, capability):
     assert devices.auto_precision() == "mixed_bfloat16"
 
 
+@pytest.mark.colab
 def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_experiment, small_options):
     options = {**small_options, "precision": "float32"}
     run(small_experiment, tmp_path / "plain", **options)
@@ -331,7 +333,7 @@ def test_jax_keeps_compiled_code_for_the_next_start(tmp_path, own_cache):
     code = """
 from dataclasses import replace
 from colabcnn import ABLATIONS, run
-small = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 4, 8))
+small = replace(ABLATIONS["06_final"], name="small", kernel_sizes=(3,), filters=(4, 8))
 run(small, "run", data="synthetic", train_size=20, val_size=20, epochs=1, quiet=True)
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -236,6 +236,7 @@ def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(tmp_pat
 
 @pytest.mark.versions
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.colab
 def test_fault_32_sigterm_ends_the_epoch_then_saves_and_delivers_within_20_seconds(tmp_path, backend):
     command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--data", "synthetic", "--train-size", "32"]
     command += ["--val-size", "20", "--run-dir", tmp_path / "run", "--drive-folder", tmp_path / "drive"]

@@ -34,7 +34,7 @@ def starts_of(run_dir):
     return [start["onednn"] for start in json.loads((run_dir / "run.json").read_text())["starts"]]
 
 
-@pytest.mark.once
+@pytest.mark.colab
 def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_cli):
     pytest.importorskip("tensorflow", reason="oneDNN is a setting of TensorFlow's")
 

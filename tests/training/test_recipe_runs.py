@@ -48,7 +48,7 @@ def test_killed_recipe_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, b
     assert rates[0] == 0 < rates[-1] < rates[highest]
 
 
-@pytest.mark.once
+@pytest.mark.colab
 def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_options, capsys):
     small_options.pop("epochs")
     stopped = run(small_recipe, tmp_path, epochs=2, hours=1e-9, **small_options)
@@ -64,7 +64,7 @@ def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_
     assert run(small_recipe, tmp_path, **small_options) == result
 
 
-@pytest.mark.once
+@pytest.mark.colab
 def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe, small_options):
     constant = replace(small_recipe, schedule=Constant())
     for number, (first, second) in enumerate(((constant, small_recipe), (small_recipe, constant))):
@@ -75,7 +75,7 @@ def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe,
             run(second, tmp_path / str(number), **small_options)
 
 
-@pytest.mark.once
+@pytest.mark.colab
 def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
     local, drive = tmp_path / "local", tmp_path / "drive"
@@ -96,6 +96,7 @@ def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precisi
 
 # Rounding differences grow from step to step, to one percent within two epochs in 16 bits and three in 32.
 @pytest.mark.parametrize("precision, epochs, tolerance", [("float32", 1, 0.01), ("mixed_float16", 1, 0.02)])
+@pytest.mark.colab
 def test_recipe_trains_in_several_steps_a_call(
     tmp_path, small_recipe, small_options, monkeypatch, precision, epochs, tolerance
 ):
@@ -128,6 +129,7 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.colab
 def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)

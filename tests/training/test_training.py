@@ -127,6 +127,7 @@ def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images)
         evaluate(folder, data="cifar10")
 
 
+@pytest.mark.newest
 def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_options):
     small_options.pop("val_size")
     run(small_experiment, tmp_path, holdout=50, **{**small_options, "epochs": 1})
@@ -134,7 +135,7 @@ def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_opt
     assert (recorded["train_size"], recorded["val_size"], recorded["holdout"]) == (100, 50, 50)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.colab)])
 def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_experiment, small_options, precision):
     run(small_experiment, tmp_path, precision=precision, **{**small_options, "epochs": 1})
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
@@ -188,6 +189,7 @@ def test_run_that_a_callback_stopped_resumes_with_the_same_call(tmp_path, small_
     assert run(small_experiment, tmp_path, **options).history["epoch"] == [1, 2, 3]
 
 
+@pytest.mark.colab
 def test_tensorboard_continues_after_a_resume(tmp_path, small_experiment, small_options):
     tensorflow = pytest.importorskip("tensorflow")
     for epochs in (1, 3):
@@ -201,6 +203,7 @@ def test_tensorboard_continues_after_a_resume(tmp_path, small_experiment, small_
     assert steps == {0, 1, 2}
 
 
+@pytest.mark.colab
 def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experiment, small_options):
     class InterruptInSecondEpoch(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -31,7 +31,7 @@ import colabcnn
 from dataclasses import replace
 import keras
 
-small = replace(colabcnn.find_experiment("06_final"), name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+small = replace(colabcnn.find_experiment("06_final"), name="small", kernel_sizes=(3,), filters=(4, 8), batch_size=16)
 slowly = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep({pause}))
 options = {{"data": "synthetic", "train_size": 64, "val_size": 32, "epochs": {epochs}, "callbacks": [slowly]}}
 result = colabcnn.run(small, {folder!r}, **options)

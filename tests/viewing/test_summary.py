@@ -30,7 +30,7 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "quiet": True}
     for name, lengths in (("06_final", (1, 3)), ("02_augmentation", (3,))):
-        experiment = replace(ABLATIONS[name], name="small", kernel_sizes=(3,), filters=(4, 4, 8), batch_size=16)
+        experiment = replace(ABLATIONS[name], name="small", kernel_sizes=(3,), filters=(4, 8), batch_size=16)
         for epochs in lengths:
             run(experiment, folder / name / "seed-0", epochs=epochs, **options)
     return folder
