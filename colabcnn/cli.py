@@ -17,7 +17,7 @@ from colabcnn.verbs import BAD_INPUT, DONE, STOPPED
 
 ADVICE = {
     "no_data": " Or: --data FOLDER.",
-    "another_run": " Or: --start-over, which moves that run aside.",
+    "another_run": " Or: --start-over once, which moves aside the runs in --run-dir and --drive-folder.",
     "shared_without_checkpoint": " It is written by: export --checkpoint.",
 }
 

@@ -20,7 +20,8 @@ DATA_GIGABYTES = 0.17
 # By an error's kind, with the names of the notebooks' form fields and calls.
 ADVICE = {
     "no_data": "Or set DATA to that folder.",
-    "another_run": "Or set another SEED. Or add start_over=True to the call once: it moves the former run aside.",
+    "another_run": "Or set another SEED. Or add start_over=True to the call once: it moves the former run aside, here "
+    "and on Drive.",
     "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
     "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Without one, {smaller}open 08_in_minutes, which "
     "needs the fewest epochs. ALLOW_LONG = True trains all of them.",
@@ -47,8 +48,8 @@ def welcome(code: str = "") -> None:
         kind = "with" if devices.cpu_has_bfloat16() else "without"
         output.write(
             "THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. This is a processor "
-            f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes days on a processor; "
-            "08_in_minutes takes about a quarter of an hour with these instructions, and hours without them."
+            f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes half a day to several days on "
+            "a processor; 08_in_minutes takes about a quarter of an hour with these instructions, and hours without."
         )
     if colab.in_colab():
         hours = colab.seconds_since_start() / 3600

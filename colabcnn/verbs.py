@@ -67,7 +67,7 @@ def train(options: Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name not in ("name", "verb")}
     result = run(read_experiment(options.name), **given, allow_long=True)
     if not options.quiet:
-        _report(result)
+        _report(result, options.start_over)
     return DONE if result.complete else STOPPED
 
 
@@ -90,12 +90,12 @@ def _keep_onednn(run_dir):
         onednn.keep(record.starts[-1].onednn)
 
 
-def _report(result):
+def _report(result, started_over=False):
     output.write(f"The curves: {result.run_dir / 'curves.png'}")
     if result.complete:
         output.write(f"To share it: python -m colabcnn export {shlex.quote(str(result.run_dir))} -o FILE.safetensors")
     else:
-        output.write("The same command resumes this run.")
+        output.write(f"The same command{' without --start-over' if started_over else ''} resumes this run.")
 
 
 def status(options: Namespace) -> int | None:
@@ -207,7 +207,7 @@ def plot(options: Namespace) -> None:
 
 def summary(options: Namespace) -> None:
     """Print the article's table beside the measured results."""
-    from colabcnn.store.run_list import runs_by_name
+    from colabcnn.store.run_list import runs_by_name, runs_in
     from colabcnn.viewing.figures import save_figures
     from colabcnn.viewing.table import summarize
 
@@ -216,8 +216,10 @@ def summary(options: Namespace) -> None:
         kind = "is a file" if os.path.exists(options.results) else "does not exist"
         raise Error(f"{options.results} {kind}; {form}.")
     parents = [os.path.realpath(os.path.join(options.results, *[os.pardir] * levels)) for levels in (1, 2)]
-    if not runs_by_name([options.results]) and (holders := [parent for parent in parents if runs_by_name([parent])]):
-        raise Error(f"{options.results} is too deep; {form}. Did you mean {os.path.relpath(holders[0])}?")
+    if not runs_by_name([options.results]) and (found := runs_in(options.results)):
+        holders = [parent for parent in parents if runs_by_name([parent])]
+        advice = f"Did you mean {os.path.relpath(holders[0])}?" if holders else f"There is a run in {found[0]}."
+        raise Error(f"{options.results} holds no run at that depth; {form}. {advice}")
     table = summarize(options.results)
     width = shutil.get_terminal_size().columns
     tables = [table, *filter(None, (table.seeds, table.measured))]

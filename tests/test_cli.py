@@ -240,6 +240,7 @@ def test_status_of_a_run_without_a_checkpoint_is_that_of_its_history(main_here, 
     output = main_here("status", results / "06_final" / "seed-0").stdout
     ends = f"the history ends with epoch {len(history['epoch'])} of 20, validation {history['val_accuracy'][-1]:.4f}"
     assert f"no checkpoint is here; {ends}" in output
+    assert_refused(main_here("evaluate", results / "06_final" / "seed-0"), "they are missing", "was trained")
 
 
 def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatch):
@@ -254,14 +255,19 @@ def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatc
 
 def test_summary_of_a_folder_inside_the_results_names_the_right_one(main_here, results):
     for inside in ("06_final", "06_final/seed-0"):
-        assert_refused(main_here("summary", results / inside), "too deep", "Did you mean", "results")
+        assert_refused(main_here("summary", results / inside), "at that depth", "Did you mean", "results")
     assert main_here("summary", results).returncode == 0
+    moved = shutil.copytree(results / "06_final" / "seed-0", results.parent / "moved" / "mine")
+    assert_refused(main_here("summary", moved.parent), "at that depth", f"There is a run in {moved}.")
 
 
 def test_plot_and_explore_take_folders_of_runs(main_here, results, tmp_path):
     assert main_here("plot", results, "-o", tmp_path / "curves.png").returncode == 0
     assert main_here("explore", results, "-o", tmp_path / "curves.html").returncode == 0
     assert (tmp_path / "curves.html").read_text().startswith("<!doctype html>")
+    (tmp_path / "mine.json").write_text("{}")
+    assert_refused(main_here("explore", results, "-o", tmp_path / "mine.json"), "expected one that ends in .html")
+    assert (tmp_path / "mine.json").read_text() == "{}"
 
 
 def test_plot_without_any_epoch_of_the_runs_is_refused(main_here, results, tmp_path):

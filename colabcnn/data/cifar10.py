@@ -92,7 +92,7 @@ def _read_batch(path):
 
 
 def _cache():
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    return expand(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _cached_folder():

@@ -171,7 +171,8 @@ class DriveFolder:
         with contextlib.suppress(FileNotFoundError):
             newest = newest_session(self.drive)
             is_own = newest["identity"] == self._mount.read_note().get("session")
-            age = time.time() - os.stat(self.drive / f"session-{newest['session']}.json").st_mtime
+            # A time in the future is another machine's clock, or one that was set back since.
+            age = abs(time.time() - os.stat(self.drive / f"session-{newest['session']}.json").st_mtime)
             if age < idle_seconds and not is_own and not newest["ended"]:
                 return {"active": age}
         if identity is not None:

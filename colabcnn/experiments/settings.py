@@ -56,13 +56,19 @@ def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:
     if isinstance(kinds, dict):
         kind = made.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
-            raise Error(f"{name} is of kind {kind!r:.50}, unknown to this version; update colabcnn.")
+            raise Error(
+                f"{name} is of kind {kind!r:.50}, unknown to this version; expected {' or '.join(kinds)}, or update "
+                "colabcnn."
+            )
         cls = kinds[kind]
     else:
         cls = kinds
     hints, known = _hints_of(cls), [f for f in fields(cls) if f.compare]
     if unknown := made.keys() - {f.name for f in known}:
-        raise Error(f"{name} has {sorted(unknown)!r:.200}, unknown to this version; update colabcnn.")
+        raise Error(
+            f"{name} has {sorted(unknown)!r:.200}, unknown to this version; expected some of "
+            f"{', '.join(f.name for f in known)}, or update colabcnn."
+        )
     if missing := {f.name for f in known if f.default is MISSING} - made.keys():
         raise Error(f"{name} lacks {sorted(missing)}; expected all fields of {cls.__name__}.")
     for key, value in made.items():

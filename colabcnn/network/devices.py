@@ -116,9 +116,9 @@ def keep_compilations() -> None:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    if not compilations_folder():
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "colabcnn" / "jax"))
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not compilations_folder() and cache != "~/.cache":  # In some containers there is no home folder.
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "colabcnn", "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         compilation_cache.reset_cache()  # JAX has decided at its first compilation that there is no cache.
 

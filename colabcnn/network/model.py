@@ -70,7 +70,7 @@ def build_model(experiment: Experiment, *, seed: int = 0, precision: str = "floa
 
 
 def _check_keras_settings():
-    """Refuse Keras's global settings that would change what a run computes."""
+    """Refuse global settings of Keras and JAX that would change what a run computes."""
     expected_values = {"floatx": "float32", "epsilon": 1e-7, "max_epochs": None, "max_steps_per_epoch": None}
     for name, expected in expected_values.items():
         found = getattr(keras.config, name, lambda: None)()  # Keras 3.13 has no `max_epochs`.
@@ -79,6 +79,11 @@ def _check_keras_settings():
                 f"Keras's {name} is {found!r}; expected {expected!r}: call keras.config.set_{name}({expected!r}), and "
                 "look into ~/.keras/keras.json and the environment."
             )
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.config.read("jax_enable_x64"):
+            raise Error("JAX's jax_enable_x64 is on, which changes dropout; expected it off: unset JAX_ENABLE_X64.")
 
 
 def _with_dirac_filters(kernel):

@@ -49,6 +49,17 @@ class TrainingModel(keras.Model):
         transform = partial(apply_transforms, augmentation=experiment.augmentation)
         self._transform = _compiled_by_xla(transform) if execution.xla_augmentation else transform
 
+    within_epoch = False  # As `PlanEpoch` sets it.
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether `fit` stops; never within an epoch, which would otherwise be recorded as a complete one."""
+        return self._stop_training and not self.within_epoch
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        self._stop_training = value
+
     def call(self, images: Any, training: bool = False) -> Any:
         if self.execution.fused_batch_norm:
             return call_fused(self.network, images, training)
@@ -178,7 +189,10 @@ class _Resident:
 
 
 class PlanEpoch(FitCallback):
-    """Load each epoch's plan into a `TrainingModel` before the epoch begins, and set dropout's random states."""
+    """Load each epoch's plan into a `TrainingModel` before the epoch begins, and set dropout's random states.
+
+    It must be the first of the callbacks: from its `on_epoch_end` on, `stop_training` has effect.
+    """
 
     def __init__(self, experiment: Experiment, seed: int, size: int):
         super().__init__()
@@ -190,6 +204,10 @@ class PlanEpoch(FitCallback):
         plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
         self.model.resident.load_plan(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
+        self.model.within_epoch = True
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.model.within_epoch = False
 
 
 def in_batches(*arrays: np.ndarray, batch_size: int) -> dict[str, Any]:

@@ -30,4 +30,7 @@ def read_experiment(name: Experiment | str) -> Experiment:
     except (OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Error(f"{name} cannot be read ({reason}); expected the settings of an experiment as JSON.") from None
-    return find_experiment(Experiment.from_settings(settings))
+    try:
+        return find_experiment(Experiment.from_settings(settings))
+    except Error as error:
+        raise Error(f"{name}: {error}") from None

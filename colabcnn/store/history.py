@@ -49,7 +49,7 @@ def read_history(path: str | Path) -> History:
     """
     history = empty_history()
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # An editor may have put a mark in front.
             for number, row in enumerate(csv.DictReader(file), start=2):
                 try:
                     values = [int(row["epoch"])] + [float(row[column]) for column in COLUMNS[1:]]

@@ -166,8 +166,11 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
     """
     folder, _, saved = open_run(run_dir)
     if saved.checkpoint is None:
-        detail = " ".join(saved.skipped.values()) or "none was taken yet."
-        advice = "Fetch the run again" if folder.is_shared else "Resume the run, and try again"
+        is_lost = bool(folder.read_history()["epoch"]) and not saved.skipped
+        detail = " ".join(saved.skipped.values()) or ("they are missing." if is_lost else "none was taken yet.")
+        advice = "Resume the run, and try again"
+        if folder.is_shared or is_lost:
+            advice = "Fetch the run again" if folder.is_shared else "Get them from where the run was trained"
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return folder, record_of(saved.checkpoint, folder.path), saved.checkpoint
 
@@ -234,8 +237,8 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
     for path in files:
         fault = None
         try:
-            read_checkpoint(path)
-            restored = restored or (None if refused else path.name)
+            usable = read_checkpoint(path).kind != "shared" and not refused
+            restored = restored or (path.name if usable else None)
         except Error as error:
             fault = str(error)
             refused |= isinstance(error, UnknownFormatError)

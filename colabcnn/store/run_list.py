@@ -32,7 +32,7 @@ def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
         raise Error("there is no run to show; train one first, or give the folder of a run or of runs.")
     found = {}
     for run_dir in map(expand, run_dirs):
-        runs = _runs_in(run_dir)
+        runs = runs_in(run_dir)
         if not runs:
             raise Error(
                 f"{run_dir} holds no run; expected a history.csv in it or in a folder below it, which a run writes "
@@ -43,7 +43,12 @@ def list_runs(*run_dirs: str | Path) -> dict[str, Path]:
     return dict(zip(run_labels(found.values()), found.values(), strict=True))
 
 
-def _runs_in(folder):
+def runs_in(folder: str | Path) -> list[Path]:
+    """Return the folders of runs in a folder, at any depth, as `list_runs` finds them; empty if there is none.
+
+    Raises:
+        Error: the folder does not exist, or is a file.
+    """
     if not os.path.isdir(folder):
         kind = "is a file" if os.path.exists(folder) else "does not exist"
         raise Error(

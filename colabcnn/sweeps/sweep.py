@@ -34,6 +34,7 @@ class _Run:
     """A run, and what is known about it here; without details the history has them."""
 
     request: RunRequest
+    epochs: int  # The run's own number, if the request leaves it open.
     state: str = WAITING
     details: str = ""
     future: Any = None  # Of its task.
@@ -46,8 +47,7 @@ class _Run:
     @property
     def line(self):
         history = RunFolder(Path(self.request.run_dir)).read_history()
-        epochs = self.request.epochs or self.request.experiment.epochs
-        return self.state, self.details or newest_in_words(history, epochs)
+        return self.state, self.details or newest_in_words(history, max(self.epochs, len(history["epoch"])))
 
     @property
     def failure(self):
@@ -100,6 +100,8 @@ def sweep(
     root, progress = expand(root).absolute(), ProgressLine(bool(options.pop("quiet", False)))
     if root.exists() and not root.is_dir():
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
+    if drive is not None and expand(drive).resolve() == root.resolve():
+        raise Error(f"drive is {drive}, which root is too; expected a root on the local disk.")
     runs = _plan(experiments, parse_seeds(seeds), root, drive, options)
     if dry_run or all(run.state != WAITING for run in runs):
         progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)
@@ -128,9 +130,11 @@ def _plan(experiments, seeds, root, drive, options):
         folder = None if drive is None else expand(drive).absolute() / place
         if place in runs and runs[place].request.experiment != experiment:
             raise Error(f"two experiments are named {experiment.name!r}; give each a name of its own.")
-        run = runs[place] = _Run(RunRequest(experiment, root / place, folder, seed=seed, **options))
+        request = RunRequest(experiment, root / place, folder, seed=seed, **options)
+        run = runs[place] = _Run(request, request.epochs or experiment.epochs)
         try:
-            found = resume.find(run.request, RunFolder(root / place), None, lambda message: None)
+            found = resume.find(request, RunFolder(root / place), None, lambda message: None)
+            run.epochs = found.experiment.epochs
             if found.is_finished and folder is None:  # Otherwise the process delivers what Drive lacks.
                 run.state = FINISHED
         except Error as error:

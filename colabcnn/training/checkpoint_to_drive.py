@@ -248,4 +248,4 @@ def _info(message):
 
 def _default_local_folder(folder):
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
-    return Path.home() / ".colabcnn" / f"{folder.name}-{digest}"
+    return expand("~/.colabcnn") / f"{folder.name}-{digest}"

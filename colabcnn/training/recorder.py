@@ -90,7 +90,8 @@ class Recorder(FitCallback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         seconds = time.monotonic() - self._epoch_start
         self._refuse_nonfinite({name: float(logs[name]) for name in ("loss", "val_loss")})
-        row = {"epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3), **logs}
+        # A callback may put anything into the logs.
+        row = {**logs, "epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3)}
         for column in COLUMNS:
             self.history[column].append(row[column] if column == "epoch" else float(row[column]))
         self._epochs_seconds.append(seconds)

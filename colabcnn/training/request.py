@@ -32,12 +32,14 @@ HELP = {
     "checkpoint_minutes": "least number of minutes between two checkpoints, 0 for one at every epoch; the end always "
     "writes one, and so does every epoch of more than 15 seconds (default: 1)",
     "drive_minutes": "minutes between two deliveries to the Drive folder; the end always delivers (default: 10)",
-    "start_over": "move the run in the folders aside, into moved-aside-<n> beside it, and start a new one",
+    "start_over": "move the run in the folders aside, into moved-aside-<n> beside it, and start a new one; leave it "
+    "out to resume that one",
     "allow_long": "train even if more than 40 hours are left on a CPU; without it such a run stops after its first "
     "steps, with a message about what would fit",
     "callbacks": "your own Keras callbacks; their `model` is a `keras.Model` whose only child is the network. On a GPU "
-    "or TPU a call may make several steps; batch methods are then called once per call. A callback that sets the "
-    "learning rate needs an experiment without a schedule",
+    "or TPU a call may make several steps; batch methods are then called once per call. One that sets "
+    "`model.stop_training` stops the run at the end of the epoch; one that sets the learning rate needs an experiment "
+    "without a schedule",
     "profile": "write a trace of ten calls of the compiled step into this folder, for TensorBoard, and under JAX for "
     "Perfetto, too",
     "quiet": "print nothing but errors",

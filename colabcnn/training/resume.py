@@ -225,7 +225,8 @@ def _with_drive(folder, saved, requested, delivery, info):
     if checkpoint is None:
         return saved
     skipped = {path: reason for path, reason in saved.skipped.items() if epoch_of(path) > checkpoint.epoch}
-    return SavedRun(saved.record or records[-1], replace(checkpoint, name=name), skipped)
+    # Another machine may have extended the run, and added its starts.
+    return SavedRun(records[-1], replace(checkpoint, name=name), skipped)
 
 
 def _record_on_drive(value, drive):

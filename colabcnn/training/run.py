@@ -103,18 +103,21 @@ def run(
         stack.enter_context(disk_errors_readable(folder.path, "make room or repair it, and give the same call again"))
         stack.enter_context(Lock(folder.path))
         delivery = _delivery(request, folder, progress, stack)
+        sizes = {"train_size": train_size, "val_size": val_size, "holdout": holdout}
         if start_over:
+            load_split(data, **sizes)  # Bad data is refused before the former run is moved.
             resume.move_run_aside(folder, delivery, progress.info)
         resumption = resume.find(request, folder, delivery, progress.info)
         if resumption.is_finished:
-            return _return_finished(resumption, delivery, progress)
-        split = load_split(data, train_size=train_size, val_size=val_size, holdout=holdout)
+            return _return_finished(request, resumption, delivery, progress)
+        split = load_split(data, **sizes)
         precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
         resumption, record = resumption.with_data(split, precision)
         resume.move_unusable_aside(folder, resumption.saved, progress.info)
         session = Session(folder, record, resumption.saved.checkpoint, interruption, progress, delivery)
         session.deadline = start + hours * 3600 if hours else None
         session.checkpoint_minutes = checkpoint_minutes
+        session.same_call += " without start_over" if start_over else ""
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))
             result = _finish(folder, record.experiment.epochs, progress, reason)
@@ -151,12 +154,14 @@ def _callbacks(request, record, progress, stack):
     return tuple(callbacks)
 
 
-def _return_finished(resumption, delivery, progress):
+def _return_finished(request, resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
     folder, record = resumption.folder, resumption.saved.record
     result = _finish(folder, resumption.experiment.epochs, progress)
-    if not folder.run_json.exists():  # The checkpoint is from Drive.
+    if folder.read_record() != record:  # The checkpoint is from Drive.
         folder.write_record(record)
+    if request.profile is not None:
+        progress.info("No trace was taken: nothing is left to train.")
     trained = "".join(f" Trained on {start.device}, last on {start.time[:10]}." for start in record.starts[-1:])
     progress.info(f"Nothing is left to train. {_in_words(result)}{trained}")
     with contextlib.suppress(Exception):  # A picture is never worth an error.

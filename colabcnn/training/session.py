@@ -46,6 +46,7 @@ class Session:
         delivery: `Delivery`, or None.
         deadline: `time.monotonic()` at which the hours have passed, or None.
         checkpoint_minutes: minutes between two checkpoints, at least; 0 takes one every epoch.
+        same_call: what continues the run, in words.
     """
 
     folder: RunFolder
@@ -56,6 +57,7 @@ class Session:
     delivery: Delivery | None = None
     deadline: float | None = None
     checkpoint_minutes: float = 1
+    same_call: str = "the same call"
 
     @property
     def epochs_done(self) -> int:
@@ -131,7 +133,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         if ended is not None:
             session.write_start(ended=ended, last_epoch=history["epoch"][-1] if history["epoch"] else 0)
         if ended == "interrupted":
-            progress.info(f"Stopped. {_status(session.folder)}")
+            progress.info(f"Stopped. {_status(session)}")
 
 
 def compiled_model(
@@ -282,10 +284,10 @@ def _report_changes(before, now, precision, progress):
         progress.info(f"The run keeps {precision} from its first start; {suitable} would suit this device better.")
 
 
-def _status(folder):
-    epoch = read_saved(folder).epoch
+def _status(session):
+    epoch = read_saved(session.folder).epoch
     return (
-        f"The checkpoint of epoch {epoch} is kept; the same call continues from it."
+        f"The checkpoint of epoch {epoch} is kept; {session.same_call} continues from it."
         if epoch
-        else "No checkpoint was taken yet; the same call starts with epoch 1."
+        else f"No checkpoint was taken yet; {session.same_call} starts with epoch 1."
     )

@@ -68,7 +68,7 @@ class MeasuredRun:
         if record.train_size != 50_000 - record.holdout or words:
             words.append(f"{record.train_size:,} training images")
         if record.holdout:
-            words.append(f"validated on {record.holdout:,} training images held out")
+            words.append(f"validated on {record.val_size:,} training images held out")
         elif not self.on_test_set:
             words.append(f"{record.val_size:,} validation images")
         return words

@@ -47,15 +47,19 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
 
     Args:
         run_dirs, view: as for `explore`. What a reader chooses in the page is also in its address, to be copied.
-        path: the file, some 5 MB, replaced if it exists. A browser opens it without a network or Python.
+        path: the file, `.html` or `.htm`, some 5 MB, replaced if it exists. A browser opens it without a network or
+            Python.
 
     Returns:
         The file's `pathlib.Path`.
 
     Raises:
-        Error: as for `explore`, or the file cannot be written.
+        Error: as for `explore`, another ending, or the file cannot be written.
     """
-    path, runs = expand(path), read_runs(list_runs(*run_dirs))
+    path = expand(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise Error(f"{path} is no name of a page; expected one that ends in .html.")
+    runs = read_runs(list_runs(*run_dirs))
     data = data_of(runs, view=view, page=True)
     shown = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"
     explorer = f"<script>{plotly_code()}</script>{content_html('page', runs, data)}{figure_html('page')}"

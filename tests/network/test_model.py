@@ -139,6 +139,18 @@ def test_other_numbers_of_keras_are_refused_by_name(name, value):
         getattr(keras.config, f"set_{name}")(before)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a setting of JAX")
+def test_64_bits_under_jax_are_refused():
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with pytest.raises(Error, match="unset JAX_ENABLE_X64"):
+            build_model(ABLATIONS["06_final"])
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
 def test_value_that_no_file_can_hold_is_refused():
     with pytest.raises(Error, match="cannot hold a value of type float8"):
         read_arrays([keras.Variable(np.ones(3, np.float32), dtype="float8_e4m3fn")])

@@ -14,7 +14,7 @@ import pytest
 import colabcnn
 from colabcnn import Error, evaluate, export, fetch, find_runs, load_model, predict, run, status
 from colabcnn.store.checkpoint import newest_checkpoint
-from colabcnn.store.run_folder import read_saved, run_folder
+from colabcnn.store.run_folder import read_saved, run_folder, verify
 from support.file_server import FileServer
 from support.runs import differences
 from support.shared_files import EXPERIMENT, OPTIONS, altered
@@ -47,6 +47,7 @@ def test_fetched_run_equals_the_exported_one(trained, fetched):
     best = newest_checkpoint(trained / "checkpoints")[0].arrays["best"]
     assert all(np.array_equal(*pair) for pair in zip(one.checkpoint.arrays["best"], best, strict=True))
     assert status(fetched) == {**status(trained), "weights_sha256": None}
+    assert (verify(fetched)[1], verify(trained)[1] is None) == (None, False)
     assert {path.name for path in fetched.iterdir()} == {
         "checkpoints",
         "curves.png",

@@ -1,5 +1,6 @@
 """What a sweep is given, and what it gives to each run's process."""
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.experiment_file import read_experiment, write_experiment
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 from support.runs import make_record
-from support.shared_files import EXPERIMENT
+from support.shared_files import EXPERIMENT, OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_experiment_of_ones_own_is_read_as_it_was_written(tmp_path):
         assert read_experiment(str(path)) == experiment
     assert read_experiment(EXPERIMENT) is EXPERIMENT
     path.write_text('{"name": "6 \\/"}')
-    with pytest.raises(Error, match="name is '6 /'"):
+    with pytest.raises(Error, match=r"experiment\.json: name is '6 /'"):
         read_experiment(str(path))
     path.write_text("no JSON")
     with pytest.raises(Error, match="expected the settings of an experiment as JSON"):
@@ -69,6 +70,20 @@ def test_dry_run_in_python_returns_the_states(tmp_path, capsys):
     assert list(states.values()) == ["waiting"] * 4
     assert next(iter(states)) == tmp_path / "runs" / "small" / "seed-0"
     assert capsys.readouterr().out.count("would start") == 4
+
+
+def test_dry_run_shows_a_finished_runs_own_length(trained, tmp_path, capsys):
+    shutil.copytree(trained.parent, tmp_path / "runs" / "small")
+    options = {**OPTIONS, "quiet": False, "root": tmp_path / "runs", "seeds": 0, "dry_run": True}
+    for epochs in (None, 1):
+        assert [*sweep(EXPERIMENT, epochs=epochs, **options).values()] == ["finished"]
+        assert "finished, epoch 2 of 2" in capsys.readouterr().out
+
+
+def test_drive_that_is_the_root_is_refused(tmp_path):
+    with pytest.raises(Error, match="expected a root on the local disk"):
+        sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=tmp_path / "runs", data="synthetic")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_two_experiments_of_one_name_are_refused(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from colabcnn import CheckpointToDrive, Error, load_model, run
+from support.runs import differences
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
@@ -32,6 +33,25 @@ def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_experiment,
     assert saved.count_params() == load_model(tmp_path / "run").count_params()
     assert saved.predict(images, verbose=0).shape == (2, 10)
     load_model(tmp_path / "run").load_weights(tmp_path / "last.weights.h5")
+
+
+class StopWithinFirstEpoch(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs |= {"epoch": 7, "learning_rate": "none", "seconds": -1}
+
+
+def test_epoch_in_which_a_callback_stops_is_complete_and_its_row_is_the_runs_own(
+    tmp_path, trained, small_experiment, small_options
+):
+    small_options["epochs"] = 2
+    stopped = run(small_experiment, tmp_path / "run", callbacks=[StopWithinFirstEpoch()], **small_options)
+    assert (stopped.complete, stopped.history["epoch"]) == (False, [1])
+    assert stopped.history["seconds"][0] > 0
+    run(small_experiment, tmp_path / "run", **small_options)
+    assert differences(tmp_path / "run", trained) == []
 
 
 @pytest.mark.parametrize("kind", ["BackupAndRestore", "CheckpointToDrive", "SwapEMAWeights"])

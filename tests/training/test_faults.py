@@ -6,6 +6,7 @@ The numbers are those of the faults that a run must survive; tests without train
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -216,6 +217,43 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
         assert f"The former run is kept in {folder / 'moved-aside-1'}." in output
     shutil.rmtree(tmp_path / "run")
     assert run(small_experiment, tmp_path / "run", **other).history == again.history
+
+
+def test_start_over_with_bad_data_moves_nothing(tmp_path, trained, small_experiment, small_options):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for bad in ({"data": tmp_path / "nothing"}, {"train_size": 10**6}):
+        with pytest.raises(Error):
+            run(small_experiment, folder, start_over=True, **{**small_options, **bad})
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in trained.iterdir())
+
+
+def test_stopped_run_that_started_over_is_continued_without_start_over(
+    tmp_path, small_experiment, small_options, capsys
+):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            signal.raise_signal(signal.SIGINT)
+
+    options = {**small_options, "quiet": False, "callbacks": [Interrupt()]}
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, tmp_path / "run", start_over=True, **options)
+    assert "the same call without start_over continues from it" in capsys.readouterr().out
+
+
+def test_run_that_another_machine_has_extended_keeps_its_length_and_all_starts(
+    tmp_path, small_experiment, small_options
+):
+    small_options["epochs"] = None
+    options = {**small_options, "drive_folder": tmp_path / "drive"}
+    assert run(small_experiment, tmp_path / "one", **{**options, "epochs": 1}).complete
+    extended = run(small_experiment, tmp_path / "two", **{**options, "epochs": 3, "hours": 1e-9})
+    assert (extended.complete, extended.history["epoch"]) == (False, [1, 2])
+    result = run(small_experiment, tmp_path / "one", **options)
+    assert (result.complete, result.history["epoch"]) == (True, [1, 2, 3])
+    for folder in ("one", "drive"):
+        record = json.loads((tmp_path / folder / "run.json").read_text())
+        assert record["experiment"]["epochs"] == 3
+        assert [start["first_epoch"] for start in record["starts"]] == [1, 2, 3]
 
 
 def test_start_over_without_its_drive_starts_no_run(tmp_path, small_experiment, small_options, mount):

@@ -55,6 +55,8 @@ def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_exper
     options = {**small_options, "epochs": 1, "train_size": 80, "quiet": False}
     run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
     assert "No trace: the first 5 calls are skipped, and there were only 5." in capsys.readouterr().out
+    run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
+    assert "No trace was taken: nothing is left to train." in capsys.readouterr().out
 
 
 def test_trace_with_several_steps_a_call_contains_no_validation(

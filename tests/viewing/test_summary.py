@@ -137,7 +137,7 @@ def test_flip_averaged_accuracy_is_that_of_evaluate_for_the_last_epoch(tmp_path,
 
 
 def test_table_names_the_validation_images_unless_they_are_the_test_set(tmp_path, put_run):
-    put_run(tmp_path, "06_final", 0.5, holdout=5000)
+    put_run(tmp_path, "06_final", 0.5, holdout=6000, val_size=5000)
     assert "validated on 5,000 training images held out" in rows(summarize(tmp_path))["06_final"][-1]
 
 
