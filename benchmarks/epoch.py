@@ -69,7 +69,8 @@ def peak_memory(side):
 
         class StopAfterSteps(FitCallback):
             def on_train_batch_end(self, batch, logs=None):
-                self.model.stop_training = self.model.stop_training or batch >= 20
+                if batch >= 20:
+                    self.model.stop_training, self.model.within_epoch = True, False  # At once.
 
         split = split_of(options, images=50000, val_size=2500)
         with tempfile.TemporaryDirectory() as folder:

@@ -68,7 +68,7 @@ class Spans(FitCallback):
         # Not the end of the batch: its logs would make the host wait for the device at every call.
         self._calls += 1
         if self._calls == self.calls:
-            self.model.stop_training = True
+            self.model.stop_training, self.model.within_epoch = True, False  # At once.
 
     def on_test_begin(self, logs=None):
         int(ops.convert_to_numpy(self.model.optimizer.iterations))

@@ -37,8 +37,15 @@ class UnknownFormatError(Error):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a run; a notebook shows one line instead of a traceback."""
+    """Ctrl-C stopped a run; a notebook shows one line instead of a traceback.
+
+    Args:
+        same_call: what continues the run, in words.
+    """
+
+    def __init__(self, same_call: str = "the same call"):
+        super().__init__(f"the run was stopped; {same_call} continues it.")
 
     def _render_traceback_(self):
         """Return what IPython shows instead of a traceback."""
-        return ["KeyboardInterrupt: the run was stopped; the same call continues it."]
+        return [f"KeyboardInterrupt: {self}"]

@@ -132,7 +132,8 @@ def _verify(options):
         for info in checkpoints:
             print(f"epoch {info['epoch']}: {info['name']} verifies" if info["fault"] is None else info["fault"])
         print(f"A resume continues from {restored}." if restored else "No checkpoint can be resumed.")
-    return DONE if restored else BAD_INPUT
+    # A run that was shared without its checkpoint verifies, too.
+    return DONE if restored or (checkpoints and not any(info["fault"] for info in checkpoints)) else BAD_INPUT
 
 
 def evaluate(options: Namespace) -> None:
@@ -219,7 +220,7 @@ def summary(options: Namespace) -> None:
     if not runs_by_name([options.results]) and (found := runs_in(options.results)):
         holders = [parent for parent in parents if runs_by_name([parent])]
         advice = f"Did you mean {os.path.relpath(holders[0])}?" if holders else f"There is a run in {found[0]}."
-        raise Error(f"{options.results} holds no run at that depth; {form}. {advice}")
+        raise Error(f"{options.results} holds no run where it is expected; {form}. {advice}")
     table = summarize(options.results)
     width = shutil.get_terminal_size().columns
     tables = [table, *filter(None, (table.seeds, table.measured))]

@@ -240,7 +240,7 @@ def test_status_of_a_run_without_a_checkpoint_is_that_of_its_history(main_here, 
     output = main_here("status", results / "06_final" / "seed-0").stdout
     ends = f"the history ends with epoch {len(history['epoch'])} of 20, validation {history['val_accuracy'][-1]:.4f}"
     assert f"no checkpoint is here; {ends}" in output
-    assert_refused(main_here("evaluate", results / "06_final" / "seed-0"), "they are missing", "was trained")
+    assert_refused(main_here("evaluate", results / "06_final" / "seed-0"), "none is here", "where it was trained")
 
 
 def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatch):
@@ -255,10 +255,10 @@ def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatc
 
 def test_summary_of_a_folder_inside_the_results_names_the_right_one(main_here, results):
     for inside in ("06_final", "06_final/seed-0"):
-        assert_refused(main_here("summary", results / inside), "at that depth", "Did you mean", "results")
+        assert_refused(main_here("summary", results / inside), "where it is expected", "Did you mean", "results")
     assert main_here("summary", results).returncode == 0
     moved = shutil.copytree(results / "06_final" / "seed-0", results.parent / "moved" / "mine")
-    assert_refused(main_here("summary", moved.parent), "at that depth", f"There is a run in {moved}.")
+    assert_refused(main_here("summary", moved.parent), "where it is expected", f"There is a run in {moved}.")
 
 
 def test_plot_and_explore_take_folders_of_runs(main_here, results, tmp_path):

@@ -31,8 +31,6 @@ def check_fields(instance: Any) -> None:
         for part in parts:
             if (value is not None or NoneType not in parts) and (check := getattr(part, "__metadata__", ())):
                 check[0](name, value, *check[1:])
-                if part.__origin__ is float and type(value) is int:  # 30 and 30.0 are one setting, as JSON, too.
-                    object.__setattr__(instance, name, float(value))
 
 
 @functools.cache

@@ -57,8 +57,8 @@ def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:
         kind = made.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
             raise Error(
-                f"{name} is of kind {kind!r:.50}, unknown to this version; expected {' or '.join(kinds)}, or update "
-                "colabcnn."
+                f"{name} is of kind {kind!r:.50}, unknown to this version: update colabcnn, or use "
+                f"{' or '.join(kinds)}."
             )
         cls = kinds[kind]
     else:
@@ -66,8 +66,8 @@ def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:
     hints, known = _hints_of(cls), [f for f in fields(cls) if f.compare]
     if unknown := made.keys() - {f.name for f in known}:
         raise Error(
-            f"{name} has {sorted(unknown)!r:.200}, unknown to this version; expected some of "
-            f"{', '.join(f.name for f in known)}, or update colabcnn."
+            f"{name} has {sorted(unknown)!r:.200}, unknown to this version: update colabcnn, or use only "
+            f"{', '.join(f.name for f in known)}."
         )
     if missing := {f.name for f in known if f.default is MISSING} - made.keys():
         raise Error(f"{name} lacks {sorted(missing)}; expected all fields of {cls.__name__}.")

@@ -82,8 +82,11 @@ def _check_keras_settings():
     if keras.backend.backend() == "jax":
         import jax
 
-        if jax.config.read("jax_enable_x64"):
-            raise Error("JAX's jax_enable_x64 is on, which changes dropout; expected it off: unset JAX_ENABLE_X64.")
+        if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]  # Added at run time.
+            raise Error(
+                "JAX's jax_enable_x64 is on, which changes dropout; expected it off: unset JAX_ENABLE_X64, or call "
+                'jax.config.update("jax_enable_x64", False).'
+            )
 
 
 def _with_dirac_filters(kernel):

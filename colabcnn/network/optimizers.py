@@ -78,7 +78,7 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
 
 def _rate_of(experiment, steps):
     """Return the learning rate for Keras's optimizer: a number, or a schedule over the steps of the run."""
-    highest = experiment.optimizer.learning_rate
+    highest = float(experiment.optimizer.learning_rate)  # Keras refuses a whole number.
     match experiment.schedule:
         case Constant():
             return highest

@@ -166,11 +166,8 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
     """
     folder, _, saved = open_run(run_dir)
     if saved.checkpoint is None:
-        is_lost = bool(folder.read_history()["epoch"]) and not saved.skipped
-        detail = " ".join(saved.skipped.values()) or ("they are missing." if is_lost else "none was taken yet.")
-        advice = "Resume the run, and try again"
-        if folder.is_shared or is_lost:
-            advice = "Fetch the run again" if folder.is_shared else "Get them from where the run was trained"
+        detail = " ".join(saved.skipped.values()) or "none is here."
+        advice = "Fetch the run again" if folder.is_shared else "Resume the run, or get them from where it was trained"
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return folder, record_of(saved.checkpoint, folder.path), saved.checkpoint
 
@@ -217,8 +214,8 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
 
     Returns:
         `(checkpoints, restored)`: a list of dicts, newest first, of `name`, `epoch` and `fault` (why it cannot be used,
-        or None); and the name of the checkpoint that a resume would continue from, or None:
-        a newer one in the format of another version is refused.
+        or None); and the name of the checkpoint that a resume would continue from, or None: a newer one in the format
+        of another version is refused, and so is a run that was shared without its checkpoint.
 
     Raises:
         Error: there is no such folder, or it cannot be listed.

@@ -101,7 +101,7 @@ def sweep(
     if root.exists() and not root.is_dir():
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
     if drive is not None and expand(drive).resolve() == root.resolve():
-        raise Error(f"drive is {drive}, which root is too; expected a root on the local disk.")
+        raise Error(f"drive and root are both {drive}; expected a root on the local disk.")
     runs = _plan(experiments, parse_seeds(seeds), root, drive, options)
     if dry_run or all(run.state != WAITING for run in runs):
         progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)

@@ -36,9 +36,10 @@ class Resumption:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment with this run's number of epochs."""
-        saved = self.saved.record.experiment if self.saved.record else self.request.experiment
-        return replace(self.request.experiment, epochs=self.request.epochs or saved.epochs)
+        """The run's experiment, with the requested number of epochs if there is one."""
+        # The run's own: 30 and 30.0 are the same setting, but have other fingerprints.
+        experiment = self.saved.record.experiment if self.saved.record else self.request.experiment
+        return replace(experiment, epochs=self.request.epochs or experiment.epochs)
 
     @property
     def precision(self) -> str:
@@ -222,11 +223,15 @@ def _with_drive(folder, saved, requested, delivery, info):
         delivery.take(None)
         raise
     delivery.take(name)
-    if checkpoint is None:
+    if checkpoint is None and saved.record is None:
         return saved
+    # Another machine may have extended the run since. A checkpoint's record lacks the end of its last start.
+    known = filter(None, [saved.record, *records])
+    record = max(known, key=lambda record: record.starts[-1].time if record.starts else "")
+    if checkpoint is None:
+        return replace(saved, record=record)
     skipped = {path: reason for path, reason in saved.skipped.items() if epoch_of(path) > checkpoint.epoch}
-    # Another machine may have extended the run, and added its starts.
-    return SavedRun(records[-1], replace(checkpoint, name=name), skipped)
+    return SavedRun(record, replace(checkpoint, name=name), skipped)
 
 
 def _record_on_drive(value, drive):

@@ -1,6 +1,7 @@
 """`run`: start a run, resume it, or return its result; always the same call."""
 
 import contextlib
+import functools
 import re
 import time
 from collections.abc import Iterable
@@ -103,14 +104,14 @@ def run(
         stack.enter_context(disk_errors_readable(folder.path, "make room or repair it, and give the same call again"))
         stack.enter_context(Lock(folder.path))
         delivery = _delivery(request, folder, progress, stack)
-        sizes = {"train_size": train_size, "val_size": val_size, "holdout": holdout}
+        load = functools.cache(lambda: load_split(data, train_size=train_size, val_size=val_size, holdout=holdout))
         if start_over:
-            load_split(data, **sizes)  # Bad data is refused before the former run is moved.
+            load()  # Bad data is refused before the former run is moved.
             resume.move_run_aside(folder, delivery, progress.info)
         resumption = resume.find(request, folder, delivery, progress.info)
         if resumption.is_finished:
             return _return_finished(request, resumption, delivery, progress)
-        split = load_split(data, **sizes)
+        split = load()
         precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
         resumption, record = resumption.with_data(split, precision)
         resume.move_unusable_aside(folder, resumption.saved, progress.info)

@@ -122,7 +122,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         ended = "interrupted"
         display.show_curves()
         display.refresh_picture()
-        raise Interrupted from None
+        raise Interrupted(session.same_call) from None
     except Error as error:
         ended = str(error)
         raise

@@ -180,6 +180,8 @@ def test_epoch_of_ours_is_timed_in_its_parts_and_recorded_as_run_does(module, tm
     assert all(span[part] > 0 for part in ("training", "validation", "plan", "rest"))
     assert epoch() > 0
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3, 4, 5]
+    epoch([span := module("recording").Spans(calls=2)])
+    assert span._calls == 2
     assert set(by_worth.checkpoint_of(epoch.model, tmp_path)) == {"read", "write", "megabytes"}
 
 

@@ -151,14 +151,6 @@ def test_parameters_are_counted_without_building_the_network(name):
     assert ABLATIONS[name].parameter_count() == build_model(ABLATIONS[name]).count_params()
 
 
-def test_whole_number_is_the_same_setting_as_that_float():
-    whole, point = (
-        replace(ABLATIONS["06_final"], name="mine", augmentation=Augmentation(rotation_range=r), optimizer=Adam(rate))
-        for r, rate in ((30, 1), (30.0, 1.0))
-    )
-    assert json.dumps(whole.settings()) == json.dumps(point.settings())
-
-
 def test_numbers_of_numpy_become_pythons():
     given = replace(
         ABLATIONS["06_final"],

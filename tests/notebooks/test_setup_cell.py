@@ -246,7 +246,7 @@ def test_mounted_drive_is_not_mounted_again(python, tmp_path):
     assert "Google Drive:" not in completed.stdout
 
 
-@pytest.mark.parametrize("backend, package", [("jax", "jaxlib"), (None, "tensorflow")])
+@pytest.mark.parametrize("backend, package", [("jax", "jaxlib"), (None, "tensorflow")], ids=["given", "default"])
 def test_given_backend_is_kept_and_tensorflow_is_the_default(python, tmp_path, backend, package):
     make_checkout(tmp_path)
     completed = run_cell(python, tmp_path, UNSTAMPED, backend=backend)

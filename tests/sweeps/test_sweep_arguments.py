@@ -81,7 +81,7 @@ def test_dry_run_shows_a_finished_runs_own_length(trained, tmp_path, capsys):
 
 
 def test_drive_that_is_the_root_is_refused(tmp_path):
-    with pytest.raises(Error, match="expected a root on the local disk"):
+    with pytest.raises(Error, match="drive and root are both"):
         sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=tmp_path / "runs", data="synthetic")
     assert not (tmp_path / "runs").exists()
 

@@ -134,7 +134,6 @@ def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experimen
     assert run(small_experiment, tmp_path, **small_options).complete
 
 
-@pytest.mark.newest
 def test_resumed_run_keeps_its_execution_on_the_same_device(
     tmp_path, small_experiment, small_options, execute, uninterrupted, capsys, monkeypatch
 ):

@@ -3,6 +3,7 @@
 The numbers are those of the faults that a run must survive; tests without training are in `drive/`.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, load_model, run, status
+from colabcnn import Adam, Error, load_model, run, status
 from colabcnn.colab import seconds_since_start
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.history import read_history
@@ -221,9 +223,8 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
 
 def test_start_over_with_bad_data_moves_nothing(tmp_path, trained, small_experiment, small_options):
     folder = shutil.copytree(trained, tmp_path / "run")
-    for bad in ({"data": tmp_path / "nothing"}, {"train_size": 10**6}):
-        with pytest.raises(Error):
-            run(small_experiment, folder, start_over=True, **{**small_options, **bad})
+    with pytest.raises(Error, match="nothing is not a folder"):
+        run(small_experiment, folder, start_over=True, **{**small_options, "data": tmp_path / "nothing"})
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in trained.iterdir())
 
 
@@ -237,23 +238,39 @@ def test_stopped_run_that_started_over_is_continued_without_start_over(
     options = {**small_options, "quiet": False, "callbacks": [Interrupt()]}
     with pytest.raises(KeyboardInterrupt):
         run(small_experiment, tmp_path / "run", start_over=True, **options)
-    assert "the same call without start_over continues from it" in capsys.readouterr().out
+    assert "the same call without start_over " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("new_epochs", [0, 1])
 def test_run_that_another_machine_has_extended_keeps_its_length_and_all_starts(
-    tmp_path, small_experiment, small_options
+    tmp_path, small_experiment, small_options, new_epochs
 ):
+    class StopWithinFirst(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if not new_epochs:
+                raise KeyboardInterrupt
+
     small_options["epochs"] = None
     options = {**small_options, "drive_folder": tmp_path / "drive"}
     assert run(small_experiment, tmp_path / "one", **{**options, "epochs": 1}).complete
-    extended = run(small_experiment, tmp_path / "two", **{**options, "epochs": 3, "hours": 1e-9})
-    assert (extended.complete, extended.history["epoch"]) == (False, [1, 2])
+    with pytest.raises(KeyboardInterrupt) if not new_epochs else contextlib.nullcontext():
+        longer = {**options, "epochs": 3, "hours": 1e-9, "callbacks": [StopWithinFirst()]}
+        assert not run(small_experiment, tmp_path / "two", **longer).complete
     result = run(small_experiment, tmp_path / "one", **options)
     assert (result.complete, result.history["epoch"]) == (True, [1, 2, 3])
     for folder in ("one", "drive"):
         record = json.loads((tmp_path / folder / "run.json").read_text())
         assert record["experiment"]["epochs"] == 3
-        assert [start["first_epoch"] for start in record["starts"]] == [1, 2, 3]
+        starts = [(start["first_epoch"], start["last_epoch"]) for start in record["starts"]]
+        assert starts == [(1, 1), (2, 1 + new_epochs), (2 + new_epochs, 3)]
+
+
+def test_setting_as_a_whole_number_is_the_same_run_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
+    options = {**small_options, "drive_folder": tmp_path / "drive", "quiet": False}
+    for epochs, rate in ((1, 1), (2, 1.0)):
+        experiment = replace(small_experiment, optimizer=Adam(rate))
+        assert run(experiment, tmp_path / "run", **{**options, "epochs": epochs}).complete
+        assert f"Epoch {epochs} is in {tmp_path / 'drive'}, read back and verified." in capsys.readouterr().out
 
 
 def test_start_over_without_its_drive_starts_no_run(tmp_path, small_experiment, small_options, mount):

@@ -53,7 +53,6 @@ def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, smal
     assert differences(tmp_path / "uninterrupted", tmp_path / "extended") == []
 
 
-@pytest.mark.newest
 def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
     """A callback ruins the network after epoch 1 and after the resume; the best weights stay those of epoch 1."""
 
