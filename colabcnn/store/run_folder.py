@@ -167,7 +167,7 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
     folder, _, saved = open_run(run_dir)
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none is here."
-        advice = "Fetch the run again" if folder.is_shared else "Resume the run, or get them from where it was trained"
+        advice = "Fetch the run again" if folder.is_shared else "Resume the run, or get one from where it was trained"
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return folder, record_of(saved.checkpoint, folder.path), saved.checkpoint
 

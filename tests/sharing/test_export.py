@@ -86,7 +86,7 @@ def test_export_without_a_run_or_checkpoint_is_refused(trained, tmp_path):
     started = tmp_path / "started"
     started.mkdir()
     shutil.copy(trained / "run.json", started)
-    with pytest.raises(Error, match="none was taken yet"):
+    with pytest.raises(Error, match="none is here"):
         export(started, tmp_path / "run.safetensors")
     shutil.copytree(trained / "checkpoints", started / "checkpoints")
     for path in (started / "checkpoints").iterdir():

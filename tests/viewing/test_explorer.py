@@ -227,8 +227,9 @@ def test_folder_without_a_run_or_with_a_broken_history_is_refused(tmp_path):
 
 def test_page_that_cannot_be_written_is_reported(tmp_path):
     write_history(tmp_path / "history.csv", empty_history())
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(Error, match="cannot be written"):
-        export_html(tmp_path, path=tmp_path)
+        export_html(tmp_path, path=tmp_path / "folder.html")
 
 
 def test_figure_loads_nothing_but_plotly():
