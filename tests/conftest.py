@@ -65,6 +65,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for name in MARKER_OF.keys() & set(item.fixturenames):
             item.add_marker(MARKER_OF[name])
+        marks = {mark.name for mark in item.iter_markers()}
+        if "colab" in marks and ("newest" in marks or "versions" not in marks):
+            raise pytest.UsageError(f"{item.nodeid} is marked colab; expected versions beside it, and not newest.")
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -73,6 +73,7 @@ def test_frozen_layer_keeps_its_statistics(small):
     assert not any((value == 0).all() or (value == 1).all() for value in others)
 
 
+@pytest.mark.colab
 def test_training_is_the_same_and_validation_uses_the_renewed_statistics(tmp_path, small):
     options = {"data": "synthetic", "train_size": 96, "val_size": 40, "epochs": 2, "quiet": True}
     options["precision"] = "float32"

@@ -123,9 +123,8 @@ def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("project"))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "06_final" else pytest.mark.colab) for name in EXECUTED]
-)
+@pytest.mark.colab
+@pytest.mark.parametrize("name", EXECUTED)
 def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     outputs = execute(project, name, tmp_path, **({"SHARE": True} if name == "11_your_own" else {}))
     assert "colabcnn.Error" not in str(outputs)

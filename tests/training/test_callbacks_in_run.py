@@ -10,6 +10,7 @@ from support.runs import differences
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
+@pytest.mark.colab
 def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_experiment, small_options, capsys):
     def callbacks():
         return [

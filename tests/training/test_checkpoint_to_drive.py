@@ -123,6 +123,7 @@ def test_fit_resumes_from_drive_on_another_machine(tmp_path):
     assert same(result, expected)
 
 
+@pytest.mark.colab
 def test_finished_fit_trains_nothing_and_more_epochs_extend_it(tmp_path):
     first = fit(tmp_path / "drive", tmp_path / "local", epochs=3)
     steps = first[0].optimizer.iterations.numpy() if hasattr(first[0].optimizer.iterations, "numpy") else 9
@@ -259,6 +260,7 @@ def test_model_that_the_first_step_builds_resumes_and_is_delivered(tmp_path):
     assert epoch_of(checkpoint_files(tmp_path / "drive" / "checkpoints")[0]) == EPOCHS
 
 
+@pytest.mark.colab
 def test_later_fits_of_a_model_that_the_first_step_built_resume_in_a_new_one(tmp_path):
     model = model_without_input()
     for stop in (2, 4):

@@ -30,7 +30,7 @@ from support.shared_files import EXPERIMENT, OPTIONS
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 # An epoch has 7 steps, the last of 4 images: 3 steps a call leave a remainder, 100 put all into one call.
-STEPS = (3, pytest.param(100, marks=pytest.mark.colab))
+STEPS = (3, 100)
 
 
 class StopAfterFirst(keras.callbacks.Callback):
@@ -66,6 +66,7 @@ def weights_of(run_dir):
     return newest_checkpoint(run_dir / "checkpoints")[0].arrays["model"]
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("steps", STEPS)
 def test_several_steps_a_call_equal_single_steps(uninterrupted, steps):
     (start,) = json.loads((uninterrupted(steps) / "run.json").read_text())["starts"]
@@ -79,6 +80,7 @@ def test_several_steps_a_call_equal_single_steps(uninterrupted, steps):
         assert one.ndim < 4 or np.allclose(one, other, atol=5e-3)
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("steps", STEPS)
 def test_resumed_run_equals_uninterrupted_run_for_each_number_of_steps(
     tmp_path, small_experiment, small_options, execute, uninterrupted, steps
@@ -98,6 +100,7 @@ def test_given_execution_applies_inside_the_context_only(tmp_path, small_experim
     assert devices.auto_execution() == default
 
 
+@pytest.mark.colab
 def test_trial_before_the_run_does_not_change_the_run(
     tmp_path, small_experiment, small_options, execute, uninterrupted, monkeypatch
 ):
@@ -120,6 +123,7 @@ def test_failure_of_only_the_last_call_of_an_epoch_is_found_before_the_run(
     assert result.complete
 
 
+@pytest.mark.colab
 def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experiment, small_options, execute, monkeypatch):
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
@@ -134,6 +138,7 @@ def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experimen
     assert run(small_experiment, tmp_path, **small_options).complete
 
 
+@pytest.mark.colab
 def test_resumed_run_keeps_its_execution_on_the_same_device(
     tmp_path, small_experiment, small_options, execute, uninterrupted, capsys, monkeypatch
 ):
@@ -227,6 +232,7 @@ def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_ex
     assert differences(tmp_path / "set", tmp_path / "plain") == []
 
 
+@pytest.mark.colab
 def test_augmentation_compiled_by_xla_gives_the_same_losses(tmp_path, small_experiment, small_options, monkeypatch):
     if keras.backend.backend() == "jax":
         pytest.skip("JAX is always compiled by XLA")
@@ -305,6 +311,7 @@ def test_cpu_without_cpuinfo_uses_float32(tmp_path, monkeypatch):
     assert devices.auto_precision() == "float32"
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("steps", [1, 3])
 def test_float16_skips_steps_with_overflow_and_then_learns(small_experiment, steps):
     split = load_split("synthetic", train_size=96, val_size=20)

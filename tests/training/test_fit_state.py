@@ -30,6 +30,7 @@ SEEDS = [2, 10, 11, 27, 33, 45, 57, 58]
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_fits_resume_as_the_uninterrupted_ones(tmp_path, backend):
     """One process is killed in the last of several fits, another one resumes them all."""

@@ -44,6 +44,7 @@ def hours_of(message):
     return number(r"would take (\d+) hours", message)
 
 
+@pytest.mark.colab
 @pytest.mark.versions
 def test_total_time_follows_from_the_real_speed(tmp_path, small_experiment, long_options, monkeypatch):
     class Steps(keras.callbacks.Callback):
@@ -130,6 +131,7 @@ def test_message_names_the_limit_even_if_more_hours_are_given(tmp_path, small_ex
     assert number(r"epochs=(\d+)", message) < TOO_MANY
 
 
+@pytest.mark.colab
 @pytest.mark.versions
 def test_allow_long_continues_the_run(tmp_path, small_experiment, long_options):
     class StopAtOne(keras.callbacks.Callback):

@@ -35,6 +35,7 @@ def test_trace_is_written_and_the_run_is_the_same(tmp_path, small_experiment, sm
     assert differences(tmp_path / "profiled", tmp_path / "plain") == []
 
 
+@pytest.mark.colab
 def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, small_options, capsys):
     run(
         small_experiment, tmp_path / "run", profile=tmp_path / "trace", **{**small_options, "epochs": 1, "quiet": False}
@@ -43,6 +44,7 @@ def test_epoch_of_few_steps_is_traced_to_its_end(tmp_path, small_experiment, sma
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+@pytest.mark.colab
 def test_trace_of_the_users_own_goes_on(tmp_path, small_experiment, small_options, capsys):
     profile = {"profile": tmp_path / "ours", "epochs": 1, "quiet": False}
     with _trace(str(tmp_path / "own")), contextlib.suppress(Exception):  # Each backend has its own error.
@@ -51,6 +53,7 @@ def test_trace_of_the_users_own_goes_on(tmp_path, small_experiment, small_option
     assert list((tmp_path / "own").rglob("*.xplane.pb"))
 
 
+@pytest.mark.colab
 def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "epochs": 1, "train_size": 80, "quiet": False}
     run(small_experiment, tmp_path / "run", profile=tmp_path / "trace", **options)
@@ -59,6 +62,7 @@ def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_exper
     assert "No trace was taken: nothing is left to train." in capsys.readouterr().out
 
 
+@pytest.mark.colab
 def test_trace_with_several_steps_a_call_contains_no_validation(
     tmp_path, small_experiment, small_options, capsys, monkeypatch
 ):

@@ -29,6 +29,7 @@ from support.runs import BACKENDS, differences
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_recipe_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, backend, name):
@@ -86,6 +87,7 @@ def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small
         run(small_recipe, tmp_path / "third", drive_folder=drive, epochs=3, **small_options)
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_recipe_trains_in_16_bits(tmp_path, small_recipe, small_options, precision):
     recipe = replace(small_recipe, precise_batch_norm=True)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.versions, pytest.mark.kill]
 EPOCHS = 6
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.colab)])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_run_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, backend, precision):
     sessions, options = sessions_on(backend), {"epochs": EPOCHS, "precision": precision}
@@ -34,6 +34,7 @@ def test_killed_run_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, back
     assert read_history(killed / "history.csv")["epoch"] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.colab
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, sessions_on, backend):
     sessions_on(backend)(tmp_path / "uninterrupted", epochs=3)
@@ -53,6 +54,7 @@ def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, smal
     assert differences(tmp_path / "uninterrupted", tmp_path / "extended") == []
 
 
+@pytest.mark.colab
 def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
     """A callback ruins the network after epoch 1 and after the resume; the best weights stay those of epoch 1."""
 

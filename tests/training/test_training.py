@@ -135,7 +135,8 @@ def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_opt
     assert (recorded["train_size"], recorded["val_size"], recorded["holdout"]) == (100, 50, 50)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.colab)])
+@pytest.mark.colab
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_experiment, small_options, precision):
     run(small_experiment, tmp_path, precision=precision, **{**small_options, "epochs": 1})
     result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
@@ -269,6 +270,7 @@ def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_fol
     assert history["accuracy"][-1] > 0.25
 
 
+@pytest.mark.colab
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the model has the numbers only under TensorFlow")
 def test_current_epoch_is_shown_while_it_trains(tmp_path, small_experiment, small_options, monkeypatch, capsys):
     monkeypatch.setattr(progress, "_is_terminal", lambda: True)

@@ -199,6 +199,7 @@ def executed(folder, environment):
     return json.loads((folder / "executed.ipynb").read_text()), folder / "executed.html"
 
 
+@pytest.mark.colab
 def test_saved_notebook_shows_the_curves_with_scripts_and_a_picture_without(browser, executed):
     _, path = executed
     page = new_page(browser)
@@ -213,6 +214,7 @@ def test_saved_notebook_shows_the_curves_with_scripts_and_a_picture_without(brow
     page.context.close()
 
 
+@pytest.mark.colab
 def test_each_cells_output_works_in_a_frame_of_its_own(browser, executed, tmp_path):
     notebook, _ = executed
     frames = []
@@ -242,6 +244,7 @@ def test_each_cells_output_works_in_a_frame_of_its_own(browser, executed, tmp_pa
     page.context.close()
 
 
+@pytest.mark.colab
 def test_picture_stays_and_the_reason_is_told_without_a_network(browser, executed):
     _, path = executed
     page = browser.new_context().new_page()
@@ -252,6 +255,7 @@ def test_picture_stays_and_the_reason_is_told_without_a_network(browser, execute
     page.context.close()
 
 
+@pytest.mark.colab
 def test_other_file_than_the_tested_one_is_not_run(browser, executed):
     _, path = executed
     page = browser.new_context().new_page()

@@ -250,6 +250,7 @@ def test_switching_all_runs_off_is_said_and_leaves_no_strange_axes(shown):
     assert "6 of 6 runs" in shown.status
 
 
+@pytest.mark.newest
 def test_partial_and_synthetic_runs_are_marked_and_off(open_page):
     shown = open_page()
     assert shown.view["hide"] == ["short/seed-9"]
@@ -306,6 +307,7 @@ def test_smoothing_keeps_the_ends_and_shows_the_curve_behind(shown, folder):
     assert behind
 
 
+@pytest.mark.newest
 def test_list_of_runs_can_be_searched_sorted_opened_and_switched(shown):
     assert [name for name, _ in shown.rows] == ["02_augmentation/seed-0", "06_final, 3 runs", HOSTILE, "short/seed-9"]
     shown.frame.get_by_role("button", name="seeds of 06_final").click()
@@ -387,6 +389,7 @@ def test_keys_move_zoom_and_go_back(shown):
     assert shown.ranges == pytest.approx(before)
 
 
+@pytest.mark.newest
 def test_every_control_is_reached_by_tab_and_has_a_name(shown):
     shown.page.locator("body").click(position={"x": 2, "y": 2})
     session = shown.page.context.new_cdp_session(shown.page)
@@ -471,6 +474,7 @@ def test_texts_and_curves_stand_out_from_a_light_and_a_dark_page(open_page, sche
         assert abs(luminance(colour) - (17 if scheme == "dark" else 255)) > 70, colour
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("colour", ["color(srgb 0.95 0.95 0.9)", "oklch(0.95 0.02 100)", "#f2f2e6"])
 def test_light_cell_in_a_dark_page_is_recognised_in_any_colour_space(open_page, colour):
     shown = open_page(color_scheme="dark")
@@ -478,6 +482,7 @@ def test_light_cell_in_a_dark_page_is_recognised_in_any_colour_space(open_page, 
     assert not shown.read("explorer.dark")
 
 
+@pytest.mark.newest
 def test_thirteen_experiments_are_told_apart_by_colour_and_marker(open_page, tmp_path):
     for number in range(13):
         write_run(tmp_path / f"run-{number:02}", history_of(0.1, 0.2, 0.3))
@@ -490,6 +495,7 @@ def test_thirteen_experiments_are_told_apart_by_colour_and_marker(open_page, tmp
     assert len(set(swatches)) == 13
 
 
+@pytest.mark.newest
 def test_address_keeps_the_view_and_a_wrong_one_is_reported(open_page, shown):
     shown.choose("metric", "loss")
     shown.choose("scale", "logarithmic")
@@ -506,6 +512,7 @@ def test_address_keeps_the_view_and_a_wrong_one_is_reported(open_page, shown):
     assert odd.status.endswith("metric=speed, xrange=9:3, line=x, smoothing=-1, other=1, seeds=label")
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("view", ["metric=toString", "constructor=name", "xrange=1:Infinity", "scale=log&yrange=-1:1"])
 def test_view_that_cannot_be_drawn_is_left_out(open_page, view):
     shown = open_page(fragment=f"#{view}")
@@ -514,6 +521,7 @@ def test_view_that_cannot_be_drawn_is_left_out(open_page, view):
     assert all(map(math.isfinite, shown.ranges))
 
 
+@pytest.mark.newest
 def test_link_that_is_pasted_into_the_open_page_is_shown(open_page, page_file):
     shown = open_page()
     shown.page.goto(page_file.as_uri() + "#metric=loss&xrange=270012:270040")
@@ -522,6 +530,7 @@ def test_link_that_is_pasted_into_the_open_page_is_shown(open_page, page_file):
     assert "xrange=270012%3A270040" in shown.read("explorer.encode()")
 
 
+@pytest.mark.newest
 def test_other_view_of_a_page_with_a_view_is_there_after_a_reload(open_page, folder, tmp_path):
     shown = open_page(export_html(folder, path=tmp_path / "loss.html", view="metric=loss"))
     shown.choose("metric", "accuracy")
@@ -567,6 +576,7 @@ def test_refresh_takes_nothing_from_a_person_who_types_or_copies(shown):
     assert shown.read("explorer.status.getAttribute('aria-live')") == "off"
 
 
+@pytest.mark.newest
 def test_partial_run_that_a_refresh_brings_stays_off_after_a_step_back(open_page):
     shown = open_page()
     shown.choose("metric", "loss")
@@ -579,6 +589,7 @@ def test_partial_run_that_a_refresh_brings_stays_off_after_a_step_back(open_page
     assert "new" in shown.view["hide"]
 
 
+@pytest.mark.newest
 def test_run_that_was_switched_off_stays_off_when_its_label_gets_longer(open_page):
     shown = open_page()
     with_ids = "[...explorer.data.runs].map((run, id) => ({ ...run, id, off: false }))"
@@ -623,6 +634,7 @@ def test_figure_that_is_shown_twice_is_there_twice(open_page):
     shown.frame.locator(".cc-plot .scatterlayer").nth(1).wait_for(state="attached")
 
 
+@pytest.mark.newest
 def test_run_without_an_epoch_is_not_called_switched_off_and_one_without_a_number_is_last(open_page, tmp_path):
     nan = float("nan")
     write_run(tmp_path / "none", history_of())
@@ -675,6 +687,7 @@ def test_title_of_a_single_run_is_shown_as_text(open_page, folder, tmp_path):
     assert page.locator("h1").text_content() == f"Curves of {HOSTILE}"
 
 
+@pytest.mark.newest
 def test_runs_with_one_epoch_and_with_none_can_be_shown(open_page, tmp_path):
     write_run(tmp_path / "one", history_of(0.5))
     write_run(tmp_path / "none", history_of())
