@@ -150,7 +150,7 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
         for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports. A run
         beside other work has no line by minutes.
     """
-    figure = Picture(figsize=(10, 4.6), layout="constrained")
+    figure = Picture(figsize=(10, 5.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for colour, name in zip(COLOURS, (_FINAL.name, *RECIPES), strict=False):
         for style, records in zip(itertools.cycle(_LINE_STYLES), _on_test_set(runs, name).values(), strict=False):
@@ -168,7 +168,7 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
         axes.set_xlabel(unit)
         axes.grid(alpha=0.25)
     panels[0].set(ylabel="validation accuracy", ylim=(0.5, 0.95))
-    panels[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
