@@ -97,7 +97,7 @@ def real_images(cifar10_folder):
 
 @pytest.fixture
 def small_experiment():
-    """The final network with one convolution a set and two sets: dropout, BatchNorm, augmentation on, and quick."""
+    """The final network with one convolution a set and two sets, without augmentation and dropout: quick."""
     return EXPERIMENT
 
 

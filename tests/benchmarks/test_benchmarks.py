@@ -15,7 +15,7 @@ import pytest
 from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.store.history import read_history
-from support.shared_files import EXPERIMENT
+from support.shared_files import COMPLETE
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # A benchmark with quick comparisons that writes its page to a given folder.
@@ -174,7 +174,7 @@ def test_page_of_an_epoch_is_complete_if_results_are_missing(module, device):
 
 def test_epoch_of_ours_is_timed_in_its_parts_and_recorded_as_run_does(module, tmp_path):
     by_worth, split = module("by_worth"), split_data(*load_synthetic(64, 40))
-    epoch = module("comparisons").our_epoch(split, "float32", tmp_path, EXPERIMENT)
+    epoch = module("comparisons").our_epoch(split, "float32", tmp_path, COMPLETE)
     calls, (span,) = by_worth.epochs_in_parts(epoch, calls=4, options=SimpleNamespace(seconds=None, pairs=1))
     assert calls == 4
     assert all(span[part] > 0 for part in ("training", "validation", "plan", "rest"))

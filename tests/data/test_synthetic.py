@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from colabcnn import load_data, load_synthetic, run
+from support.shared_files import COMPLETE
 
 
 def test_shapes_and_types_are_those_of_cifar10():
@@ -29,8 +30,8 @@ def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():
 
 
 @pytest.mark.kill
-def test_augmentation_improves_validation(tmp_path, small_experiment):
-    experiment = replace(small_experiment, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
+def test_augmentation_improves_validation(tmp_path):
+    experiment = replace(COMPLETE, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
     options = {"data": "synthetic", "train_size": 200, "val_size": 500, "epochs": 60, "quiet": True}
     plain = run(replace(experiment, augmentation=None), tmp_path / "plain", **options).history
     augmented = run(experiment, tmp_path / "with", **options).history

@@ -163,7 +163,8 @@ def test_state_that_does_not_match_is_one_readable_error(resumable, tmp_path, of
 # If this environment has no TensorFlow, `TENSORFLOW_PYTHON` names the interpreter of one that has it.
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 TENSORFLOW_PYTHON = os.environ.get("TENSORFLOW_PYTHON", sys.executable if HAS_TENSORFLOW else None)
-EXPERIMENT_AS_CODE = "replace(ABLATIONS['06_final'], name='small', kernel_sizes=(3,), filters=(4, 8), batch_size=16)"
+EXPERIMENT_AS_CODE = "replace(ABLATIONS['06_final'], name='small', kernel_sizes=(3,), filters=(4, 8), batch_size=16, "
+EXPERIMENT_AS_CODE += "augmentation=None, dropout=0.0)"
 PREDICT = """
 import sys
 from dataclasses import replace

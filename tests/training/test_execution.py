@@ -25,7 +25,7 @@ from colabcnn.store.history import read_history
 from colabcnn.training.session import compiled_model, fit_options
 from support.refusals import refuse_training
 from support.runs import differences
-from support.shared_files import EXPERIMENT, OPTIONS
+from support.shared_files import COMPLETE, OPTIONS
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
@@ -36,6 +36,11 @@ STEPS = (3, 100)
 class StopAfterFirst(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = epoch == 0
+
+
+@pytest.fixture
+def small_experiment():
+    return COMPLETE
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ def uninterrupted(tmp_path_factory):
             folders[steps_per_call] = tmp_path_factory.mktemp("uninterrupted") / str(steps_per_call)
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla=False))
-                run(EXPERIMENT, folders[steps_per_call], epochs=3, **OPTIONS)
+                run(COMPLETE, folders[steps_per_call], epochs=3, **OPTIONS)
         return folders[steps_per_call]
 
     return uninterrupted

@@ -21,6 +21,7 @@ from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import read_history
 from colabcnn.training.recorder import Recorder
 from support.runs import BACKENDS, differences
+from support.shared_files import COMPLETE
 
 pytestmark = pytest.mark.kill
 
@@ -99,10 +100,8 @@ def test_fault_04_killed_several_times_during_restore(tmp_path, sessions, uninte
 
 
 def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
-    tmp_path, sessions, uninterrupted, small_experiment
+    tmp_path, sessions, uninterrupted
 ):
-    assert small_experiment.dropout > 0
-    assert small_experiment.augmentation is not None
     rng = random.Random(5)
     epoch = 1
     while epoch < 12:
@@ -110,6 +109,9 @@ def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_b
         sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED)
     sessions(tmp_path, epochs=12)
     assert differences(uninterrupted(12), tmp_path) == []
+    settings = json.loads((tmp_path / "run.json").read_text())["experiment"]
+    assert settings["dropout"] > 0
+    assert settings["augmentation"] is not None
 
 
 def test_fault_16_mount_lost_during_training_is_reported_and_training_ends(tmp_path, sessions, uninterrupted, mount):
@@ -154,7 +156,7 @@ def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, 
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
-    tmp_path, small_experiment, small_options, uninterrupted, step, monkeypatch
+    tmp_path, small_options, uninterrupted, step, monkeypatch
 ):
     # The first epoch, by which the second one is judged, holds the compilation.
     monkeypatch.setattr("colabcnn.training.interruption.EPOCH_SECONDS", 1000)
@@ -167,10 +169,10 @@ def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
     before = signal.getsignal(signal.SIGINT)
     options = {**small_options, "epochs": 3}
     with pytest.raises(KeyboardInterrupt):
-        run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
+        run(COMPLETE, tmp_path, callbacks=[CtrlC()], **options)
     assert signal.getsignal(signal.SIGINT) is before
     assert status(tmp_path)["epoch"] == 2
-    run(small_experiment, tmp_path, **options)
+    run(COMPLETE, tmp_path, **options)
     assert differences(uninterrupted(3), tmp_path) == []
 
 

@@ -8,11 +8,21 @@ import sys
 import pytest
 
 from colabcnn import onednn
+from colabcnn.store.experiment_file import write_experiment
 from support.runs import differences
+from support.shared_files import EXPERIMENT
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
-TINY = ("train", "06_final", "--data", "synthetic", "--train-size", "32", "--val-size", "20")
+TRAIN = """
+import sys
+import colabcnn
+from colabcnn.store.experiment_file import read_experiment
+folder, *runs = sys.argv[1:]
+for name, epochs in zip(runs[::2], map(int, runs[1::2])):
+    experiment = read_experiment(f"{folder}/small.json")
+    colabcnn.run(experiment, f"{folder}/{name}", epochs=epochs, data="synthetic", train_size=32, val_size=20)
+"""
 
 
 def setting_after(code, **environment):
@@ -37,22 +47,22 @@ def starts_of(run_dir):
 @pytest.mark.colab
 def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_cli):
     pytest.importorskip("tensorflow", reason="oneDNN is a setting of TensorFlow's")
+    write_experiment(tmp_path / "small.json", EXPERIMENT)
 
-    env = {**os.environ, onednn.VARIABLE: "0", "KERAS_BACKEND": "tensorflow"}
-    code = "import sys, colabcnn\nfor epochs, name in (2, 'uninterrupted'), (1, 'resumed'): colabcnn.run('06_final', "
-    code += "f'{sys.argv[1]}/{name}', epochs=epochs, data='synthetic', train_size=32, val_size=20)"
-    subprocess.run([sys.executable, "-c", code, tmp_path], env=env, check=True)
-    env = {**env, onednn.VARIABLE: "1"}
-    completed = run_cli(*TINY, "--run-dir", tmp_path / "resumed", "--epochs", 2, env=env)
+    def train(code, setting, *runs):
+        env = {**os.environ, onednn.VARIABLE: setting, "KERAS_BACKEND": "tensorflow"}
+        command = [sys.executable, "-c", code, tmp_path, *runs]
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout
+
+    train(TRAIN, "0", "uninterrupted", "2", "resumed", "1")
+    env = {**os.environ, onednn.VARIABLE: "1", "KERAS_BACKEND": "tensorflow"}
+    sizes = ("--data", "synthetic", "--train-size", "32", "--val-size", "20", "--epochs", "2")
+    completed = run_cli("train", tmp_path / "small.json", "--run-dir", tmp_path / "resumed", *sizes, env=env)
     assert completed.returncode == 0, completed.stderr
-    output = completed.stdout
     assert starts_of(tmp_path / "resumed") == [False, False]
-    assert "oneDNN" not in output
+    assert "oneDNN" not in completed.stdout
     assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
     # As in a notebook: TensorFlow is imported before the run is known.
-    code = "import sys, tensorflow, colabcnn; colabcnn.run('06_final', sys.argv[1], epochs=3, data='synthetic',"
-    code += "train_size=32, val_size=20)"
-    command = [sys.executable, "-c", code, tmp_path / "resumed"]
-    completed = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    output = train(f"import tensorflow\n{TRAIN}", "1", "resumed", "3")
     assert starts_of(tmp_path / "resumed") == [False, False, True]
-    assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in completed.stdout
+    assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in output

@@ -49,7 +49,7 @@ def test_killed_recipe_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, b
     assert rates[0] == 0 < rates[-1] < rates[highest]
 
 
-@pytest.mark.colab
+@pytest.mark.newest
 def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_options, capsys):
     small_options.pop("epochs")
     stopped = run(small_recipe, tmp_path, epochs=2, hours=1e-9, **small_options)
@@ -65,7 +65,7 @@ def test_run_with_a_falling_rate_keeps_its_length(tmp_path, small_recipe, small_
     assert run(small_recipe, tmp_path, **small_options) == result
 
 
-@pytest.mark.colab
+@pytest.mark.newest
 def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe, small_options):
     constant = replace(small_recipe, schedule=Constant())
     for number, (first, second) in enumerate(((constant, small_recipe), (small_recipe, constant))):
@@ -76,7 +76,7 @@ def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe,
             run(second, tmp_path / str(number), **small_options)
 
 
-@pytest.mark.colab
+@pytest.mark.newest
 def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
     local, drive = tmp_path / "local", tmp_path / "drive"
@@ -131,7 +131,7 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.colab
+@pytest.mark.newest
 def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)

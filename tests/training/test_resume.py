@@ -12,7 +12,7 @@ import pytest
 from colabcnn import Error, load_model, run, status
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
-from support.shared_files import EXPERIMENT, OPTIONS
+from support.shared_files import COMPLETE, EXPERIMENT, OPTIONS
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
@@ -45,11 +45,11 @@ def test_one_altered_row_of_one_epoch_makes_another_run(tmp_path, sessions_on, b
     assert "optimizer 2" in differing
 
 
-def test_extended_run_equals_run_of_that_length(tmp_path, small_experiment, small_options):
+def test_extended_run_equals_run_of_that_length(tmp_path, small_options):
     small_options.pop("epochs")
-    run(small_experiment, tmp_path / "uninterrupted", epochs=3, **small_options)
-    run(small_experiment, tmp_path / "extended", epochs=1, **small_options)
-    result = run(small_experiment, tmp_path / "extended", epochs=3, **small_options)
+    run(COMPLETE, tmp_path / "uninterrupted", epochs=3, **small_options)
+    run(COMPLETE, tmp_path / "extended", epochs=1, **small_options)
+    result = run(COMPLETE, tmp_path / "extended", epochs=3, **small_options)
     assert result.complete
     assert differences(tmp_path / "uninterrupted", tmp_path / "extended") == []
 
@@ -140,7 +140,7 @@ def test_fault_25_another_run_in_the_same_folder_is_refused(one_epoch, change, m
 
 @pytest.mark.newest
 def test_another_experiment_in_the_same_folder_is_refused_by_field(one_epoch):
-    with pytest.raises(Error, match=r"experiment.dropout is 0.25, now given 0.5"):
+    with pytest.raises(Error, match=r"experiment.dropout is 0.0, now given 0.5"):
         run(replace(EXPERIMENT, dropout=0.5), one_epoch, epochs=3, **OPTIONS)
     with pytest.raises(Error, match=r"experiment is 'small', now given 'other'"):
         run(replace(EXPERIMENT, name="other"), one_epoch, epochs=3, **OPTIONS)

@@ -18,6 +18,7 @@ from colabcnn.store.run_folder import RunFolder
 from colabcnn.training import progress
 from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing import curves
+from support.shared_files import COMPLETE
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
@@ -137,9 +138,9 @@ def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_opt
 
 @pytest.mark.colab
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_experiment, small_options, precision):
-    run(small_experiment, tmp_path, precision=precision, **{**small_options, "epochs": 1})
-    result = run(small_experiment, tmp_path, **{**small_options, "epochs": 2})
+def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_options, precision):
+    run(COMPLETE, tmp_path, precision=precision, **{**small_options, "epochs": 1})
+    result = run(COMPLETE, tmp_path, **{**small_options, "epochs": 2})
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == precision
     assert np.isfinite(result.history["loss"]).all()
 
@@ -256,14 +257,14 @@ def test_one_callback_needs_no_list_and_all_images_are_another_run(tmp_path, sma
             run(small_experiment, tmp_path / "run", **others)
 
 
-def test_own_variant_trains(tmp_path, small_experiment, small_options):
-    mine = replace(small_experiment, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(3,))
+def test_own_variant_trains(tmp_path, small_options):
+    mine = replace(COMPLETE, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(1,))
     assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete
 
 
 @pytest.mark.newest
 def test_small_run_on_real_images_learns(tmp_path, small_experiment, cifar10_folder):
-    experiment = replace(small_experiment, name="real", filters=(16, 32, 64), augmentation=None, dropout=0.0)
+    experiment = replace(small_experiment, name="real", filters=(16, 32, 64))
     options = {"data": str(cifar10_folder), "train_size": 1024, "val_size": 100, "epochs": 3, "quiet": True}
     history = run(experiment, tmp_path, **options).history
     assert history["loss"][0] > history["loss"][1] > history["loss"][2]
