@@ -18,7 +18,7 @@ import colabcnn
 from colabcnn import RECIPES, output
 from support.file_server import FileServer
 from support.forked_sessions import Sessions
-from support.shared_files import EXPERIMENT, OPTIONS
+from support.shared_files import COMPLETE, EXPERIMENT, OPTIONS
 
 SUPPORT = Path(__file__).parent / "support"
 # The fixtures that set a test's marker; a test with no such fixture sets its own.
@@ -117,7 +117,7 @@ def small_options():
 def trained(tmp_path_factory):
     """A finished run of two epochs; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "small" / "seed-0"
-    colabcnn.run(EXPERIMENT, folder, epochs=2, **OPTIONS)
+    colabcnn.run(COMPLETE, folder, epochs=2, **OPTIONS)
     return folder
 
 

@@ -81,10 +81,9 @@ os.abort()
 """
 
 
-@pytest.mark.colab
 @pytest.mark.kill
 @pytest.mark.versions
-@pytest.mark.parametrize("level", [None, "1"])
+@pytest.mark.parametrize("level", [pytest.param(None, marks=pytest.mark.colab), "1"])
 def test_tensorflows_notices_are_dropped_and_all_else_reaches_stderr_even_in_a_crash(level):
     pytest.importorskip("tensorflow", reason="the notices are TensorFlow's")
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}

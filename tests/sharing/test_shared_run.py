@@ -17,7 +17,7 @@ from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.run_folder import read_saved, run_folder, verify
 from support.file_server import FileServer
 from support.runs import differences
-from support.shared_files import EXPERIMENT, OPTIONS, altered
+from support.shared_files import COMPLETE, OPTIONS, altered
 
 # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
 pytestmark = [pytest.mark.versions, pytest.mark.kill, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
@@ -95,7 +95,7 @@ def test_table_escapes_markup_from_a_run(trained, tmp_path):
 
 
 def test_run_shared_without_its_checkpoint_is_neither_continued_nor_evaluated(fetched):
-    for call in (lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS), lambda: evaluate(fetched)):
+    for call in (lambda: run(COMPLETE, fetched, epochs=3, **OPTIONS), lambda: evaluate(fetched)):
         with pytest.raises(Error, match=r"shared without its checkpoint"):
             call()
     assert (fetched / "history.csv").exists()
@@ -106,7 +106,7 @@ def test_run_with_its_checkpoint_continues_as_the_same_run(trained, resumable, t
     assert evaluate(fetched) == evaluate(shutil.copytree(trained, tmp_path / "measured"))
     own = shutil.copytree(trained, tmp_path / "own")
     for folder in (fetched, own):
-        assert run(EXPERIMENT, folder, epochs=3, **OPTIONS).history["epoch"] == [1, 2, 3]
+        assert run(COMPLETE, folder, epochs=3, **OPTIONS).history["epoch"] == [1, 2, 3]
     assert differences(fetched, own) == []
 
 
@@ -114,14 +114,14 @@ def test_damaged_fetched_run_is_not_restarted(resumable, tmp_path, offered):
     fetched = fetch(offered(resumable), folder=tmp_path / "fetched", quiet=True)
     (path,) = (fetched / "checkpoints").iterdir()
     path.write_bytes(resumable[:-1])
-    for call in (lambda: predict(fetched, PICTURE), lambda: run(EXPERIMENT, fetched, epochs=3, **OPTIONS)):
+    for call in (lambda: predict(fetched, PICTURE), lambda: run(COMPLETE, fetched, epochs=3, **OPTIONS)):
         with pytest.raises(Error, match=r"truncated or altered.*Fetch the run again"):
             call()
     assert path.read_bytes() == resumable[:-1]
 
 
 def test_fetched_run_that_is_started_over_is_an_own_run(fetched, tmp_path):
-    run(EXPERIMENT, fetched, epochs=1, start_over=True, **OPTIONS)
+    run(COMPLETE, fetched, epochs=1, start_over=True, **OPTIONS)
     assert not (fetched / "shared.json").exists()
     assert (fetched / "moved-aside-1" / "shared.json").exists()
     (row,) = [line for line in colabcnn.summarize(tmp_path / "fetched").splitlines() if "`small`" in line]
@@ -136,7 +136,7 @@ def test_callback_states_of_a_shared_checkpoint_change_no_path(resumable, tmp_pa
     content = altered(resumable, lambda checkpoint: checkpoint.metadata.update(callbacks=states))
     fetched = fetch(offered(content), folder=tmp_path / "fetched", quiet=True)
     mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
-    run(EXPERIMENT, fetched, epochs=3, callbacks=[mine], **OPTIONS)
+    run(COMPLETE, fetched, epochs=3, callbacks=[mine], **OPTIONS)
     assert victim.read_text() == "mine"
     assert (tmp_path / "mine.weights.h5").exists()
 
@@ -155,7 +155,7 @@ def test_state_that_does_not_match_is_one_readable_error(resumable, tmp_path, of
     fetched = fetch(offered(altered(resumable, HOSTILE_STATES[kind])), folder=tmp_path / "fetched", quiet=True)
     mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
     with pytest.raises(Error, match="the checkpoint's"):
-        run(EXPERIMENT, fetched, epochs=3, callbacks=[mine], **OPTIONS)
+        run(COMPLETE, fetched, epochs=3, callbacks=[mine], **OPTIONS)
     assert status(fetched)["epoch"] == 2
 
 
@@ -163,8 +163,7 @@ def test_state_that_does_not_match_is_one_readable_error(resumable, tmp_path, of
 # If this environment has no TensorFlow, `TENSORFLOW_PYTHON` names the interpreter of one that has it.
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 TENSORFLOW_PYTHON = os.environ.get("TENSORFLOW_PYTHON", sys.executable if HAS_TENSORFLOW else None)
-EXPERIMENT_AS_CODE = "replace(ABLATIONS['06_final'], name='small', kernel_sizes=(3,), filters=(4, 8), batch_size=16, "
-EXPERIMENT_AS_CODE += "augmentation=None, dropout=0.0)"
+COMPLETE_AS_CODE = "replace(ABLATIONS['06_final'], name='small', kernel_sizes=(3,), filters=(4, 8), batch_size=16)"
 PREDICT = """
 import sys
 from dataclasses import replace
@@ -177,7 +176,7 @@ def save_predictions(run_dir, path):
 OPTIONS = {"data": "synthetic", "train_size": 100, "val_size": 40, "precision": "float32", "quiet": True}
 """
 TRAIN = """
-run(EXPERIMENT, "trained/small/seed-0", epochs=2, **OPTIONS)
+run(COMPLETE, "trained/small/seed-0", epochs=2, **OPTIONS)
 export("trained/small/seed-0", "plain.safetensors", quiet=True)
 export("trained/small/seed-0", "resumable.safetensors", checkpoint=True, quiet=True)
 save_predictions("trained/small/seed-0", "trained.npy")
@@ -186,7 +185,7 @@ FETCH = """
 plain, resumable = (fetch(f"{sys.argv[1]}/{name}", folder="fetched", quiet=True) for name in ("plain", "resumable"))
 save_predictions(plain, "plain.npy")
 save_predictions(resumable, "resumable.npy")
-result = run(EXPERIMENT, resumable, epochs=3, **OPTIONS)
+result = run(COMPLETE, resumable, epochs=3, **OPTIONS)
 print(len(result.history["epoch"]), result.complete, resumable)
 """
 
@@ -195,7 +194,7 @@ print(len(result.history["epoch"]), result.complete, resumable)
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_run_of_tensorflow_predicts_the_same_and_continues_under_jax(tmp_path):
     def python(interpreter, backend, body, *arguments):
-        code = PREDICT.replace("BACKEND", repr(backend)) + body.replace("EXPERIMENT", EXPERIMENT_AS_CODE)
+        code = PREDICT.replace("BACKEND", repr(backend)) + body.replace("COMPLETE", COMPLETE_AS_CODE)
         environment = {**os.environ, "KERAS_BACKEND": backend}
         completed = subprocess.run(
             [interpreter, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -29,7 +29,18 @@ pytest.importorskip("distributed", reason="dask.distributed is not installed: pi
 
 pytestmark = pytest.mark.kill
 
-SIZES = ("--data", "synthetic", "--train-size", "400", "--val-size", "40", "--epochs", "5", "--checkpoint-minutes", "0")
+SIZES = (
+    "--data",
+    "synthetic",
+    "--train-size",
+    "1000",
+    "--val-size",
+    "40",
+    "--epochs",
+    "5",
+    "--checkpoint-minutes",
+    "0",
+)
 
 
 @pytest.fixture(scope="module")

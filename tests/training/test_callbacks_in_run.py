@@ -6,12 +6,13 @@ import pytest
 
 from colabcnn import CheckpointToDrive, Error, load_model, run
 from support.runs import differences
+from support.shared_files import COMPLETE
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
 @pytest.mark.colab
-def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_experiment, small_options, capsys):
+def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_options, capsys):
     def callbacks():
         return [
             keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
@@ -26,7 +27,7 @@ def test_callbacks_that_save_and_log_work_and_resume(tmp_path, small_experiment,
 
     for epochs in (1, 2):
         options = {**small_options, "epochs": epochs, "quiet": False}
-        run(small_experiment, tmp_path / "run", callbacks=callbacks(), **options)
+        run(COMPLETE, tmp_path / "run", callbacks=callbacks(), **options)
     assert "CSVLogger empties" in capsys.readouterr().out
     # A plain network, which Keras opens without this library.
     images = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
@@ -44,14 +45,12 @@ class StopWithinFirstEpoch(keras.callbacks.Callback):
         logs |= {"epoch": 7, "learning_rate": "none", "seconds": -1}
 
 
-def test_epoch_in_which_a_callback_stops_is_complete_and_its_row_is_the_runs_own(
-    tmp_path, trained, small_experiment, small_options
-):
+def test_epoch_in_which_a_callback_stops_is_complete_and_its_row_is_the_runs_own(tmp_path, trained, small_options):
     small_options["epochs"] = 2
-    stopped = run(small_experiment, tmp_path / "run", callbacks=[StopWithinFirstEpoch()], **small_options)
+    stopped = run(COMPLETE, tmp_path / "run", callbacks=[StopWithinFirstEpoch()], **small_options)
     assert (stopped.complete, stopped.history["epoch"]) == (False, [1])
     assert stopped.history["seconds"][0] > 0
-    run(small_experiment, tmp_path / "run", **small_options)
+    run(COMPLETE, tmp_path / "run", **small_options)
     assert differences(tmp_path / "run", trained) == []
 
 

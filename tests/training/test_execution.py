@@ -30,7 +30,7 @@ from support.shared_files import COMPLETE, OPTIONS
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 # An epoch has 7 steps, the last of 4 images: 3 steps a call leave a remainder, 100 put all into one call.
-STEPS = (3, 100)
+STEPS = (3, pytest.param(100, marks=pytest.mark.colab))
 
 
 class StopAfterFirst(keras.callbacks.Callback):
@@ -71,7 +71,6 @@ def weights_of(run_dir):
     return newest_checkpoint(run_dir / "checkpoints")[0].arrays["model"]
 
 
-@pytest.mark.colab
 @pytest.mark.parametrize("steps", STEPS)
 def test_several_steps_a_call_equal_single_steps(uninterrupted, steps):
     (start,) = json.loads((uninterrupted(steps) / "run.json").read_text())["starts"]

@@ -12,8 +12,14 @@ import pytest
 
 from colabcnn import Error, RiseAndFall, run, status
 from colabcnn.training import long_run
+from support.shared_files import COMPLETE
 
 TOO_MANY = 100_000_000
+
+
+@pytest.fixture
+def small_experiment():
+    return COMPLETE  # Its steps last long enough.
 
 
 @pytest.fixture

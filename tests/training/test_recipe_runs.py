@@ -76,7 +76,7 @@ def test_error_for_a_changed_schedule_names_the_schedule(tmp_path, small_recipe,
             run(second, tmp_path / str(number), **small_options)
 
 
-@pytest.mark.newest
+@pytest.mark.colab
 def test_recipe_resumes_from_drive_with_its_length(tmp_path, small_recipe, small_options):
     small_options.pop("epochs")
     local, drive = tmp_path / "local", tmp_path / "drive"
@@ -131,7 +131,7 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.newest
+@pytest.mark.colab
 def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)

@@ -136,8 +136,7 @@ def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_opt
     assert (recorded["train_size"], recorded["val_size"], recorded["holdout"]) == (100, 50, 50)
 
 
-@pytest.mark.colab
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.colab)])
 def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_options, precision):
     run(COMPLETE, tmp_path, precision=precision, **{**small_options, "epochs": 1})
     result = run(COMPLETE, tmp_path, **{**small_options, "epochs": 2})
