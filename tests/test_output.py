@@ -45,7 +45,8 @@ model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
 model.compile("adam", "mse")
 drive = colabcnn.CheckpointToDrive(folder + "/drive", local_folder=folder + "/local", checkpoint_minutes=0)
 model.fit(np.ones((32, 6)), np.ones((32, 1)), epochs=2, verbose=0, callbacks=[drive])
-tiny = replace(colabcnn.ABLATIONS["06_final"], name="tiny", filters=(4, 8), kernel_sizes=(3,), batch_size=32)
+plain = colabcnn.ABLATIONS["01_descending_kernels"]
+tiny = replace(plain, name="tiny", filters=(4, 8), kernel_sizes=(3,), batch_size=32)
 result = colabcnn.run(tiny, folder + "/run", data="synthetic", train_size=64, val_size=32, epochs=2)
 assert result.complete
 """

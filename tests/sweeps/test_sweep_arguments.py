@@ -14,7 +14,7 @@ from colabcnn.store.checkpoint import Checkpoint, write_checkpoint
 from colabcnn.store.experiment_file import read_experiment, write_experiment
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 from support.runs import make_record
-from support.shared_files import EXPERIMENT, OPTIONS
+from support.shared_files import COMPLETE, EXPERIMENT, OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_dry_run_shows_a_finished_runs_own_length(trained, tmp_path, capsys):
     shutil.copytree(trained.parent, tmp_path / "runs" / "small")
     options = {**OPTIONS, "quiet": False, "root": tmp_path / "runs", "seeds": 0, "dry_run": True}
     for epochs in (None, 1):
-        assert [*sweep(EXPERIMENT, epochs=epochs, **options).values()] == ["finished"]
+        assert [*sweep(COMPLETE, epochs=epochs, **options).values()] == ["finished"]
         assert "finished, epoch 2 of 2" in capsys.readouterr().out
 
 
