@@ -49,20 +49,20 @@ def test_run_keeps_its_first_setting_and_reports_where_it_cannot(tmp_path, run_c
     pytest.importorskip("tensorflow", reason="oneDNN is a setting of TensorFlow's")
     write_experiment(tmp_path / "small.json", EXPERIMENT)
 
-    def train(code, setting, *runs):
-        env = {**os.environ, onednn.VARIABLE: setting, "KERAS_BACKEND": "tensorflow"}
+    off, on = ({**os.environ, onednn.VARIABLE: setting, "KERAS_BACKEND": "tensorflow"} for setting in "01")
+
+    def train(code, env, *runs):
         command = [sys.executable, "-c", code, tmp_path, *runs]
         return subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout
 
-    train(TRAIN, "0", "uninterrupted", "2", "resumed", "1")
-    env = {**os.environ, onednn.VARIABLE: "1", "KERAS_BACKEND": "tensorflow"}
+    train(TRAIN, off, "uninterrupted", "2", "resumed", "1")
     sizes = ("--data", "synthetic", "--train-size", "32", "--val-size", "20", "--epochs", "2")
-    completed = run_cli("train", tmp_path / "small.json", "--run-dir", tmp_path / "resumed", *sizes, env=env)
+    completed = run_cli("train", tmp_path / "small.json", "--run-dir", tmp_path / "resumed", *sizes, env=on)
     assert completed.returncode == 0, completed.stderr
     assert starts_of(tmp_path / "resumed") == [False, False]
     assert "oneDNN" not in completed.stdout
     assert differences(tmp_path / "resumed", tmp_path / "uninterrupted") == []
     # As in a notebook: TensorFlow is imported before the run is known.
-    output = train(f"import tensorflow\n{TRAIN}", "1", "resumed", "3")
+    output = train(f"import tensorflow\n{TRAIN}", on, "resumed", "3")
     assert starts_of(tmp_path / "resumed") == [False, False, True]
     assert f"To keep them, set {onednn.VARIABLE}=0 before Python starts." in output
