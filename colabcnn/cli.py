@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import io
 import math
 import os
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
     output.drop_notices()
+    # TensorFlow creates so many objects when it is imported that looking for unused ones takes a second.
+    gc.set_threshold(100_000)
     try:
         code = options.verb(options) or DONE
         if sys.stdout and not sys.stdout.closed:

@@ -46,6 +46,8 @@ LONG += (
 )
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As the command line does: among TensorFlow's many objects, a look for unused ones takes long.
+gc.set_threshold(100_000)
 # A test that calls the command line in this process leaves its stderr to pytest.
 output.drop_notices.grep = None
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the

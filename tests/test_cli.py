@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from colabcnn import ABLATIONS, RECIPES, __version__, shipped_results
 from colabcnn.cli import main
+from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
+from support.shared_files import COMPLETE
 
 SHIPPED = shipped_results() / "06_final" / "seed-0"
 SMALL = ("--data", "synthetic", "--train-size", "32", "--val-size", "20")
@@ -42,10 +45,18 @@ def main_here(capsys):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The final network, trained for one tiny epoch by the command line: its folder and what was printed."""
+def small(tmp_path_factory):
+    """The file of an experiment with a small network."""
+    path = tmp_path_factory.mktemp("experiment") / "small.json"
+    write_experiment(path, COMPLETE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    """That experiment, trained for one tiny epoch by the command line: its folder and what was printed."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--run-dir", folder, "--epochs", "1", *SMALL]
+    command = [sys.executable, "-m", "colabcnn", "train", small, "--run-dir", folder, "--epochs", "1", *SMALL]
     completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert completed.returncode == 0, completed.stderr
     return folder, completed.stdout
@@ -53,16 +64,16 @@ def trained(tmp_path_factory):
 
 def test_train_prints_its_progress_and_the_path_of_the_picture(trained):
     folder, output = trained
-    assert "06_final, seed 0: epoch 1 to 1 on" in output
+    assert "small, seed 0: epoch 1 to 1 on" in output
     assert re.search(r"epoch 1/1 .* images/s.* · epoch 1: loss \d", output)
     assert f"The curves: {folder / 'curves.png'}" in output
     assert read_history(folder / "history.csv")["epoch"] == [1]
 
 
-def test_same_command_trains_nothing(trained, run_cli):
+def test_same_command_trains_nothing(trained, small, main_here):
     folder, _ = trained
     before = (folder / "run.json").read_bytes()
-    again = run_cli("train", "06_final", "--run-dir", folder, *SMALL)
+    again = main_here("train", small, "--run-dir", folder, *SMALL)
     assert again.returncode == 0, again.stderr
     assert "Nothing is left to train" in again.stdout
     assert (folder / "run.json").read_bytes() == before
@@ -81,7 +92,7 @@ def test_status_in_words_and_in_json(trained, run_cli):
         "complete",
         "weights_sha256",
     }
-    assert "06_final, seed 0: epoch 1 of 1, complete" in run_cli("status", folder).stdout
+    assert "small, seed 0: epoch 1 of 1, complete" in run_cli("status", folder).stdout
 
 
 def test_status_verify_checks_every_checkpoint_and_names_the_one_to_resume(trained, run_cli, tmp_path):
@@ -170,15 +181,15 @@ def test_another_experiment_in_the_folder_is_refused_and_changes_no_file(trained
     (folder / "lock").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert_refused(
-        main_here("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "06_final", "05_ascending_kernels"
+        main_here("train", "05_ascending_kernels", "--run-dir", folder, *SMALL), "small", "05_ascending_kernels"
     )
     (folder / "lock").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_read_only_folder_is_refused(run_cli, mount_tmpfs):
+def test_read_only_folder_is_refused(main_here, mount_tmpfs):
     folder = mount_tmpfs("ro")
-    assert_refused(run_cli("train", "06_final", "--run-dir", folder, *SMALL), str(folder), "Read-only file system")
+    assert_refused(main_here("train", "06_final", "--run-dir", folder, *SMALL), str(folder), "Read-only file system")
 
 
 def test_full_disk_is_one_line_and_keeps_the_history(main_here, mount_tmpfs):
@@ -190,10 +201,8 @@ def test_full_disk_is_one_line_and_keeps_the_history(main_here, mount_tmpfs):
 
 
 @pytest.mark.kill
-def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
-    import signal
-
-    command = [sys.executable, "-m", "colabcnn", "train", "06_final", "--run-dir", tmp_path / "run", *SMALL]
+def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path, small):
+    command = [sys.executable, "-m", "colabcnn", "train", small, "--run-dir", tmp_path / "run", *SMALL]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch"):
@@ -203,7 +212,7 @@ def test_ctrl_c_ends_with_exit_code_3_and_explains_how_to_resume(tmp_path):
     assert process.returncode == 3, errors
     assert "the same call" in output
     # By the time that the first epoch, which holds the compilation, has taken or is known to take.
-    assert re.search("Stops after this epoch|No checkpoint was taken yet|The checkpoint of epoch 1 is kept", output)
+    assert re.search(r"Stops after this epoch|No checkpoint was taken yet|The checkpoint of epoch \d+ is kept", output)
     assert "Traceback" not in errors
 
 

@@ -12,11 +12,15 @@ import pytest
 
 from colabcnn import output
 
-# Each training is in a process of its own, which is forked so that Keras is imported once.
+# Each training is in a process of its own, which is forked so that Keras and Matplotlib are imported once.
 TRAININGS = """
-import json, os, sys
+import gc, io, json, os, sys
 from dataclasses import replace
 import numpy as np, keras, colabcnn
+from matplotlib import figure
+from colabcnn import run
+figure.Figure().savefig(io.BytesIO())
+gc.freeze()
 folder, statuses = sys.argv[1], {}
 for kind in ("ascii", "closed", "none", "full", "no reader"):
     path = folder + "/" + kind
@@ -47,7 +51,7 @@ drive = colabcnn.CheckpointToDrive(folder + "/drive", local_folder=folder + "/lo
 model.fit(np.ones((32, 6)), np.ones((32, 1)), epochs=2, verbose=0, callbacks=[drive])
 plain = colabcnn.ABLATIONS["01_descending_kernels"]
 tiny = replace(plain, name="tiny", filters=(4, 8), kernel_sizes=(3,), batch_size=32)
-result = colabcnn.run(tiny, folder + "/run", data="synthetic", train_size=64, val_size=32, epochs=2)
+result = run(tiny, folder + "/run", data="synthetic", train_size=64, val_size=32, epochs=2)
 assert result.complete
 """
 

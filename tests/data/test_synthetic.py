@@ -31,8 +31,8 @@ def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():
 
 @pytest.mark.kill
 def test_augmentation_improves_validation(tmp_path):
-    experiment = replace(COMPLETE, name="synthetic", filters=(8, 16, 32), dropout=0.0, batch_size=32)
-    options = {"data": "synthetic", "train_size": 200, "val_size": 500, "epochs": 60, "quiet": True}
+    experiment = replace(COMPLETE, name="synthetic", filters=(8, 16), dropout=0.0)
+    options = {"data": "synthetic", "train_size": 200, "val_size": 200, "epochs": 40, "quiet": True}
     plain = run(replace(experiment, augmentation=None), tmp_path / "plain", **options).history
     augmented = run(experiment, tmp_path / "with", **options).history
     assert plain["accuracy"][-1] > 0.9  # The network has memorized the training images.

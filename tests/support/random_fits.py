@@ -4,6 +4,7 @@ random_fits.py train FOLDER SEED... stops each fit before its fourth epoch, the 
 random_fits.py resume FOLDER SEED... resumes each, and prints a line of JSON for each.
 """
 
+import gc
 import json
 import os
 import random
@@ -234,4 +235,5 @@ def resume(folder, seeds):
 
 
 if __name__ == "__main__":
+    gc.freeze()  # No look for unused objects among those of TensorFlow.
     {"train": train, "resume": resume}[sys.argv[1]](Path(sys.argv[2]), list(map(int, sys.argv[3:])))

@@ -7,6 +7,7 @@ training, {"seconds": s}. Responds with one line: the exit status, negative for 
 """
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -128,6 +129,7 @@ def main():
     responses, sys.stdout = sys.stdout, sys.stderr
     # Once here, not in each session: Matplotlib's first figure takes long.
     figure.Figure().savefig(io.BytesIO())
+    gc.freeze()  # So that no session looks for unused objects among those of TensorFlow.
     for line in sys.stdin:
         request = json.loads(line)
         reading, writing = os.pipe()
