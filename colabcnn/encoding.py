@@ -43,18 +43,12 @@ class Encoder:
     def __init__(self):
         self.arrays: list[np.ndarray] = []
         self.left_out: dict[str, str] = {}
-        self._depth = 0
 
-    def encode(self, value: Any, path: str) -> Any:
+    def encode(self, value: Any, path: str, depth: int = 0) -> Any:
         """Return JSON types for a value; `path` is its name in `left_out`."""
-        self._depth += 1
-        try:
-            return self._leave_out(value, path) if self._depth > MAX_DEPTH else self._encode(value, path)
-        finally:
-            self._depth -= 1
-
-    def _encode(self, value, path):
         kind = type(value)
+        if depth >= MAX_DEPTH:
+            return self._leave_out(value, path)
         if value is None or kind in (bool, str):
             return value
         if kind is int:
@@ -62,13 +56,13 @@ class Encoder:
         if kind is float:
             return value if math.isfinite(value) else {"float": str(value)}
         if kind is list:
-            return self._members(value, path)
+            return self._members(value, path, depth)
         if kind is dict:
-            return self._dict(value, path)
+            return self._dict(value, path, depth)
         if isinstance(value, np.generic):
             return self._scalar(value, path)
         if kind in (tuple, set, frozenset):
-            return {kind.__name__: self._members(value, path)}
+            return {kind.__name__: self._members(value, path, depth)}
         if kind in _MOMENTS:
             return {kind.__name__: value.isoformat()}
         if kind is bytes:
@@ -83,17 +77,19 @@ class Encoder:
             return self._leave_out(value, path)  # A subclass: it would come back as another type.
         return self._array(value, path)
 
-    def _dict(self, value, path):
+    def _dict(self, value, path, depth):
         items = []
         for key, member in value.items():
-            left_out = len(self.left_out)
-            encoded = self.encode(key, f"{path} (a key)")
-            if len(self.left_out) == left_out:
-                items.append([encoded, self.encode(member, f"{path}.{key}")])
+            of_key = Encoder()
+            encoded = of_key.encode(key, "", depth + 1)
+            if of_key.left_out or of_key.arrays:  # An array that was read cannot be a key.
+                self._leave_out(key, f"{path} (a key)")
+            else:
+                items.append([encoded, self.encode(member, f"{path}.{key}", depth + 1)])
         return {"dict": dict(items)} if all(isinstance(key, str) for key, _ in items) else {"items": items}
 
-    def _members(self, values, path):
-        return [self.encode(member, f"{path}[{index}]") for index, member in enumerate(values)]
+    def _members(self, values, path, depth):
+        return [self.encode(member, f"{path}[{index}]", depth + 1) for index, member in enumerate(values)]
 
     def _scalar(self, value, path):
         if value.dtype.kind in _NUMBERS and value.dtype.itemsize <= 8:
@@ -138,25 +134,17 @@ def decode(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
-    if kind == "dict":
-        return {key: inner(member) for key, member in content.items()}
-    if kind == "items":
-        return {inner(key): inner(member) for key, member in content}
-    if kind in _CONTAINERS:
-        return _CONTAINERS[kind](inner(content))
-    if kind == "complex":
-        return complex(*inner(content))
-    return _DECODERS[kind](content, arrays)
+    return arrays[content] if kind == "array" else _DECODERS[kind](content, inner)
 
 
-def _decode_raw(content, arrays):
+def _decode_raw(content, inner=None):
     dtype, shape, raw = content
     return np.frombuffer(base64.b64decode(raw), _dtype(dtype, "cMmUS")).reshape(shape).copy()
 
 
-def _decode_scalar(content, arrays):
+def _decode_scalar(content, inner):
     dtype, number = content
-    return _dtype(dtype, _NUMBERS).type(decode(number, arrays))
+    return _dtype(dtype, _NUMBERS).type(inner(number))
 
 
 def _dtype(text, kinds):
@@ -166,16 +154,21 @@ def _dtype(text, kinds):
     return np.dtype(text)
 
 
-_CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}
+# Of each kind of value, a function of what was encoded, and of one that decodes what is in it.
 _DECODERS = {
-    "float": lambda content, arrays: float(content),
-    "bytes": lambda content, arrays: base64.b64decode(content),
-    "path": lambda content, arrays: Path(content),
-    "timedelta": lambda content, arrays: datetime.timedelta(*content),
-    "array": lambda content, arrays: arrays[content],
+    "dict": lambda content, inner: {key: inner(member) for key, member in content.items()},
+    "items": lambda content, inner: {inner(key): inner(member) for key, member in content},
+    "tuple": lambda content, inner: tuple(inner(content)),
+    "set": lambda content, inner: set(inner(content)),
+    "frozenset": lambda content, inner: frozenset(inner(content)),
+    "complex": lambda content, inner: complex(*inner(content)),
+    "float": lambda content, inner: float(content),
+    "bytes": lambda content, inner: base64.b64decode(content),
+    "path": lambda content, inner: Path(content),
+    "timedelta": lambda content, inner: datetime.timedelta(*content),
     "raw": _decode_raw,
-    "raw_scalar": lambda content, arrays: _decode_raw(content, arrays)[()],
+    "raw_scalar": lambda content, inner: _decode_raw(content)[()],
     "scalar": _decode_scalar,
-    "left_out": lambda content, arrays: None,
-    **{kind.__name__: (lambda content, arrays, kind=kind: kind.fromisoformat(content)) for kind in _MOMENTS},
+    "left_out": lambda content, inner: None,
+    **{kind.__name__: (lambda content, inner, kind=kind: kind.fromisoformat(content)) for kind in _MOMENTS},
 }

@@ -178,7 +178,8 @@ def predict(options: Namespace) -> None:
     from colabcnn.inspection.predictions import predict
     from colabcnn.viewing.curves import save_figure
 
-    if options.output and os.path.exists(options.output) and os.path.samefile(options.output, options.picture):
+    paths = options.output, options.picture
+    if options.output and all(map(os.path.exists, paths)) and os.path.samefile(*paths):
         raise Error(f"{options.output} is the picture itself, which would be lost; expected another file.")
     prediction = predict(options.run_dir, options.picture)
     for name, probability in list(prediction.probabilities.items())[:3]:
@@ -208,19 +209,18 @@ def plot(options: Namespace) -> None:
 
 def summary(options: Namespace) -> None:
     """Print the article's table beside the measured results."""
+    from colabcnn.store.files import check_folder
     from colabcnn.store.run_list import runs_by_name, runs_in
     from colabcnn.viewing.figures import save_figures
     from colabcnn.viewing.table import summarize
 
-    form = "expected a folder of <experiment>/seed-<n>/, each a run's"
-    if not os.path.isdir(options.results):
-        kind = "is a file" if os.path.exists(options.results) else "does not exist"
-        raise Error(f"{options.results} {kind}; {form}.")
+    form = "a folder of <experiment>/seed-<n>/, each a run's"
+    check_folder(options.results, form)
     parents = [os.path.realpath(os.path.join(options.results, *[os.pardir] * levels)) for levels in (1, 2)]
     if not runs_by_name([options.results]) and (found := runs_in(options.results)):
         holders = [parent for parent in parents if runs_by_name([parent])]
         advice = f"Did you mean {os.path.relpath(holders[0])}?" if holders else f"There is a run in {found[0]}."
-        raise Error(f"{options.results} holds no run where it is expected; {form}. {advice}")
+        raise Error(f"{options.results} holds no run where it is expected; expected {form}. {advice}")
     table = summarize(options.results)
     width = shutil.get_terminal_size().columns
     tables = [table, *filter(None, (table.seeds, table.measured))]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from colabcnn.encoding import Encoder, decode
+from colabcnn.encoding import MAX_DEPTH, Encoder, decode
 
 DTYPES = [
     "bool",
@@ -162,8 +162,19 @@ def test_list_that_holds_itself_ends():
     assert set(left_out.values()) == {"int", "list"}
 
 
-def test_entry_whose_key_is_of_an_unknown_type_is_left_out():
-    assert round_trip({"kept": 1, range(2): 2}) == ({"kept": 1}, {"value (a key)": "range"})
+@pytest.mark.parametrize("keys", [[range(2)], [range(2), range(3)], [(1, range(2))]])
+def test_entries_whose_keys_are_of_an_unknown_type_are_left_out(keys):
+    back, left_out = round_trip({"kept": 1, **dict.fromkeys(keys, 2)})
+    assert back == {"kept": 1}
+    assert left_out == {"value (a key)": type(keys[0]).__name__}
+
+
+@pytest.mark.parametrize("innermost", [np.float32(1), 1 + 2j, 3])
+def test_value_in_the_deepest_list_comes_back(innermost):
+    value = innermost
+    for _ in range(MAX_DEPTH - 1):
+        value = [value]
+    assert round_trip(value) == (value, {})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 
 from colabcnn import colab, output
 from colabcnn.errors import Error
-from colabcnn.store.files import DISK_ERRORS, copy_atomically, expand, write_atomically
+from colabcnn.store.files import DISK_ERRORS, check_folder, copy_atomically, expand, write_atomically
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -54,8 +54,7 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     folder = expand(folder)
     if (folder / FOLDER_NAME).is_dir():
         folder = folder / FOLDER_NAME
-    if not folder.is_dir():
-        raise Error(f"{folder} is not a folder; expected the official {FOLDER_NAME} files in it.")
+    check_folder(folder, f"a folder with the official {FOLDER_NAME} files")
     images = np.empty((60000, 32, 32, 3), dtype=np.uint8)
     labels = np.empty(60000, dtype=np.int64)
 

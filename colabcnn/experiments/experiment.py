@@ -6,14 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from colabcnn.errors import Error
-from colabcnn.experiments.checks import (
-    Flag,
-    check_all,
-    check_choice,
-    check_count,
-    check_fields,
-    check_number,
-)
+from colabcnn.experiments.checks import Flag, check_all, check_choice, check_count, check_fields, check_number
 from colabcnn.experiments.ingredients import Adam, Augmentation, Constant, Muon, RiseAndFall
 from colabcnn.experiments.settings import as_json, make
 
@@ -124,7 +117,7 @@ class Experiment:
 
     def settings(self) -> dict[str, Any]:
         """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""
-        return {name: value for name, value in as_json(self).items() if name not in ("kind", "reported")}
+        return {name: value for name, value in as_json(self).items() if name != "kind"}
 
     def convolutions(self) -> list[tuple[int, int, int, int]]:
         """Return `(kernel size, channels, filters, output size)` of each convolution, in order."""

@@ -20,22 +20,16 @@ def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, An
 
 def changed_settings(experiment: Any) -> dict[str, Any]:
     """Return an `Experiment`'s settings that differ from their defaults: a new field with a default changes nothing."""
-    return {name: value for name, value in _without_defaults(experiment).items() if name != "kind"}
+    return {name: value for name, value in as_json(experiment, changed_only=True).items() if name != "kind"}
 
 
-def as_json(value: Any) -> Any:
-    """Return a field's value as JSON types; a dataclass has its class's name as `kind`."""
-    if is_dataclass(value):
-        named = {f.name: as_json(getattr(value, f.name)) for f in fields(value)}
-        return {"kind": type(value).__name__, **named}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _without_defaults(value):
+def as_json(value: Any, changed_only: bool = False) -> Any:
+    """Return a field's value as JSON types; a dataclass has its class's name as `kind`, and the fields it compares."""
     if not is_dataclass(value):
-        return as_json(value)
-    changed = [f.name for f in fields(value) if f.compare and getattr(value, f.name) != f.default]
-    return {"kind": type(value).__name__, **{name: _without_defaults(getattr(value, name)) for name in changed}}
+        return list(value) if isinstance(value, tuple) else value
+    named = {f.name: (getattr(value, f.name), f.default) for f in fields(value) if f.compare}
+    shown = {name: part for name, (part, default) in named.items() if part != default or not changed_only}
+    return {"kind": type(value).__name__, **{name: as_json(part, changed_only) for name, part in shown.items()}}
 
 
 def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from colabcnn import output
 from colabcnn.colab import in_colab
-from colabcnn.data.split import data_name
+from colabcnn.data.split import TEST_SIZE, TRAIN_SIZE, data_name
 from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.experiments.checks import check_count, check_number, check_text
 from colabcnn.measuring.trials import Setting, as_line, last_record, train, train_interrupted, train_plain
 from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
 from colabcnn.store.files import expand
-from colabcnn.store.measurements import FULL_SIZE, Measurement, read_measurement, write_measurement
+from colabcnn.store.measurements import Measurement, read_measurement, write_measurement
 from colabcnn.store.run_folder import run_folder
 from colabcnn.training.progress import ProgressLine
 from colabcnn.version import commit
@@ -40,8 +40,8 @@ def measure(
     folder: str | Path = "measured",
     *,
     data: str | Path = "cifar10",
-    train_size: int = FULL_SIZE,
-    val_size: int = 10000,
+    train_size: int = TRAIN_SIZE,
+    val_size: int = TEST_SIZE,
     minutes: float = 10,
     sent_by: str = "",
     quiet: bool = False,
@@ -55,8 +55,8 @@ def measure(
     Args:
         folder: for the file; made if missing.
         data: as for `run`.
-        train_size: largest number of training images.
-        val_size: number of validation images; with fewer training images it is reduced in proportion.
+        train_size: largest number of training images, 50,000 at most.
+        val_size: number of validation images, 10,000 at most; with fewer training images it is reduced in proportion.
         minutes: time limit. A very slow device exceeds it, since an epoch has at least eight steps.
         sent_by: a name for the credits, or "".
         quiet: print nothing.
@@ -67,8 +67,8 @@ def measure(
     Raises:
         Error: bad arguments; a folder that cannot be written; data that cannot be loaded.
     """
-    check_count("train_size", train_size)
-    check_count("val_size", val_size)
+    check_count("train_size", train_size, 1, TRAIN_SIZE)
+    check_count("val_size", val_size, 1, TEST_SIZE)
     check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
     check_text("sent_by", sent_by, 60)
     start, progress = time.monotonic(), ProgressLine(quiet)

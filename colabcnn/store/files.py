@@ -36,6 +36,13 @@ def expand(path: str | Path) -> Path:
         raise Error(f"{path}: {error}; give the full path.") from None
 
 
+def check_folder(path: str | Path, expected: str) -> None:
+    """Raise an `Error` unless there is a folder of that path; `expected` says what for."""
+    if not os.path.isdir(path):
+        kind = "is a file" if os.path.exists(path) else "does not exist"
+        raise Error(f"{path} {kind}; expected {expected}.")
+
+
 def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Replace a file's content; after a kill or on a full disk it has the old content or the new, never a part.
 

@@ -8,7 +8,7 @@ from typing import Any
 from colabcnn.errors import Error, UnknownFormatError
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import SMALL_FILES, checkpoint_files, epoch_of
-from colabcnn.store.files import expand, remove_partials, write_atomically
+from colabcnn.store.files import check_folder, expand, remove_partials, write_atomically
 from colabcnn.store.history import History, best_of, empty_history, read_history
 from colabcnn.store.run_record import RunRecord
 
@@ -221,9 +221,7 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
         Error: there is no such folder, or it cannot be listed.
     """
     folder = run_folder(run_dir)
-    if not folder.path.is_dir():
-        kind = "is a file" if folder.path.exists() else "does not exist"
-        raise Error(f"{folder.path} {kind}; expected a run's folder.")
+    check_folder(folder.path, "a run's folder")
     try:
         files = checkpoint_files(folder.checkpoints)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint_files import checkpoint_files
-from colabcnn.store.files import expand
+from colabcnn.store.files import check_folder, expand
 from colabcnn.store.run_folder import SHARED_RUN
 
 _MOVED_ASIDE = re.compile(r"moved-aside-\d+")
@@ -49,11 +49,7 @@ def runs_in(folder: str | Path) -> list[Path]:
     Raises:
         Error: the folder does not exist, or is a file.
     """
-    if not os.path.isdir(folder):
-        kind = "is a file" if os.path.exists(folder) else "does not exist"
-        raise Error(
-            f"{folder} {kind}; expected the folder of a run or of runs. Give the folder that holds history.csv."
-        )
+    check_folder(folder, "the folder of a run or of runs. Give the folder that holds history.csv")
     runs, seen = [], set()
     for path, subfolders, files in os.walk(folder, followlinks=True):  # Drive shows a shortcut as a link.
         if os.path.realpath(path) in seen:  # Links may lead back to where they lie.

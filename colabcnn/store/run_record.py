@@ -24,7 +24,10 @@ from colabcnn.experiments.settings import changed_settings, flatten_settings, ma
 FORMAT = 2
 """The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
 DATA_NAMES = ("cifar10", "synthetic")
+MOST_IMAGES = 1_000_000  # Of synthetic images; CIFAR-10 has 60,000.
 _Count = Annotated[int, check_count, 0]
+_Size = Annotated[int, check_count, 1, MOST_IMAGES]
+_Line = Annotated[str, check_text, 1000]
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Start:
     time: Text
     first_epoch: _Count
     device: Text
-    versions: Annotated[dict[str, str], check_texts]
-    commit: Text | None = None
+    versions: Annotated[dict[str, str], check_texts, 1000]
+    commit: _Line | None = None
     execution: Execution | None = None
     refused: Text | None = None
     onednn: Flag | None = None
@@ -66,7 +69,7 @@ class RunRecord:
         seed: int from 0.
         data: "cifar10" or "synthetic".
         data_sha256: of the images and labels, hex.
-        train_size, val_size: numbers of images.
+        train_size, val_size: numbers of images, from 1 to a million.
         holdout: number of training images to validate on; 0 for the test set.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         starts: the first one first.
@@ -76,9 +79,9 @@ class RunRecord:
     seed: _Count
     data: Annotated[str, check_choice, *DATA_NAMES]
     data_sha256: Annotated[str, check_text, 64, "[0-9a-f]{64}"]
-    train_size: _Count
-    val_size: _Count
-    holdout: _Count
+    train_size: _Size
+    val_size: _Size
+    holdout: Annotated[int, check_count, 0, MOST_IMAGES]
     precision: Annotated[str, check_choice, *PRECISIONS]
     starts: Annotated[tuple[Start, ...], check_kind, tuple] = ()
     __post_init__ = check_fields

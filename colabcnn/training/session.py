@@ -1,6 +1,7 @@
 """One start of a run: from its newest checkpoint to the end of its epochs or of its hours."""
 
 import datetime
+import gc
 import math
 import time
 import traceback
@@ -104,7 +105,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         callbacks = (RenewStatistics(), *callbacks)
     ended = None
     try:
-        model = _executable_model(session, split, plan)
+        model = _executable_model(session, split)
         if checkpoint:
             assign_arrays(model.network.weights, checkpoint.arrays["model"], "weights")
             assign_arrays(model.optimizer.variables, checkpoint.arrays["optimizer"], "optimizer variables")
@@ -167,13 +168,12 @@ def fit_options(model: TrainingModel, train_size: int, val_size: int) -> dict:
     }
 
 
-def try_out(model: TrainingModel, train_size: int, val_size: int, plan: PlanEpoch) -> None:
+def try_out(model: TrainingModel, record: RunRecord) -> None:
     """Compile the calls of a run by making one of each shape; restore the state.
 
     Args:
         model: `TrainingModel`, compiled, with its state built.
-        train_size, val_size: the run's numbers of images.
-        plan: `PlanEpoch`.
+        record: the run's.
 
     Raises:
         Exception: any error of the device. The model must not be used any more.
@@ -183,7 +183,8 @@ def try_out(model: TrainingModel, train_size: int, val_size: int, plan: PlanEpoc
         full = batch_size * model.execution.steps_per_call
         return min(size, full + size % full)
 
-    sizes = full_and_rest(train_size, model.batch_size), full_and_rest(val_size, VALIDATION_BATCH_SIZE)
+    sizes = full_and_rest(record.train_size, model.batch_size), full_and_rest(record.val_size, VALIDATION_BATCH_SIZE)
+    plan = PlanEpoch(record.experiment, record.seed, record.train_size)
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = read_arrays(variables)
     model.fit(**fit_options(model, *sizes), epochs=1, callbacks=[plan])
@@ -214,7 +215,7 @@ def _announce(session):
         _report_changes(record.starts[-1], start, record.precision, progress)
 
 
-def _executable_model(session, split, plan):
+def _executable_model(session, split):
     """Return the model with the execution of the run's last start on this device, or that suits it, or a plain one.
 
     A GPU may refuse the compiled step, or lack the memory for it, with errors that nobody has seen. A run matters more
@@ -227,12 +228,14 @@ def _executable_model(session, split, plan):
         steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
         session.progress.info(f"Compiles and tries out {steps}.")
         try:
-            try_out(model, record.train_size, record.val_size, plan)
+            try_out(model, record)
         except Exception as error:
-            del model
             _report_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
-            execution = devices.plain_execution()
-            model = compiled_model(**model_of, execution=execution)
+            model = None
+    if model is None:
+        gc.collect()  # The device's memory may be full; until now the error held what was on it.
+        execution = devices.plain_execution()
+        model = compiled_model(**model_of, execution=execution)
     session.write_start(execution=execution)
     return model
 

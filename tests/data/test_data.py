@@ -93,7 +93,7 @@ def test_error_names_the_missing_file_or_folder(official_copy, tmp_path):
     (official_copy / "test_batch").unlink()
     with pytest.raises(Error, match="test_batch cannot be read"):
         load_cifar10(official_copy)
-    with pytest.raises(Error, match="nowhere is not a folder"):
+    with pytest.raises(Error, match="nowhere does not exist; expected a folder with"):
         load_cifar10(tmp_path / "nowhere")
 
 

@@ -216,6 +216,7 @@ def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting
     ("options", "message"),
     [
         ({"train_size": 0}, "train_size is 0; expected a whole number from 1"),
+        ({"train_size": 60_000}, "train_size is 60000; expected a whole number from 1 to 50000"),
         ({"val_size": 2.5}, "val_size is 2.5; expected"),
         ({"minutes": 0}, "minutes is 0; expected a number above 0"),
         ({"minutes": float("nan")}, "minutes is nan; expected"),

@@ -43,6 +43,11 @@ def test_fingerprint_differs_between_runs_but_not_with_length_or_starts():
     assert len({other.fingerprint() for other in [record, *others]}) == 6
 
 
+def test_fingerprint_is_the_one_that_sessions_on_drive_have():
+    record = RunRecord(RECIPES["08_in_minutes"], 3, "synthetic", "0" * 64, 100, 40, 0, "float32")
+    assert record.fingerprint() == "4b1e949e6bbb0af5b2dccdd83650c332ece45799442cd6077eedff8f6bf08de2"
+
+
 def test_first_difference_is_named_and_open_fields_are_not_compared():
     final = identity_of(ABLATIONS["06_final"], seed=0)
     assert first_difference(final, identity_of(ABLATIONS["06_final"])) is None

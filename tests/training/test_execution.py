@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from types import SimpleNamespace
 
 import keras
@@ -22,6 +23,7 @@ from colabcnn.network.model import reseed_dropout
 from colabcnn.network.training_model import PlanEpoch
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import read_history
+from colabcnn.training import session
 from colabcnn.training.session import compiled_model, fit_options
 from support.refusals import refuse_training
 from support.runs import differences
@@ -172,6 +174,26 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
     assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
     assert differences(tmp_path / "refused", plain) == []
+
+
+@pytest.mark.colab
+def test_refused_model_is_gone_before_the_plain_one_is_built(
+    tmp_path, small_experiment, small_options, execute, monkeypatch
+):
+    """It may have filled the device's memory."""
+    built, models_there, compiled_model = weakref.WeakSet(), [], session.compiled_model
+
+    def count_models(**options):
+        models_there.append(len(built))
+        model = compiled_model(**options)
+        built.add(model)
+        return model
+
+    monkeypatch.setattr(session, "compiled_model", count_models)
+    refuse_training(monkeypatch, lambda positions: True)
+    execute(3)
+    run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
+    assert models_there == [0, 0]
 
 
 @pytest.mark.colab

@@ -223,7 +223,7 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
 
 def test_start_over_with_bad_data_moves_nothing(tmp_path, trained, small_experiment, small_options):
     folder = shutil.copytree(trained, tmp_path / "run")
-    with pytest.raises(Error, match="nothing is not a folder"):
+    with pytest.raises(Error, match="nothing does not exist; expected a folder with"):
         run(small_experiment, folder, start_over=True, **{**small_options, "data": tmp_path / "nothing"})
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in trained.iterdir())
 
