@@ -1,6 +1,7 @@
 """Train small runs in processes that a test can kill, without importing Keras again for each: sessions.py.
 
-Reads one JSON object a line: `run` (options of `run`, and `recipe`, the experiment to train with a small network),
+Reads one JSON object a line: `run` (options of `run`, and `recipe`, the experiment to train with a small network; the
+default has neither augmentation nor dropout, whose compilation takes half of a session),
 `altered_epoch` (one row of this epoch's plan is altered) and `kill`, when the session gets SIGKILL: {"io": n} at
 its nth I/O call in a save, {"step": [epoch, step]}, {"validation": epoch}, {"restore": n} at the nth I/O call before
 training, {"seconds": s}. Responds with one line: the exit status, negative for a signal, and what the session printed.
@@ -110,7 +111,7 @@ def alter_plan(altered_epoch, plan_epoch=trainer.plan_epoch):
 
 def session(request):
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "checkpoint_minutes": 0} | request["run"]
-    named = {**ABLATIONS, **RECIPES}[options.pop("recipe", "06_final")]
+    named = {**ABLATIONS, **RECIPES}[options.pop("recipe", "01_descending_kernels")]
     experiment = replace(named, name="small", kernel_sizes=(3,), filters=(4, 8), batch_size=16)
     kill = request.get("kill") or {}
     if request.get("altered_epoch"):

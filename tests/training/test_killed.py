@@ -21,7 +21,6 @@ from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import read_history
 from colabcnn.training.recorder import Recorder
 from support.runs import BACKENDS, differences
-from support.shared_files import COMPLETE
 
 pytestmark = pytest.mark.kill
 
@@ -51,10 +50,9 @@ def uninterrupted(sessions, tmp_path_factory):
 def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_property):
     """Each session trains one epoch and is killed one call later in its save and its end than the previous one."""
     uninterrupted, killed, done = tmp_path / "uninterrupted", tmp_path / "killed", 3
-    plain = {"recipe": "01_descending_kernels"}  # Without augmentation, whose compilation takes most of a session.
-    sessions(killed, epochs=done, **plain)  # So that a save has an old file to delete and one to resume from.
+    sessions(killed, epochs=done)  # So that a save has an old file to delete and one to resume from.
     for call in itertools.count(1):
-        sessions.start(killed, epochs=done + 1, kill={"io": call}, **plain)
+        sessions.start(killed, epochs=done + 1, kill={"io": call})
         ended, output = sessions.finish()
         if ended != KILLED:
             break
@@ -62,7 +60,7 @@ def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_
         assert done in (before, before + 1), output
     assert ended == 0, output
     done = status(killed)["epoch"]
-    sessions(uninterrupted, epochs=done, **plain)
+    sessions(uninterrupted, epochs=done)
     assert differences(uninterrupted, killed) == []
     record_property(
         "counted", f"SIGKILL at {call - 1} I/O calls of a save, one after another: all resumed as the same run"
@@ -99,17 +97,18 @@ def test_fault_04_killed_several_times_during_restore(tmp_path, sessions, uninte
     assert differences(uninterrupted(3), tmp_path) == []
 
 
-def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
-    tmp_path, sessions, uninterrupted
-):
+def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(tmp_path, sessions):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    options = {"recipe": "06_final", "epochs": 12}
+    sessions(uninterrupted, **options)
     rng = random.Random(5)
     epoch = 1
     while epoch < 12:
         epoch += rng.randrange(1, 5)
-        sessions(tmp_path, epochs=12, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED)
-    sessions(tmp_path, epochs=12)
-    assert differences(uninterrupted(12), tmp_path) == []
-    settings = json.loads((tmp_path / "run.json").read_text())["experiment"]
+        sessions(killed, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED, **options)
+    sessions(killed, **options)
+    assert differences(uninterrupted, killed) == []
+    settings = json.loads((killed / "run.json").read_text())["experiment"]
     assert settings["dropout"] > 0
     assert settings["augmentation"] is not None
 
@@ -156,7 +155,7 @@ def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, 
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
-    tmp_path, small_options, uninterrupted, step, monkeypatch
+    tmp_path, small_experiment, small_options, uninterrupted, step, monkeypatch
 ):
     # The first epoch, by which the second one is judged, holds the compilation.
     monkeypatch.setattr("colabcnn.training.interruption.EPOCH_SECONDS", 1000)
@@ -169,10 +168,10 @@ def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
     before = signal.getsignal(signal.SIGINT)
     options = {**small_options, "epochs": 3}
     with pytest.raises(KeyboardInterrupt):
-        run(COMPLETE, tmp_path, callbacks=[CtrlC()], **options)
+        run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
     assert signal.getsignal(signal.SIGINT) is before
     assert status(tmp_path)["epoch"] == 2
-    run(COMPLETE, tmp_path, **options)
+    run(small_experiment, tmp_path, **options)
     assert differences(uninterrupted(3), tmp_path) == []
 
 
@@ -221,7 +220,7 @@ def test_fault_28_damaged_history_is_repaired_to_one_row_an_epoch(tmp_path, sess
 
 
 def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(tmp_path, sessions, uninterrupted):
-    seconds = 40
+    seconds = 30
     options = {"epochs": 4000, "drive_folder": str(tmp_path / "drive"), "drive_minutes": 0}
     began = time.monotonic()
     output = sessions(tmp_path / "run", hours=seconds / 3600, ends=3, **options)

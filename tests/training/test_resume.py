@@ -22,7 +22,8 @@ EPOCHS = 6
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.colab)])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_run_resumes_as_the_uninterrupted_run(tmp_path, sessions_on, backend, precision):
-    sessions, options = sessions_on(backend), {"epochs": EPOCHS, "precision": precision}
+    sessions, options = sessions_on(backend), {"recipe": "06_final", "epochs": EPOCHS}
+    options["precision"] = precision
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     sessions(uninterrupted, **options)
     rng = random.Random(f"{backend} {precision}")
