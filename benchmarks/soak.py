@@ -34,19 +34,20 @@ def main():
     rng, sessions, kinds = random.Random(options.seed), Sessions(options.backend), collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         uninterrupted, killed = Path(folder, "uninterrupted"), Path(folder, "killed")
-        sessions(uninterrupted, epochs=options.epochs)
+        run = {"epochs": options.epochs, "recipe": "06_final"}
+        sessions(uninterrupted, **run)
         began = time.monotonic()
         while kinds.total() < options.kills:
             done = status(killed)["epoch"] if checkpoint_files(killed / "checkpoints") else 0
             behind = (options.epochs - done) * options.kills > options.epochs * (options.kills - kinds.total())
             kill = choose_kill(rng, done, may_advance=behind and done < options.epochs - 5)
-            sessions.start(killed, epochs=options.epochs, kill=kill)
+            sessions.start(killed, kill=kill, **run)
             ended, output = sessions.finish()
             if ended == -signal.SIGKILL:
                 kinds[next(iter(kill))] += 1
             elif ended or done == options.epochs:
                 sys.exit(f"a session ended with {ended} after {kinds.total()} kills: {output}")
-        sessions(killed, epochs=options.epochs)
+        sessions(killed, **run)
         sessions.close()
         differing = differences(uninterrupted, killed)
         epochs = read_history(killed / "history.csv")["epoch"]

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A folder's name may have characters that a terminal lacks.
     output.drop_notices()
-    # TensorFlow creates so many objects when it is imported that looking for unused ones takes a second.
+    # TensorFlow's import makes so many objects that to look for unused ones, after each 700 new ones, takes a second.
     gc.set_threshold(100_000)
     try:
         code = options.verb(options) or DONE

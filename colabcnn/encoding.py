@@ -61,8 +61,10 @@ class Encoder:
             return self._dict(value, path, depth)
         if isinstance(value, np.generic):
             return self._scalar(value, path)
-        if kind in (tuple, set, frozenset):
-            return {kind.__name__: self._members(value, path, depth)}
+        if kind is tuple:
+            return {"tuple": self._members(value, path, depth)}
+        if kind in (set, frozenset):
+            return {kind.__name__: [encoded for _, encoded in self._keys(value, f"{path} (a member)", depth)]}
         if kind in _MOMENTS:
             return {kind.__name__: value.isoformat()}
         if kind is bytes:
@@ -78,15 +80,19 @@ class Encoder:
         return self._array(value, path)
 
     def _dict(self, value, path, depth):
-        items = []
-        for key, member in value.items():
-            of_key = Encoder()
-            encoded = of_key.encode(key, "", depth + 1)
-            if of_key.left_out or of_key.arrays:  # An array that was read cannot be a key.
-                self._leave_out(key, f"{path} (a key)")
-            else:
-                items.append([encoded, self.encode(member, f"{path}.{key}", depth + 1)])
+        keys = self._keys(value, f"{path} (a key)", depth)
+        items = [[encoded, self.encode(value[key], f"{path}.{key}", depth + 1)] for key, encoded in keys]
         return {"dict": dict(items)} if all(isinstance(key, str) for key, _ in items) else {"items": items}
+
+    def _keys(self, keys, path, depth):
+        """Yield each key with what it is encoded as; one that would come back as another value is left out."""
+        for key in keys:
+            of_key = Encoder()
+            encoded = of_key.encode(key, path, depth + 1)
+            if not of_key.left_out and _is_hashable(decode(encoded, of_key.arrays)):
+                yield key, encoded
+            else:
+                self.left_out[path] = next(iter(of_key.left_out.values()), type(key).__name__)
 
     def _members(self, values, path, depth):
         return [self.encode(member, f"{path}[{index}]", depth + 1) for index, member in enumerate(values)]
@@ -137,6 +143,13 @@ def decode(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     return arrays[content] if kind == "array" else _DECODERS[kind](content, inner)
 
 
+def _is_hashable(value):
+    try:
+        return hash(value) is not None
+    except TypeError:
+        return False
+
+
 def _decode_raw(content, inner=None):
     dtype, shape, raw = content
     return np.frombuffer(base64.b64decode(raw), _dtype(dtype, "cMmUS")).reshape(shape).copy()
@@ -154,7 +167,7 @@ def _dtype(text, kinds):
     return np.dtype(text)
 
 
-# Of each kind of value, a function of what was encoded, and of one that decodes what is in it.
+# By kind: a function that takes the encoded content, and a function that decodes a part of it, and returns the value.
 _DECODERS = {
     "dict": lambda content, inner: {key: inner(member) for key, member in content.items()},
     "items": lambda content, inner: {inner(key): inner(member) for key, member in content},

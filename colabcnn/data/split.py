@@ -9,6 +9,7 @@ import numpy as np
 from colabcnn.data.cifar10 import Labelled, load_cifar10
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import NUM_CLASSES
+from colabcnn.store.run_record import MOST_IMAGES
 
 TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
 
@@ -41,8 +42,8 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
         As `load_cifar10`.
     """
     if data == "synthetic":
-        if (most := max(size or 0, test_size or 0)) > 1_000_000:
-            raise Error(f"{most} synthetic images are requested; expected a million at most.")
+        if (most := max(size or 0, test_size or 0)) > MOST_IMAGES:
+            raise Error(f"{most} synthetic images are requested; expected {MOST_IMAGES} at most.")
         from colabcnn.data.synthetic import load_synthetic
 
         return load_synthetic(size or TRAIN_SIZE, test_size or TEST_SIZE)

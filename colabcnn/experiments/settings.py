@@ -24,7 +24,10 @@ def changed_settings(experiment: Any) -> dict[str, Any]:
 
 
 def as_json(value: Any, changed_only: bool = False) -> Any:
-    """Return a field's value as JSON types; a dataclass has its class's name as `kind`, and the fields it compares."""
+    """Return a field's value as JSON types: of a dataclass its class's name as `kind`, and the fields that it compares.
+
+    With `changed_only`, fields at their defaults are left out.
+    """
     if not is_dataclass(value):
         return list(value) if isinstance(value, tuple) else value
     named = {f.name: (getattr(value, f.name), f.default) for f in fields(value) if f.compare}

@@ -54,9 +54,9 @@ def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
         _check_record(record)
         _check_history(metadata["history"], checkpoint.epoch, record.experiment.epochs)
         _check_arrays(checkpoint, record)
-        check_kind("the file's complete", metadata["complete"], bool)
-        check_kind("the file's callbacks", metadata["callbacks"], list)
-        check_text("the file's reason", metadata["reason"], 1000)
+        check_kind("the file's 'complete'", metadata["complete"], bool)
+        check_kind("the file's 'callbacks'", metadata["callbacks"], list)
+        check_text("the file's 'reason'", metadata["reason"], 1000)
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise Error("the file does not describe a run as `export` does; ask its sender to export it again.") from None
     return checkpoint, record
@@ -67,7 +67,11 @@ def _check_digest(content):
     found = _DIGEST.search(content, 8, 8 + min(header_size, _MAX_HEADER_BYTES))
     if found is None or content.startswith(_ZIP):
         raise Error(f"the file is {_kind(content)}; expected one that `python -m colabcnn export` wrote.")
-    if hashlib.sha256(content.replace(found[1], _BLANK.encode(), 1)).hexdigest().encode() != found[1]:
+    (start, end), view = found.span(1), memoryview(content)
+    sha256 = hashlib.sha256(view[:start])
+    sha256.update(_BLANK.encode())
+    sha256.update(view[end:])
+    if sha256.hexdigest().encode() != found[1]:
         raise Error(
             f"the file is truncated or altered: its {len(content):,} bytes do not have the SHA-256 that is inside. "
             "Download it again, or ask its sender for it."

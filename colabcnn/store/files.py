@@ -6,6 +6,7 @@ Every call goes through `os`, where a test can make the Nth one fail, or kill th
 import contextlib
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -38,9 +39,15 @@ def expand(path: str | Path) -> Path:
 
 def check_folder(path: str | Path, expected: str) -> None:
     """Raise an `Error` unless there is a folder of that path; `expected` says what for."""
-    if not os.path.isdir(path):
-        kind = "is a file" if os.path.exists(path) else "does not exist"
-        raise Error(f"{path} {kind}; expected {expected}.")
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            return
+        problem = "is a file"
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "does not exist"
+    except OSError as error:  # Drive may be lost.
+        problem = f"cannot be read ({error.strerror})"
+    raise Error(f"{path} {problem}; expected {expected}.")
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -47,6 +47,7 @@ class Start:
         last_epoch: the last epoch that it finished; None like `ended`.
     """
 
+    # An error's text in `refused` or `ended` may have several lines; no table shows it.
     time: Text
     first_epoch: _Count
     device: Text

@@ -20,6 +20,7 @@ from colabcnn import Error
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.run_folder import verify
 from colabcnn.training.resume import fetch_from_drive
 from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial
 
@@ -118,6 +119,12 @@ def test_fault_16_dead_mount_is_reported_once_and_polled_less_and_less_often(loc
     assert os.strerror(errno.ENOTCONN) in delivery.messages[0]
     assert f"kept in {local}" in delivery.messages[0]
     assert restored_epoch(local) == 119
+
+
+def test_fault_16_run_on_a_dead_mount_is_not_called_missing(mount):
+    mount.kill()
+    with pytest.raises(Error, match=r"run cannot be read \(Transport endpoint is not connected\)"):
+        verify(mount.path / "run")
 
 
 def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local, mount, deliver_to):

@@ -186,10 +186,10 @@ METADATA = {
     "record that is a list": (with_metadata(run=[]), "of format None"),
     "record without a seed": (lambda c: altered(c, lambda ch: ch.metadata["run"].pop("seed")), NO_RUN),
     "no history": (with_metadata(history=None), NO_RUN),
-    "callbacks that are none": (with_metadata(callbacks={}), "callbacks is {}; expected list"),
-    "reason that owns the terminal": (with_metadata(reason="\x1b[31m"), "reason is '\\x1b[31m'"),
+    "callbacks that are none": (with_metadata(callbacks={}), "'callbacks' is {}; expected list"),
+    "reason that owns the terminal": (with_metadata(reason="\x1b[31m"), "'reason' is '\\x1b[31m'"),
     "reason without end": (with_metadata(reason="x" * 100_000), "one line of at most 1000"),
-    "complete that is none": (with_metadata(complete="yes"), "complete is 'yes'; expected True or False"),
+    "complete that is none": (with_metadata(complete="yes"), "'complete' is 'yes'; expected True or False"),
 }
 RECORDS = {
     "seed that is a path": (with_record(seed="../../0"), "seed is '../../0'"),
@@ -215,10 +215,7 @@ RECORDS = {
     "filters of text": (with_settings(filters=["x" * 100_000]), "filters is"),
     "epochs that are true": (with_settings(epochs=True), "epochs is True"),
     "fewer epochs than the history": (with_settings(epochs=1), "expected 1 at most"),
-    "more images than there are": (
-        with_record(val_size=10**7),
-        "val_size is 10000000; expected a whole number from 1",
-    ),
+    "more images than there are": (with_record(val_size=1_000_001), "val_size is 1000001; expected"),
     "no images": (with_record(train_size=0), "train_size is 0"),
     "size below 0": (with_record(train_size=-1), "train_size is -1"),
     "holdout of text": (with_record(holdout="1"), "holdout is '1'"),

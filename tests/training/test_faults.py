@@ -206,6 +206,17 @@ def test_another_run_on_drive_is_refused_and_not_fetched(
     assert run(small_experiment, tmp_path / "mine", **{**small_options, "epochs": 2}).complete
 
 
+def test_shorter_run_of_another_seed_on_drive_is_refused_though_its_record_is_lost(
+    tmp_path, other_on_drive, small_experiment, small_options
+):
+    drive = shutil.copytree(other_on_drive, tmp_path / "drive")
+    (drive / "run.json").unlink()
+    run(small_experiment, tmp_path / "mine", **small_options)
+    with pytest.raises(Error, match=f"{drive} holds another run; use another folder") as caught:
+        run(small_experiment, tmp_path / "mine", drive_folder=drive, **small_options)
+    assert caught.value.kind == "another_run"
+
+
 def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "drive_folder": tmp_path / "drive", "drive_minutes": 0}
     other = {**options, "epochs": 1, "seed": 3}

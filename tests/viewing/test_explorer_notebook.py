@@ -166,7 +166,6 @@ def test_explorer_is_zoomed_and_refreshed_with_its_view(browser, server, folder)
     page.context.close()
 
 
-@pytest.mark.colab
 def test_curves_of_a_training_run_can_be_zoomed_while_it_trains_and_keep_the_zoom(browser, server):
     page = new_page(browser)
     shown = run_all(page, server, "train.ipynb")
