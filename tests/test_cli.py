@@ -112,9 +112,9 @@ def test_status_verify_checks_every_checkpoint_and_names_the_one_to_resume(train
 
 
 @pytest.mark.kill
-def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, main_here):
+def test_drive_folder_on_the_command_line_delivers_the_complete_run(tmp_path, main_here, run_cli):
     command = ["train", "06_final", "--epochs", "1", *SMALL, "--drive-folder", tmp_path / "drive"]
-    assert main_here(*command, "--run-dir", tmp_path / "one").returncode == 0
+    assert run_cli(*command, "--run-dir", tmp_path / "one").returncode == 0
     delivered = {path.name for path in (tmp_path / "drive").iterdir()}
     assert delivered == {"checkpoints", "run.json", "history.csv", "curves.png", "model.keras", "session-1.json"}
     elsewhere = main_here(*command, "--run-dir", tmp_path / "two")

@@ -21,11 +21,13 @@ from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import read_history
 from colabcnn.training.recorder import Recorder
 from support.runs import BACKENDS, differences
+from support.shared_files import COMPLETE
 
 pytestmark = pytest.mark.kill
 
 
 KILLED = -signal.SIGKILL
+FINAL = {"recipe": "06_final"}  # With augmentation and dropout.
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,15 @@ def sessions(sessions_on):
 
 @pytest.fixture(scope="module")
 def uninterrupted(sessions, tmp_path_factory):
-    """Return a function from a number of epochs to the folder of an uninterrupted run of that length."""
+    """Return a function from the options of a session to the folder of an uninterrupted run with them."""
     folders = {}
 
-    def uninterrupted(epochs):
-        if epochs not in folders:
-            folders[epochs] = tmp_path_factory.mktemp("uninterrupted") / str(epochs)
-            sessions(folders[epochs], epochs=epochs)
-        return folders[epochs]
+    def uninterrupted(epochs, **options):
+        name = " ".join([str(epochs), *options.values()])
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("uninterrupted") / name
+            sessions(folders[name], epochs=epochs, **options)
+        return folders[name]
 
     return uninterrupted
 
@@ -70,9 +73,10 @@ def test_fault_01_sigkill_at_every_io_call_of_a_save(tmp_path, sessions, record_
 
 @pytest.mark.parametrize("kill", [{"step": [2, 4]}, {"validation": 2}], ids=["02 step", "03 validation"])
 def test_fault_02_and_03_sigkill_within_an_epoch_replays_it(tmp_path, sessions, uninterrupted, kill):
-    sessions(tmp_path, epochs=3, kill=kill, ends=KILLED)
-    sessions(tmp_path, epochs=3)
-    assert differences(uninterrupted(3), tmp_path) == []
+    options = {"epochs": 3, **FINAL}
+    sessions(tmp_path, kill=kill, ends=KILLED, **options)
+    sessions(tmp_path, **options)
+    assert differences(uninterrupted(**options), tmp_path) == []
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3]
 
 
@@ -97,18 +101,18 @@ def test_fault_04_killed_several_times_during_restore(tmp_path, sessions, uninte
     assert differences(uninterrupted(3), tmp_path) == []
 
 
-def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(tmp_path, sessions):
-    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
-    options = {"recipe": "06_final", "epochs": 12}
-    sessions(uninterrupted, **options)
+def test_fault_05_and_06_killed_every_few_epochs_with_dropout_augmentation_and_batchnorm(
+    tmp_path, sessions, uninterrupted
+):
+    options = {"epochs": 12, **FINAL}
     rng = random.Random(5)
     epoch = 1
     while epoch < 12:
         epoch += rng.randrange(1, 5)
-        sessions(killed, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED, **options)
-    sessions(killed, **options)
-    assert differences(uninterrupted, killed) == []
-    settings = json.loads((killed / "run.json").read_text())["experiment"]
+        sessions(tmp_path, kill={"step": [min(epoch, 12), rng.randrange(7)]}, ends=KILLED, **options)
+    sessions(tmp_path, **options)
+    assert differences(uninterrupted(**options), tmp_path) == []
+    settings = json.loads((tmp_path / "run.json").read_text())["experiment"]
     assert settings["dropout"] > 0
     assert settings["augmentation"] is not None
 
@@ -155,7 +159,7 @@ def test_fault_20_full_local_disk_keeps_the_last_checkpoint(tmp_path, sessions, 
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
-    tmp_path, small_experiment, small_options, uninterrupted, step, monkeypatch
+    tmp_path, small_options, uninterrupted, step, monkeypatch
 ):
     # The first epoch, by which the second one is judged, holds the compilation.
     monkeypatch.setattr("colabcnn.training.interruption.EPOCH_SECONDS", 1000)
@@ -168,11 +172,11 @@ def test_fault_27_ctrl_c_then_the_same_call_in_the_same_process(
     before = signal.getsignal(signal.SIGINT)
     options = {**small_options, "epochs": 3}
     with pytest.raises(KeyboardInterrupt):
-        run(small_experiment, tmp_path, callbacks=[CtrlC()], **options)
+        run(COMPLETE, tmp_path, callbacks=[CtrlC()], **options)
     assert signal.getsignal(signal.SIGINT) is before
     assert status(tmp_path)["epoch"] == 2
-    run(small_experiment, tmp_path, **options)
-    assert differences(uninterrupted(3), tmp_path) == []
+    run(COMPLETE, tmp_path, **options)
+    assert differences(uninterrupted(3, **FINAL), tmp_path) == []
 
 
 def test_interrupt_between_long_epochs_begins_no_other_one(tmp_path, small_experiment, small_options, monkeypatch):
@@ -234,6 +238,7 @@ def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(
     assert time.monotonic() - began < seconds
     done = status(tmp_path / "run")["epoch"]
     assert done > 1
+    assert not result.complete
     assert result.reason == f"the hours have passed after epoch {done}"
     assert f"Epoch {done} is in {tmp_path / 'drive'}, read back and verified." in capsys.readouterr().out
     assert status(tmp_path / "drive") == status(tmp_path / "run")
