@@ -133,9 +133,11 @@ def _fetch_and_unpack(archive):
     drive, is_on_drive = colab.mounted_drive(), False
     drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     if drive_copy:
+        content = b""
         with _drive_may_fail(drive_copy):
-            copy_atomically(drive_copy, archive)
-            is_on_drive = hashlib.sha256(archive.read_bytes()).hexdigest() == ARCHIVE_SHA256
+            content = drive_copy.read_bytes()
+        if is_on_drive := hashlib.sha256(content).hexdigest() == ARCHIVE_SHA256:
+            write_atomically(archive, content)
     archive = _get_archive()
     folder = _unpack(archive)
     if drive_copy and not is_on_drive:

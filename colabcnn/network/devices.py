@@ -44,7 +44,8 @@ def device_name() -> str:
         return accelerator.name
     # Only Linux reports how many of the cores this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_cpu_info('model name') or platform.processor() or platform.machine()}, {cores} cores"
+    name = _cpu_info("model name") or platform.processor() or platform.machine()
+    return f"{name}, {cores} core{'' if cores == 1 else 's'}"
 
 
 def is_cpu() -> bool:

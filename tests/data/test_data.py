@@ -202,6 +202,30 @@ def test_full_disk_is_one_error_and_leaves_no_file(home, monkeypatch):
     assert files_in(home) == []
 
 
+def test_full_disk_while_drive_is_copied_is_not_drives_fault(archive, monkeypatch, tmp_path, mount_tmpfs, capsys):
+    drive, disk = tmp_path / "MyDrive", mount_tmpfs("size=1m")
+    (drive / "colabcnn").mkdir(parents=True)
+    (drive / "colabcnn" / data_module.ARCHIVE_NAME).write_bytes(archive)
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(disk))
+    monkeypatch.setattr(data_module, "ARCHIVE_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
+    with pytest.raises(Error, match=r"No space left on device.*360 MB"):
+        load_cifar10()
+    assert "Drive" not in capsys.readouterr().out
+    assert files_in(disk) == []
+
+
+def test_damaged_copy_on_drive_is_replaced(archive, home, serve, monkeypatch, tmp_path):
+    copy = tmp_path / "MyDrive" / "colabcnn" / data_module.ARCHIVE_NAME
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(archive[:1000])
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: tmp_path / "MyDrive")
+    serve(archive)
+    load_cifar10()
+    assert copy.read_bytes() == archive
+
+
 # The split.
 
 

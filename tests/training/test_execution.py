@@ -332,6 +332,16 @@ def test_cpu_with_bfloat16_instructions_uses_bfloat16_under_tensorflow(tmp_path,
     assert devices.auto_precision() == expected
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux reports the usable cores")
+def test_device_name_counts_the_cores_that_the_process_may_use():
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert devices.device_name().endswith(", 1 core")
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_cpu_without_cpuinfo_uses_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
     assert devices.auto_precision() == "float32"
