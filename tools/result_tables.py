@@ -63,11 +63,11 @@ def experiments_table() -> str:
 
 
 def summary_table(records: Records) -> str:
-    """Return the article's results and the measured ones in short, a row for each experiment."""
-    rows = []
-    for name, experiment in EXPERIMENTS.items():
-        runs = longest(records[name])
-        rows.append((f"`{name}`", experiment.reported.in_words(), *_accuracy_cells(runs)))
+    """Return the article's results of its experiments and the measured ones in short, a row for each."""
+    rows = [
+        (f"`{name}`", experiment.reported.in_words(), *_accuracy_cells(longest(records[name])))
+        for name, experiment in ABLATIONS.items()
+    ]
     return as_table(("experiment", "the article reports", *_ACCURACY_COLUMNS), rows)
 
 
@@ -81,19 +81,21 @@ def complete_summary_table(records: Records, names: Iterable[str] = EXPERIMENTS)
 
 
 def recipes_table(records: Records) -> str:
-    """Return how many runs of each recipe reached the goal, their last epochs and their durations on each device."""
-    columns = ("recipe", "runs that ended at 0.90 or above", "last epoch, lowest to highest", "duration of a run")
+    """Return the last epochs of each recipe's runs, how many reached the goal, and their durations on each device."""
+    columns = ("recipe", "epochs", "last epoch", "lowest to highest", "ended at 0.90 or above", "duration of a run")
     rows = []
-    for name in RECIPES:
+    for name, experiment in RECIPES.items():
         runs = records[name]
         if not runs:
-            rows.append((f"`{name}`", NOT_MEASURED, "", ""))
+            rows.append((f"`{name}`", str(experiment.epochs), NOT_MEASURED, "", "", ""))
             continue
-        values = sorted({f"{value:.4f}" for value in last_epochs(runs)})
-        last = f"{values[0]} to {values[-1]}" if len(values) > 1 else values[0]
+        last = last_epochs(runs)
+        values = sorted({f"{value:.4f}" for value in last})
+        spread = f"{values[0]} to {values[-1]}" if len(values) > 1 else ""
         durations = by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
         took = "; ".join(f"{duration_in_words(seconds)} on {device}" for device, seconds in durations.items())
-        rows.append((f"`{name}`", f"{_ended_at_goal(runs)} of {len(runs)}", last, took))
+        at_goal = f"{_ended_at_goal(runs)} of {len(runs)}"
+        rows.append((f"`{name}`", str(experiment.epochs), with_deviation(last), spread, at_goal, took))
     return as_table(columns, rows)
 
 

@@ -200,10 +200,10 @@ def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
     put_recipe(tmp_path, 0.89, seed=2, device="H100", seconds=0.384, flip_averaged=0.9)
     records = tables.read_results(tmp_path)
     durations = "16 to 17 min on CPU, float32; 54 s on H100, float32"
-    assert rows(tables.recipes_table(records))["08_in_minutes"] == ["2 of 3", "0.8900 to 0.9100", durations]
-    assert rows(tables.recipes_table(records))["07_without_luck"] == ["not yet measured", "", ""]
+    table = rows(tables.recipes_table(records))
+    assert table["08_in_minutes"] == ["10", "0.9000 ± 0.0100", "0.8900 to 0.9100", "2 of 3", durations]
+    assert table["07_without_luck"] == ["60", "not yet measured", "", "", ""]
     pooled = ["10", "3", "0.9000 ± 0.0100", "0.9100 (epoch 10, seed 1)"]
-    assert rows(tables.summary_table(records))["08_in_minutes"] == ["", *pooled]
     seconds = "90 to 98 on CPU, float32; 0.38 on H100, float32"
     assert rows(tables.complete_summary_table(records))["08_in_minutes"] == [*pooled, "0.9050 (2 of 3)", seconds]
     (tmp_path / "08_in_minutes" / "seed-1" / "beside-other-work.txt").write_text("tests")
@@ -216,6 +216,9 @@ def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):
     tables = tools("result_tables")
     table = rows(tables.complete_summary_table(tables.read_results(tmp_path)))
     assert table["06_final"] == ["700", "1", "0.8000", "0.8000 (epoch 1)", "", "2 on H100, float32"]
+    in_short = rows(tables.summary_table(tables.read_results(tmp_path)))
+    assert list(in_short)[1:] == list(ABLATIONS)
+    assert in_short["06_final"][1:] == table["06_final"][:4]
     assert table["05_ascending_kernels"] == ["not yet measured", *[""] * 5]
 
 
