@@ -46,7 +46,7 @@ WITHOUT = {
 # The replacement of each ingredient, for the table on the results page.
 IN_WORDS = {
     "muon": "all by Adam, at 0.002",
-    "falling_rate": "half the rate, in every step",
+    "falling_rate": "a constant rate, half of the highest",
     "dirac": "Glorot's uniform kernels",
     "label_smoothing": "labels as they are",
     "alternating_flip": "random flips",

@@ -20,8 +20,8 @@ DATA_GIGABYTES = 0.17
 # By an error's kind, with the names of the notebooks' form fields and calls.
 ADVICE = {
     "no_data": "Or set DATA to that folder.",
-    "another_run": "Or set another SEED. Or add start_over=True to the call once: it moves the former run aside, here "
-    "and on Drive.",
+    "another_run": "Or set another SEED, or give a changed variant another name. Or add start_over=True to the call "
+    "once: it moves the former run aside, here and on Drive.",
     "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
     "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Without one, {smaller}open 08_in_minutes, which "
     "needs the fewest epochs. ALLOW_LONG = True trains all of them.",
@@ -55,14 +55,16 @@ def welcome(code: str = "") -> None:
         hours = colab.seconds_since_start() / 3600
         output.write(
             f"This runtime is {hours:.1f} hours old. Colab promises no number of hours, twelve at most, and ends idle "
-            "runtimes sooner: keep this tab open. When it has ended, open the notebook again and choose Run all: the "
-            "same run continues."
+            "runtimes sooner: keep this tab open. When it has ended, open the notebook again, set the same parameters "
+            "and choose Run all: the same run continues."
         )
     output.write(_drive_in_words())
 
 
 def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: int = 0) -> Path | None:
     """Return the folder that a run is delivered to; without Drive print a warning and return None.
+
+    In Colab a folder that is not on Drive is lost when the session ends, so that is a warning, too.
 
     Args:
         folder: of all runs, such as "/content/drive/MyDrive/colabcnn"; it need not be on Drive. None or "" delivers
@@ -76,9 +78,15 @@ def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: in
     if not folder:
         return None
     folder = expand(folder)
-    if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
-        output.write(_drive_in_words())
-        return None
+    if colab.DRIVE_MOUNT in folder.parents:
+        if not _is_or_was_mounted():
+            output.write(_drive_in_words())
+            return None
+    elif colab.in_colab():
+        output.write(
+            f"{folder} IS NOT ON GOOGLE DRIVE: what is kept there is lost when this session ends. Begin DRIVE_FOLDER "
+            f"with {colab.DRIVE_MOUNT}/MyDrive/."
+        )
     return folder if name is None else folder / name / f"seed-{seed}"
 
 

@@ -94,6 +94,12 @@ def test_folder_outside_drive_is_used_unchanged(capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("folder", ["colabcnn", "/content/drive2/MyDrive/colabcnn"])
+def test_folder_that_colab_loses_is_reported(capsys, in_colab, folder):
+    assert folder_on_drive(folder, "06_final") == Path(folder, "06_final", "seed-0")
+    assert f"{folder} IS NOT ON GOOGLE DRIVE" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("folder", [None, ""])
 def test_no_folder_delivers_nothing(capsys, folder):
     assert folder_on_drive(folder, "06_final", 0) is None

@@ -122,11 +122,12 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         A dict of tables and sentences, and of single numbers: `this.<name>` and `base.<name>`.
     """
     names = [known.name for known in (base, experiment) if known]
-    reported = experiment.reported.in_words()
+    reported, seconds = experiment.reported.in_words(), EXPERIMENTS["06_final"].reported.epoch_seconds or 0
     values = {
         "name": experiment.name,
         "epochs": str(experiment.epochs),
-        "article_seconds": f"{EXPERIMENTS['06_final'].reported.epoch_seconds:g}",
+        "article_seconds": f"{seconds:g}",
+        "article_time": duration_in_words([experiment.epochs * seconds]),
         "reported": reported[:1].upper() + reported[1:],
         "parameters": f"{experiment.parameter_count():,}",
         "changes": changes_table(experiment, base),

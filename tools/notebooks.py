@@ -84,6 +84,7 @@ def generate(root: Path) -> dict[str, list[dict]]:
     common |= {"ingredients": update_docs.generate(root / "results")["results/README.md"]["ingredients"]}
     records, own = tables.read_results(root / "results"), {name: _texts(parts) for name, parts in files.items()}
     common |= {"series": _series(files, own), "shipped_weights": tables.weights_sentences(records)}
+    common |= {"final_length": notebook_values.numbers(EXPERIMENTS["06_final"], records)["length"]}
     notebooks = {}
     for name, parts in files.items():
         values = common | own[name] | _address(root, name)

@@ -137,7 +137,7 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
         else:
             effect = "lower" if difference < 0 else "higher"
         rows.append((f"`{name}`", words, *_ingredient_cells(pairs), f"{difference:+.4f}", effect))
-    columns = ("experiment", "what is otherwise", "seeds", "last epoch", "flip averaged", "difference", "effect")
+    columns = ("experiment", "what is different", "seeds", "last epoch", "flip averaged", "difference", "effect")
     sentence = ""
     if deviation is not None:
         spread = max(last.values()) - min(last.values())

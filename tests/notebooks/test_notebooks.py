@@ -145,7 +145,7 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
         assert outputs["share"] == []
         assert not list(project.glob(f"*/**/{name}/**/curves.html"))
     if name == "11_your_own":
-        assert (project / "notebooks" / "runs" / "my_variant" / "seed-0" / "curves.html").exists()
+        assert (project / "drive" / "my_variant" / "seed-0" / "curves.html").exists()
         assert list(project.glob("drive/my_variant/seed-0/*.safetensors"))
     if name == "00_start_here":
         assert "no run in" in str(outputs["drive"])

@@ -187,7 +187,7 @@ def test_numbers_of_a_run_follow_from_its_history():
 
 def test_missing_run_is_not_yet_measured(checkout):
     shutil.rmtree(checkout / "results" / "06_final")
-    assert set(names(notebooks.write(checkout))) == {"06_final", "07_without_luck", "08_in_minutes"}
+    assert set(names(notebooks.write(checkout))) == {"06_final", "07_without_luck", "08_in_minutes", "11_your_own"}
     found = cells(checkout, "06_final")
     assert NOT_MEASURED in found["title"]
     assert NOT_MEASURED in found["measured"]
