@@ -20,6 +20,17 @@ def mounted_drive() -> Path | None:
     return DRIVE_MOUNT / "MyDrive" if os.path.ismount(DRIVE_MOUNT) else None
 
 
+def lost_with_session(folder: Path) -> str:
+    """Return a warning if a folder is on the Colab runtime's own disk, or ""; below `DRIVE_MOUNT` it is never."""
+    mount = next(path for path in (folder, *folder.parents) if os.path.ismount(path))
+    if not in_colab() or mount != Path("/") or DRIVE_MOUNT in folder.parents:
+        return ""
+    return (
+        f"{folder} IS NOT ON GOOGLE DRIVE: what is kept there is lost when this session ends. Choose a folder below "
+        f"{DRIVE_MOUNT}/MyDrive."
+    )
+
+
 def seconds_since_start() -> float:
     """Return the age of this Colab runtime, that of its first process; 0 elsewhere."""
     if not in_colab():

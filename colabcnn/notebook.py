@@ -78,15 +78,11 @@ def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: in
     if not folder:
         return None
     folder = expand(folder)
-    if colab.DRIVE_MOUNT in folder.parents:
-        if not _is_or_was_mounted():
-            output.write(_drive_in_words())
-            return None
-    elif colab.in_colab():
-        output.write(
-            f"{folder} IS NOT ON GOOGLE DRIVE: what is kept there is lost when this session ends. Begin DRIVE_FOLDER "
-            f"with {colab.DRIVE_MOUNT}/MyDrive/."
-        )
+    if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
+        output.write(_drive_in_words())
+        return None
+    if warning := colab.lost_with_session(folder.absolute()):
+        output.write(warning)
     return folder if name is None else folder / name / f"seed-{seed}"
 
 

@@ -99,7 +99,9 @@ class Delivery:
         """
         self.begun = True
         self._session["run"] = run
-        self._due_at = self._clock() + self._pause
+        newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
+        # At once for a checkpoint that an interrupted session has left here.
+        self._due_at = self._clock() + (self._pause if newest in (None, self.delivered) else 0)
         self._request()
 
     def tick(self) -> None:

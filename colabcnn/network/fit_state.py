@@ -56,11 +56,15 @@ class FitState:
             before: what it held earlier: an object keeps the path that it had.
         """
         paths = {id(value): path for path, value in before.objects.items()} if before else {}
+        found = {"": model, **_objects_in(model)}
+        kept = {paths[id(value)] for value in found.values() if id(value) in paths}
         objects = {}
-        for path, value in {"": model, **_objects_in(model)}.items():
-            path = paths.get(id(value), path)
-            while path in objects:  # A new object where an older one was, which is now elsewhere.
-                path += "'"
+        for path, value in found.items():
+            if id(value) in paths:
+                path = paths[id(value)]
+            else:
+                while path in kept or path in objects:  # A new object where an older one was, which is now elsewhere.
+                    path += "'"
             objects[path] = value
         return cls(model, objects)
 
@@ -109,20 +113,42 @@ class FitState:
                     optimizers[path] = trained
         return {"layers": layers, "optimizers": optimizers}, unplanned
 
-    def build(self, plan: dict[str, Any]) -> "FitState":
-        """Build the layers and optimizers of a plan that are not built yet, and return what the model holds then."""
+    def build_layers(self, plan: dict[str, Any]) -> "FitState":
+        """Build the layers of a plan that are not built yet, and return what the model holds then."""
         for path, config in plan["layers"].items():
             layer = self.objects.get(path)
             if isinstance(layer, keras.Layer) and not layer.built:
                 layer.build_from_config(decode(config, []))
                 layer.built = True
-        state = FitState.of(self.model)
-        for path, trained in plan["optimizers"].items():
-            optimizer = state.objects.get(path)
-            present = all(name in state.objects for name in trained)
-            if isinstance(optimizer, keras.optimizers.Optimizer) and not optimizer.built and present:
-                optimizer.build([state.objects[name] for name in trained])
-        return FitState.of(self.model)
+        return FitState.of(self.model, self)
+
+    def build_optimizers(self, plan: dict[str, Any]) -> "FitState":
+        """Build the optimizers of a plan that are not built yet, and return what the model holds then."""
+        for optimizer, trained in self._planned(plan):
+            if not optimizer.built:
+                optimizer.build(trained)
+        return FitState.of(self.model, self)
+
+    def trains_others(self, plan: dict[str, Any]) -> bool:
+        """Return whether a plan's main optimizer trains other variables than the model's optimizer does, or will."""
+        model, optimizer = self.model, self.model.optimizer
+        if optimizer and optimizer.built:
+            now = getattr(optimizer, "_trainable_variables", [])
+        elif type(model).train_step is keras.Model.train_step:
+            now = model.trainable_variables
+        else:  # A step of the user's own may train any of them.
+            return False
+        planned = (trained for planned, trained in self._planned(plan) if planned is optimizer)
+        return any({*map(id, trained)} != {*map(id, now)} for trained in planned)
+
+    def _planned(self, plan):
+        """Return `(optimizer, the variables that it trains)` of a plan's optimizers that are here with these."""
+        found = ((self.objects.get(path), names) for path, names in plan["optimizers"].items())
+        return [
+            (optimizer, [self.objects[name] for name in names])
+            for optimizer, names in found
+            if isinstance(optimizer, keras.optimizers.Optimizer) and all(name in self.objects for name in names)
+        ]
 
     def read(self) -> tuple[dict[str, np.ndarray], list[str]]:
         """Return `(arrays, unreadable)`: the values of `variables` by path, and the paths of those without numbers."""

@@ -23,16 +23,13 @@ def read_arrays(variables: Iterable[keras.Variable]) -> list[np.ndarray]:
     return arrays
 
 
-def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:
-    """Assign the arrays that `read_arrays` returned to Keras variables.
+def check_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:
+    """Raise an `Error` unless the arrays that `read_arrays` returned fit Keras variables.
 
     Args:
         variables: Keras variables.
         arrays: as many arrays, of the same shapes.
         name: of the variables as a group, for the message.
-
-    Raises:
-        Error: they do not fit; no variable was changed.
     """
     expected, found = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
     if expected != found:
@@ -43,6 +40,15 @@ def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarr
             f"variables{first}); use another folder for another model, or resume with the versions that the run "
             "started with."
         )
+
+
+def assign_arrays(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray], name: str) -> None:
+    """Assign arrays to Keras variables, after `check_arrays`.
+
+    Raises:
+        Error: they do not fit; no variable was changed.
+    """
+    check_arrays(variables, arrays, name)
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 

@@ -37,7 +37,7 @@ def save_states(
         if kind := _builtin_class(callback):
             fields = {field: getattr(callback, field) for field in _STATES[kind] if hasattr(callback, field)}
             values = {field: encoder.encode(value, f"{kind.__name__}.{field}") for field, value in fields.items()}
-            states.append({"class": kind.__name__, "values": values})
+            states.append({"class": kind.__name__, "monitor": getattr(callback, "monitor", None), "values": values})
     for name, kind in encoder.left_out.items():
         info(not_restored(name, f"a checkpoint holds no {kind}"))
     return states, encoder.arrays
@@ -62,9 +62,13 @@ def restore_states(
         for callback in callbacks:
             if (kind := _builtin_class(callback)) is None:
                 continue
-            state = next((state for state in unused if state["class"] == kind.__name__), None)
+            monitor = getattr(callback, "monitor", None)
+            # A checkpoint of an earlier version names no monitor.
+            fitting = (state for state in unused if state["class"] == kind.__name__)
+            state = next((state for state in fitting if state.get("monitor", monitor) == monitor), None)
             if state is None:
-                info(f"{kind.__name__} was not among the callbacks before; it keeps its initial state.")
+                of_monitor = f" of {monitor}" if monitor else ""
+                info(f"{kind.__name__}{of_monitor} was not among the callbacks before; it keeps its initial state.")
                 continue
             unused.remove(state)
             # Only these fields: a checkpoint must not set ModelCheckpoint's path, for example.

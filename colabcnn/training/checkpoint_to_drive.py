@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from colabcnn import colab
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
 from colabcnn.errors import Error
 from colabcnn.experiments.checks import check_number
@@ -22,6 +23,9 @@ from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, report_forgotten
 from colabcnn.training.fit_checkpoint import FitCheckpoint
 from colabcnn.training.resume import fetch_from_drive
+
+# The longest wait for Drive after the stop button.
+STOPPED_SECONDS = 20
 
 _training = {}  # By local folder: the callback that has locked it in this process.
 
@@ -36,7 +40,7 @@ class CheckpointToDrive(FitCallback):
 
     The same code, run again on this machine or another, resumes after the newest checkpoint that verifies. When all
     epochs are done, or EarlyStopping has ended training, it only restores the final weights. One folder is one run:
-    use another folder for another run.
+    use another folder for another run, and for another phase of fine-tuning.
 
     What it guarantees: a checkpoint is one file with its SHA-256 in its name. A truncated, altered or missing one is
     skipped, with the reason, and the one before is used. A resume restores the model's weights, the states of its
@@ -62,8 +66,9 @@ class CheckpointToDrive(FitCallback):
         drive_minutes: minutes between two deliveries; the end always delivers.
 
     Raises:
-        Error: when training begins: another process trains in `local_folder`; the checkpoint is another model's;
-            `folder` cannot be read while there is no local checkpoint. During training: the local disk failed.
+        Error: when training begins: another process trains in `local_folder`; the checkpoint is another model's, or
+            its optimizer has another class or trained other layers; `folder` cannot be read while there is no local
+            checkpoint. During training: the local disk failed.
     """
 
     model: keras.Model
@@ -135,6 +140,8 @@ class CheckpointToDrive(FitCallback):
             _info(f"A newer session trains this run in {self.folder}: this one stops.")
             self.model.stop_training = True
         elif last or time.monotonic() - self._checkpoint_at >= self._pause:
+            with self._disk_errors_readable():
+                self._writer.wait()  # So that at most one checkpoint is in memory beside the model.
             progress = {"epochs": int(self.params["epochs"]), "complete": complete}
             if checkpoint := self._state.take(self._epoch, progress, logs or {}):
                 with self._disk_errors_readable():
@@ -164,6 +171,8 @@ class CheckpointToDrive(FitCallback):
         self._thread = threading.get_ident()
         _training[self.local_folder] = self
         _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
+        if warning := colab.lost_with_session(self.folder):
+            _info(warning)
         if threading.current_thread() is threading.main_thread() and (shell := running_shell()):
             # A cell that was interrupted has ended, too: the folder is free again.
             shell.events.register("post_run_cell", self._end_with_cell)
@@ -179,7 +188,12 @@ class CheckpointToDrive(FitCallback):
         if shell := running_shell():
             shell.events.unregister("post_run_cell", self._end_with_cell)
         if _training.get(self.local_folder) is self:
-            self._end()
+            try:
+                with contextlib.suppress(OSError):  # The older checkpoints are delivered.
+                    self._writer.wait()
+                self._delivery.finish(STOPPED_SECONDS)
+            finally:
+                self._end()
 
     def _reset_initial_epoch(self):
         if self._initial_epoch is not None and self.model._initial_epoch == self._initial_epoch:

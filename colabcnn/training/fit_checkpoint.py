@@ -7,10 +7,11 @@ from typing import Any
 
 import keras
 
+from colabcnn.errors import Error
 from colabcnn.network.devices import device_name, versions
 from colabcnn.network.fit_state import FitState, changed_values, is_keras_metric
 from colabcnn.network.keras_types import Logs
-from colabcnn.network.variables import assign_arrays, is_finite, read_arrays
+from colabcnn.network.variables import assign_arrays, check_arrays, is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.training.callback_states import not_restored, restore_states, save_states
 
@@ -97,6 +98,7 @@ class FitCheckpoint:
         }.items():
             self._info_once(not_restored(name, reason))
         metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
+        metadata["optimizer"] = _classes_of(optimizer)
         return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
 
     def restore(self, checkpoint: Checkpoint, continues: bool) -> None:
@@ -110,14 +112,36 @@ class FitCheckpoint:
             Error: the checkpoint is another model's.
             AttributeError, LookupError, TypeError, ValueError: it is not what `take` returns.
         """
-        plan, arrays = checkpoint.metadata["build"], checkpoint.arrays
+        plan, arrays, optimizer = checkpoint.metadata["build"], checkpoint.arrays, self._model.optimizer
+        former, classes = checkpoint.metadata.get("optimizer"), _classes_of(optimizer)
+        if former not in (None, classes):  # None is a checkpoint of an earlier version.
+            raise Error(
+                f"the checkpoint's optimizer is {former!r:.80}, now {classes!r}; use another folder for another one."
+            )
         self._late_layers |= plan["layers"].keys()
-        state = FitState.of(self._model).build(plan)
-        optimizer, optimizer_arrays = self._model.optimizer, arrays.get("optimizer", [])
-        if optimizer and not optimizer.built and len(optimizer_arrays) > len(optimizer.variables):
+        state = FitState.of(self._model).build_layers(plan)
+        if state.trains_others(plan):
+            raise Error(
+                "other variables are trained now than in the checkpoint, as after layers were frozen or unfrozen; use "
+                "another folder for another phase of the training."
+            )
+        state = state.build_optimizers(plan)
+        groups = arrays.get("model", []), arrays.get("optimizer", [])
+        if optimizer and not optimizer.built and len(groups[1]) > len(optimizer.variables):
             optimizer.build(self._model.trainable_variables)  # Before the restore, and not in the first step.
-        assign_arrays(self._model.variables, arrays.get("model", []), "weights")
-        assign_arrays(optimizer.variables if optimizer else [], optimizer_arrays, "optimizer variables")
+        variables = self._model.variables, optimizer.variables if optimizer else []
+        names = "weights", "optimizer variables"
+        for of_group in zip(variables, groups, names, strict=True):
+            check_arrays(*of_group)
+        rate = _rate_of(optimizer)
+        for of_group in zip(variables, groups, names, strict=True):
+            assign_arrays(*of_group)
+        is_scheduled = any(isinstance(one, keras.callbacks.LearningRateScheduler) for one in self._callbacks)
+        if continues and not is_scheduled and _rate_of(optimizer) != rate:
+            self._info(
+                f"The learning rate is {_rate_of(optimizer):g}, which the checkpoint has, and not {rate:g}. To change "
+                "it within a run, use keras.callbacks.LearningRateScheduler."
+            )
         for layer in state.objects.values():
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()  # It computes with values that it has derived from its variables.
@@ -134,3 +158,20 @@ class FitCheckpoint:
                 "one is kept."
             )
         self._diverged = True
+
+
+def _classes_of(optimizer):
+    """Return the name of an optimizer's class, with those of the optimizers around which it is."""
+    names = []
+    while optimizer is not None:
+        names.append(type(optimizer).__name__)
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return ", ".join(names)
+
+
+def _rate_of(optimizer):
+    """Return the learning rate, or None if it follows from a schedule."""
+    while inner := getattr(optimizer, "inner_optimizer", None):
+        optimizer = inner
+    rate = getattr(optimizer, "_learning_rate", None)
+    return float(rate) if isinstance(rate, keras.Variable) else None

@@ -54,6 +54,16 @@ def test_deliveries_are_minutes_apart(tmp_path, local, deliver_to):
     assert sorted(set(filter(None, arrived))) == [10, 20, 30]
 
 
+def test_checkpoint_of_an_interrupted_session_is_delivered_at_once(tmp_path, local, deliver_to):
+    save(local, 3)
+    delivery = deliver_to(tmp_path / "drive", minutes=10)
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 3
+    save(local, 4)
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 3
+
+
 def test_dead_delivery_process_is_replaced(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     delivery._process._process.kill()

@@ -449,7 +449,7 @@ def test_csv_logger_that_empties_its_file_is_named(callback, tmp_path, capsys):
     assert "append=True keeps it" in capsys.readouterr().out
 
 
-def test_cell_that_was_interrupted_releases_the_folder(callback, tmp_path, monkeypatch):
+def test_cell_that_was_interrupted_delivers_and_releases_the_folder(callback, tmp_path, monkeypatch):
     interactive = pytest.importorskip("IPython.core.interactiveshell", reason="IPython is not installed")
     shell = interactive.InteractiveShell()
     monkeypatch.setattr(checkpoint_to_drive, "running_shell", lambda: shell)
@@ -457,6 +457,7 @@ def test_cell_that_was_interrupted_releases_the_folder(callback, tmp_path, monke
     shell.run_cell("cell()")
     Lock(tmp_path / "local").release()
     assert tmp_path / "local" not in checkpoint_to_drive._training
+    assert epochs_of(tmp_path / "drive") == [1]
 
 
 @dataclasses.dataclass(slots=True)

@@ -233,3 +233,132 @@ def test_callback_that_another_one_calls_is_called_once(callback, capsys):
 
     fit(dense(), [Wrapping(callback())], epochs=2)
     assert capsys.readouterr().out.count("Checkpoints in ") == 1
+
+
+def weights_of(model):
+    return [np.asarray(weight) for weight in model.get_weights()]
+
+
+def test_learning_rate_that_the_checkpoint_replaces_is_named(callback, capsys):
+    model = dense()
+    fit(model, [callback()], epochs=2)
+    model.compile(keras.optimizers.SGD(0.001), "mse")
+    fit(model, [callback()], epochs=3)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    message = "The learning rate is 0.01, which the checkpoint has, and not 0.001."
+    assert capsys.readouterr().out.count(message) == 1
+    fit(dense(), [callback()])
+    assert "The learning rate is" not in capsys.readouterr().out
+
+
+def test_learning_rate_of_a_scheduler_is_not_named(callback, capsys):
+    for epochs in (2, 4):
+        model = dense()
+        fit(model, [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1)), callback()], epochs)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+    assert "The learning rate is" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("frozen", [(True, False), (False, True)])
+def test_another_phase_of_fine_tuning_is_refused_and_trains_in_another_folder(callback, frozen):
+    def phase(frozen):
+        model.layers[1].trainable = not frozen
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+
+    model = dense()
+    phase(frozen[0])
+    fit(model, [callback()], epochs=2)
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    before = weights_of(model)
+    phase(frozen[1])
+    with pytest.raises(Error, match=r"other variables are trained now.*another folder"):
+        fit(model, [callback()])
+    assert all(map(np.array_equal, weights_of(model), before))
+    assert fit(model, [callback("drive 2", "local 2")]).epoch == [0, 1, 2, 3]
+
+
+def test_refused_optimizer_changes_no_weights(callback):
+    model = dense()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    fit(model, [callback()], epochs=2)
+    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    before = weights_of(model)
+    model.compile(keras.optimizers.Adam(0.01, amsgrad=True), "mse")
+    with pytest.raises(Error, match="optimizer variables"):
+        fit(model, [callback()])
+    assert all(map(np.array_equal, weights_of(model), before))
+
+
+def test_optimizer_of_another_class_is_refused(callback):
+    model = dense()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    fit(model, [callback()], epochs=2)
+    model.compile(keras.optimizers.RMSprop(0.01), "mse")
+    with pytest.raises(Error, match="the checkpoint's optimizer is 'SGD', now 'RMSprop'; use another folder"):
+        fit(model, [callback()])
+
+
+def test_callback_with_another_monitor_keeps_its_initial_state(callback, capsys):
+    def stop(monitor):
+        return keras.callbacks.EarlyStopping(monitor, mode="min", patience=3)
+
+    def model():
+        return dense(metrics=["mae"])
+
+    fit(model(), [stop("mae"), callback()], epochs=2)
+    fit(model(), [kept := stop("mae"), callback()], epochs=3)
+    assert "keeps its initial state" not in capsys.readouterr().out
+    history = fit(model(), [changed := stop("loss"), callback()], epochs=4).history
+    assert "EarlyStopping of loss was not among the callbacks before" in capsys.readouterr().out
+    assert (kept.best, changed.best) == (history["mae"][2], history["loss"][3])
+
+
+def test_fit_in_colab_outside_drive_is_named(callback, capsys, monkeypatch):
+    fit(dense(), [callback()], epochs=1)
+    assert "IS NOT ON GOOGLE DRIVE" not in capsys.readouterr().out
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == "/")
+    fit(dense(), [callback()], epochs=2)
+    assert "drive IS NOT ON GOOGLE DRIVE: what is kept there is lost" in capsys.readouterr().out
+
+
+class WithOwnStep(keras.Model):
+    """Two networks that the first step builds: one is a layer, one in an object that is not Keras's."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = keras.Sequential([keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+        self.nets = Own(head=keras.Sequential([keras.layers.Dense(4), keras.layers.Dropout(0.5)]))
+
+    def call(self, images, training=False):
+        return self.body(images, training=training)
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            outputs = self.nets.head(self(data[0], training=True), training=True)
+            loss = tf.reduce_mean((outputs - data[1]) ** 2)
+        trained = [*self.trainable_variables, *self.nets.head.trainable_variables]
+        self.optimizer.apply(tape.gradient(loss, trained), trained)
+        return {"loss": loss}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
+def test_sequential_that_the_first_step_builds_resumes_wherever_it_is(callback, capsys):
+    def model():
+        keras.utils.set_random_seed(1)
+        model = WithOwnStep()
+        model.compile(keras.optimizers.Adam(0.01))
+        return model
+
+    uninterrupted, resumed = model(), model()
+    fit(uninterrupted)
+    fit(model(), [callback()], epochs=2)
+    fit(resumed, [callback()])
+    for one, other in zip(weights_of(resumed.nets.head), weights_of(uninterrupted.nets.head), strict=True):
+        assert np.array_equal(one, other)
+    assert all(map(np.array_equal, weights_of(resumed), weights_of(uninterrupted)))
+    output = capsys.readouterr().out
+    assert "not restored" not in output
+    assert "has no variable" not in output
