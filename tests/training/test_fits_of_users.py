@@ -313,6 +313,7 @@ def test_callback_with_another_monitor_keeps_its_initial_state(callback, capsys)
     assert (kept.best, changed.best) == (history["mae"][2], history["loss"][3])
 
 
+@pytest.mark.newest
 def test_fit_in_colab_outside_drive_is_named(callback, capsys, monkeypatch):
     fit(dense(), [callback()], epochs=1)
     assert "IS NOT ON GOOGLE DRIVE" not in capsys.readouterr().out
