@@ -22,8 +22,8 @@ def mounted_drive() -> Path | None:
 
 def lost_with_session(folder: Path) -> str:
     """Return a warning if a folder is on the Colab runtime's own disk, or ""; below `DRIVE_MOUNT` it is never."""
-    mount = next(path for path in (folder, *folder.parents) if os.path.ismount(path))
-    if not in_colab() or mount != Path("/") or DRIVE_MOUNT in folder.parents:
+    real = Path(os.path.realpath(folder)) if in_colab() else DRIVE_MOUNT / "MyDrive"
+    if DRIVE_MOUNT in real.parents or any(map(os.path.ismount, (real, *real.parents[:-1]))):
         return ""
     return (
         f"{folder} IS NOT ON GOOGLE DRIVE: what is kept there is lost when this session ends. Choose a folder below "

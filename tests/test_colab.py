@@ -95,9 +95,16 @@ def test_folder_outside_drive_is_used_unchanged(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["colabcnn", "/content/drive2/MyDrive/colabcnn"])
-def test_folder_that_colab_loses_is_reported(capsys, in_colab, folder):
+def test_folder_that_colab_loses_is_reported(capsys, in_colab, monkeypatch, folder):
+    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == "/")
     assert folder_on_drive(folder, "06_final") == Path(folder, "06_final", "seed-0")
     assert f"{folder} IS NOT ON GOOGLE DRIVE" in capsys.readouterr().out
+
+
+def test_link_to_drive_is_drive(capsys, in_colab, drive, tmp_path):
+    (tmp_path / "link").symlink_to(drive.path / "MyDrive")
+    assert folder_on_drive(tmp_path / "link" / "runs") == tmp_path / "link" / "runs"
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("folder", [None, ""])

@@ -50,6 +50,7 @@ class Delivery:
         self.delivered = None
         self.newer_session = None
         self.seconds = None
+        self.finishing = False
         self._pause = minutes * 60
         self._info = info
         self._clock = clock
@@ -59,7 +60,6 @@ class Delivery:
         self._failures = 0
         self._reported = None
         self._last_error = None
-        self._finishing = False
 
     def fetch(self, local_epoch: int, run: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies from Drive, if it is newer than `local_epoch`; see `DriveFolder`.
@@ -100,7 +100,7 @@ class Delivery:
         self.begun = True
         self._session["run"] = run
         newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
-        # At once for a checkpoint that an interrupted session has left here.
+        # At once if Drive may lack the newest one: an interrupted session may have left it here.
         self._due_at = self._clock() + (self._pause if newest in (None, self.delivered) else 0)
         self._request()
 
@@ -123,7 +123,7 @@ class Delivery:
             run: the run's fingerprint, if `begin` was not called.
         """
         self._session["run"] = run or self._session["run"]
-        self._finishing, self._last_error = True, None
+        self.finishing, self._last_error = True, None
         deadline = self._clock() + seconds
         self._settle(deadline - seconds / 2)
         if self._process.busy:
@@ -162,7 +162,7 @@ class Delivery:
         if self.begun and self._session["session"] is None:
             self._process.request("begin", identity=self._session["identity"], run=self._session["run"])
         else:
-            session = {key: self._session[key] for key in ("session", "identity")} | {"ended": self._finishing}
+            session = {key: self._session[key] for key in ("session", "identity")} | {"ended": self.finishing}
             self._process.request("deliver", run=self._session["run"], session=session if self.begun else None)
 
     def _call(self, verb, **arguments):
@@ -182,7 +182,9 @@ class Delivery:
         if response is None:
             return
         if "delivered" in response:
-            self.delivered, self.seconds = response["delivered"], response["seconds"]
+            self.delivered = response["delivered"]
+            if response.get("copied"):
+                self.seconds = response["seconds"]
             self._due_at = self._requested_at + self._pause
         if "error" in response:
             self._handle_failure(response)
@@ -200,7 +202,7 @@ class Delivery:
         self._last_error = response["error"]
         self._due_at = self._clock() + min(_FIRST_RETRY_SECONDS * 2**self._failures, _LAST_RETRY_SECONDS)
         self._failures += 1
-        if self._reported != (response["errno"],) and not self._finishing:
+        if self._reported != (response["errno"],) and not self.finishing:
             self._reported = (response["errno"],)
             promise = "" if response.get("another_run") else " and delivered when Drive responds"
             self._info(

@@ -118,8 +118,9 @@ class DriveFolder:
             session: dict of `session`, `identity` and `ended`; None for a finished run, which does not take over.
 
         Returns:
-            A dict of `newer_session` (a number; nothing was delivered) or of `delivered`, the newest checkpoint's name;
-            with the entries of `failure` if a step after the checkpoint failed.
+            A dict of `newer_session` (a number; nothing was delivered) or of `delivered`, the newest checkpoint's name,
+            and `copied`, whether it was not there before; with the entries of `failure` if a step after the checkpoint
+            failed.
 
         Raises:
             OSError: an error of Drive; earlier deliveries are kept.
@@ -141,7 +142,7 @@ class DriveFolder:
         self._fetch_measured()
         if not on_drive:
             self._deliver_checkpoint(name, content)
-        response = {"delivered": on_drive or name}
+        response = {"delivered": on_drive or name, "copied": not on_drive}
         try:
             if session and (not on_drive or session.get("ended")):
                 write_session(self.drive, {**session, "run": run, "newest": on_drive or name})

@@ -129,6 +129,10 @@ class FitState:
                 optimizer.build(trained)
         return FitState.of(self.model, self)
 
+    def trainable(self) -> dict[str, bool]:
+        """Return by path of each layer whether it is trained."""
+        return {path: value.trainable for path, value in self.objects.items() if isinstance(value, keras.Layer)}
+
     def trains_others(self, plan: dict[str, Any]) -> bool:
         """Return whether a plan's main optimizer trains other variables than the model's optimizer does, or will."""
         model, optimizer = self.model, self.model.optimizer

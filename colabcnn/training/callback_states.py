@@ -1,5 +1,6 @@
 """The state of Keras's built-in callbacks, kept across a resume; Keras itself resets it when training begins."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,7 +38,7 @@ def save_states(
         if kind := _builtin_class(callback):
             fields = {field: getattr(callback, field) for field in _STATES[kind] if hasattr(callback, field)}
             values = {field: encoder.encode(value, f"{kind.__name__}.{field}") for field, value in fields.items()}
-            states.append({"class": kind.__name__, "monitor": getattr(callback, "monitor", None), "values": values})
+            states.append({"class": kind.__name__, "monitor": _monitor_of(callback), "values": values})
     for name, kind in encoder.left_out.items():
         info(not_restored(name, f"a checkpoint holds no {kind}"))
     return states, encoder.arrays
@@ -62,7 +63,7 @@ def restore_states(
         for callback in callbacks:
             if (kind := _builtin_class(callback)) is None:
                 continue
-            monitor = getattr(callback, "monitor", None)
+            monitor = _monitor_of(callback)
             # A checkpoint of an earlier version names no monitor.
             fitting = (state for state in unused if state["class"] == kind.__name__)
             state = next((state for state in fitting if state.get("monitor", monitor) == monitor), None)
@@ -96,6 +97,12 @@ def report_forgotten(callbacks: Iterable[keras.callbacks.Callback], info: Callab
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger) and not callback.append:
             info(f"CSVLogger empties {callback.filename} at each start, also at a resume; append=True keeps it.")
+
+
+def _monitor_of(callback):
+    """Return the name of the log that a callback looks at, or None; without the number that Keras adds to a name."""
+    monitor = getattr(callback, "monitor", None)
+    return re.sub(r"_\d+$", "", monitor) if isinstance(monitor, str) else None
 
 
 def _builtin_class(callback):

@@ -191,7 +191,8 @@ class CheckpointToDrive(FitCallback):
             try:
                 with contextlib.suppress(OSError):  # The older checkpoints are delivered.
                     self._writer.wait()
-                self._delivery.finish(STOPPED_SECONDS)
+                if not self._delivery.finishing:
+                    self._delivery.finish(STOPPED_SECONDS)
             finally:
                 self._end()
 

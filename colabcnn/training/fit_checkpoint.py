@@ -10,7 +10,7 @@ import keras
 from colabcnn.errors import Error
 from colabcnn.network.devices import device_name, versions
 from colabcnn.network.fit_state import FitState, changed_values, is_keras_metric
-from colabcnn.network.keras_types import Logs
+from colabcnn.network.keras_types import Logs, ops
 from colabcnn.network.variables import assign_arrays, check_arrays, is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint
 from colabcnn.training.callback_states import not_restored, restore_states, save_states
@@ -30,6 +30,7 @@ class FitCheckpoint:
         self._callbacks = callbacks
         self._info = info
         self._before = FitState.of(model)
+        self._rate = _rate_of(model.optimizer)
         self._late_layers = set(self._before.unbuilt())
         self._info_once = functools.cache(info)
         self._diverged = False
@@ -45,6 +46,7 @@ class FitCheckpoint:
         """Note the values that training starts from, restored or not."""
         state = FitState.of(self._model, self._before)
         self._plain_values = state.plain_values()
+        self._trainable = state.trainable()
         variables = (*self._model.variables, *state.variables().values())
         # Such as a smallest loss so far, which starts at infinity.
         self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
@@ -98,7 +100,8 @@ class FitCheckpoint:
         }.items():
             self._info_once(not_restored(name, reason))
         metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
-        metadata["optimizer"] = _classes_of(optimizer)
+        # As training began, without what the checkpoint or a callback has changed.
+        metadata |= {"optimizer": _classes_of(optimizer), "rate": self._rate, "trainable": self._trainable}
         return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
 
     def restore(self, checkpoint: Checkpoint, continues: bool) -> None:
@@ -113,14 +116,17 @@ class FitCheckpoint:
             AttributeError, LookupError, TypeError, ValueError: it is not what `take` returns.
         """
         plan, arrays, optimizer = checkpoint.metadata["build"], checkpoint.arrays, self._model.optimizer
+        # A checkpoint of an earlier version lacks some of the metadata.
         former, classes = checkpoint.metadata.get("optimizer"), _classes_of(optimizer)
-        if former not in (None, classes):  # None is a checkpoint of an earlier version.
+        if former not in (None, classes):
             raise Error(
                 f"the checkpoint's optimizer is {former!r:.80}, now {classes!r}; use another folder for another one."
             )
         self._late_layers |= plan["layers"].keys()
         state = FitState.of(self._model).build_layers(plan)
-        if state.trains_others(plan):
+        before, now = checkpoint.metadata.get("trainable", {}), state.trainable()
+        is_changed = any(before[path] != now[path] for path in before.keys() & now.keys())
+        if is_changed and state.trains_others(plan):
             raise Error(
                 "other variables are trained now than in the checkpoint, as after layers were frozen or unfrozen; use "
                 "another folder for another phase of the training."
@@ -136,8 +142,7 @@ class FitCheckpoint:
         rate = _rate_of(optimizer)
         for of_group in zip(variables, groups, names, strict=True):
             assign_arrays(*of_group)
-        is_scheduled = any(isinstance(one, keras.callbacks.LearningRateScheduler) for one in self._callbacks)
-        if continues and not is_scheduled and _rate_of(optimizer) != rate:
+        if continues and self._rate != checkpoint.metadata.get("rate", self._rate) and _rate_of(optimizer) != rate:
             self._info(
                 f"The learning rate is {_rate_of(optimizer):g}, which the checkpoint has, and not {rate:g}. To change "
                 "it within a run, use keras.callbacks.LearningRateScheduler."
@@ -174,4 +179,4 @@ def _rate_of(optimizer):
     while inner := getattr(optimizer, "inner_optimizer", None):
         optimizer = inner
     rate = getattr(optimizer, "_learning_rate", None)
-    return float(rate) if isinstance(rate, keras.Variable) else None
+    return float(ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None

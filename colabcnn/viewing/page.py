@@ -47,8 +47,8 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
 
     Args:
         run_dirs, view: as for `explore`. What a reader chooses in the page is also in its address, to be copied.
-        path: the file, `.html` or `.htm`, some 5 MB, replaced if it exists. A browser opens it without a network or
-            Python.
+        path: the file, `.html` or `.htm`, some 5 MB, replaced if it exists; its folder is made if missing. A browser
+            opens it without a network or Python.
 
     Returns:
         The file's `pathlib.Path`.
@@ -68,6 +68,7 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
     )
     page = _PAGE.format(title=html.escape(f"Curves of {shown}"), explorer=explorer, rows=rows)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, page.encode(errors="replace"))  # A shared run's device may be no Unicode.
     except OSError as error:
         raise Error(f"{path} cannot be written ({error.strerror}); choose another place or make room.") from None

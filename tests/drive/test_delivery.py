@@ -59,9 +59,17 @@ def test_checkpoint_of_an_interrupted_session_is_delivered_at_once(tmp_path, loc
     delivery = deliver_to(tmp_path / "drive", minutes=10)
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
+    measured = delivery.seconds
     save(local, 4)
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
+    later = deliver_to(tmp_path / "drive", minutes=10)
+    deliver(later, 4)
+    again = deliver_to(tmp_path / "drive", minutes=10)
+    tick(again)
+    assert epoch_of(again.delivered) == 4
+    assert measured is not None
+    assert again.seconds is None  # Nothing was copied, so a delivery is not measured yet.
 
 
 def test_dead_delivery_process_is_replaced(tmp_path, local, deliver_to):

@@ -126,7 +126,8 @@ def project(tmp_path_factory):
 @pytest.mark.colab
 @pytest.mark.parametrize("name", EXECUTED)
 def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
-    outputs = execute(project, name, tmp_path, **({"SHARE": True} if name == "11_your_own" else {}))
+    share = name in ("10_compare_runs", "11_your_own")
+    outputs = execute(project, name, tmp_path, **({"SHARE": True} if share else {}))
     assert "colabcnn.Error" not in str(outputs)
     assert not [output for cell in outputs.values() for output in cell if output["output_type"] == "error"]
     assert f"colabcnn {colabcnn.__version__}" in str(outputs["setup"])
@@ -144,6 +145,8 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
         assert read_history(project / "drive" / name / "seed-0" / "history.csv")["epoch"] == [1]
         assert outputs["share"] == []
         assert not list(project.glob(f"*/**/{name}/**/curves.html"))
+    if name == "10_compare_runs":
+        assert (project / "drive" / "curves.html").exists()
     if name == "11_your_own":
         assert (project / "drive" / "my_variant" / "seed-0" / "curves.html").exists()
         assert list(project.glob("drive/my_variant/seed-0/*.safetensors"))

@@ -453,6 +453,7 @@ def test_cell_that_was_interrupted_delivers_and_releases_the_folder(callback, tm
     interactive = pytest.importorskip("IPython.core.interactiveshell", reason="IPython is not installed")
     shell = interactive.InteractiveShell()
     monkeypatch.setattr(checkpoint_to_drive, "running_shell", lambda: shell)
+    monkeypatch.setattr(checkpoint_to_drive, "STOPPED_SECONDS", 120)
     shell.push({"cell": lambda: fit(dense(), [callback(), StopBefore(1)])})
     shell.run_cell("cell()")
     Lock(tmp_path / "local").release()

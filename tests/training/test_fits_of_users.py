@@ -2,6 +2,7 @@
 
 import collections
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -251,12 +252,73 @@ def test_learning_rate_that_the_checkpoint_replaces_is_named(callback, capsys):
     assert "The learning rate is" not in capsys.readouterr().out
 
 
-def test_learning_rate_of_a_scheduler_is_not_named(callback, capsys):
+@pytest.mark.parametrize("again", ["the same model", "a new model"])
+@pytest.mark.parametrize("by", ["LearningRateScheduler", "ReduceLROnPlateau"])
+def test_learning_rate_that_a_callback_changes_is_not_named(callback, capsys, by, again):
+    def changing():
+        if by == "LearningRateScheduler":
+            return keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / 2**epoch)
+        return keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=9, factor=0.5)
+
+    model = dense()
     for epochs in (2, 4):
-        model = dense()
-        fit(model, [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1)), callback()], epochs)
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+        fit(model, [changing(), callback()], epochs)
+        model = dense() if again == "a new model" and epochs == 2 else model
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(0.00125)
     assert "The learning rate is" not in capsys.readouterr().out
+
+
+class FreezeWithinEpochs(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.layers[1].trainable = False
+
+
+class TrainsAPart(keras.optimizers.SGD):
+    def build(self, variables):
+        super().build([variable for variable in variables if len(variable.shape) == 2])
+
+    def apply(self, gradients, trainable_variables=None):
+        pairs = zip(gradients, trainable_variables or self._trainable_variables, strict=False)
+        gradients, variables = zip(*((one, two) for one, two in pairs if len(two.shape) == 2), strict=True)
+        return super().apply(gradients, variables)
+
+
+def train_the_last_layer(model, data):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(data[0]) - data[1]) ** 2)
+    trained = model.layers[-1].trainable_variables
+    model.optimizer.apply(tape.gradient(loss, trained), trained)
+    return {"loss": loss}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a compiled step of JAX trains what it began with")
+@pytest.mark.parametrize("kind", ["freezes within epochs", "trains a part", "step of the object"])
+def test_what_is_trained_may_differ_from_what_is_trainable(callback, kind):
+    def model():
+        model = dense()
+        if kind == "trains a part":
+            model.compile(TrainsAPart(0.01), "mse")
+        if kind == "step of the object":
+            model.train_step = types.MethodType(train_the_last_layer, model)
+        return model
+
+    def callbacks():
+        return [FreezeWithinEpochs(), callback()] if kind == "freezes within epochs" else [callback()]
+
+    fit(model(), callbacks(), epochs=2)
+    assert fit(model(), callbacks()).epoch == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's")
+def test_fit_under_a_distribution_strategy_resumes(callback):
+    import tensorflow as tf
+
+    for epochs in (2, 4):
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            model = dense()
+        assert fit(model, [callback()], epochs).epoch == list(range(epochs))
 
 
 @pytest.mark.parametrize("frozen", [(True, False), (False, True)])
@@ -313,6 +375,31 @@ def test_callback_with_another_monitor_keeps_its_initial_state(callback, capsys)
     assert (kept.best, changed.best) == (history["mae"][2], history["loss"][3])
 
 
+@pytest.mark.parametrize("monitor", [min, ("loss", "val_loss")])
+def test_monitor_of_another_type_keeps_its_state(callback, capsys, monitor):
+    class Own(keras.callbacks.EarlyStopping):
+        def get_monitor_value(self, logs):
+            return logs["loss"]
+
+    def own():
+        stop = Own("loss", mode="min", patience=9)
+        stop.monitor = monitor
+        return stop
+
+    fit(dense(), [own(), callback()], epochs=2)
+    history = fit(dense(), [resumed := own(), callback()]).history
+    assert "initial state" not in capsys.readouterr().out
+    assert resumed.best == min(history["loss"])
+
+
+def test_monitor_with_the_number_that_keras_adds_keeps_its_state(callback, capsys):
+    for epochs in (2, 4):
+        metric = keras.metrics.MeanAbsoluteError(name=f"own_{epochs}")
+        stop = keras.callbacks.EarlyStopping(metric.name, mode="min", patience=9)
+        fit(dense(metrics=[metric]), [stop, callback()], epochs)
+    assert "initial state" not in capsys.readouterr().out
+
+
 @pytest.mark.newest
 def test_fit_in_colab_outside_drive_is_named(callback, capsys, monkeypatch):
     fit(dense(), [callback()], epochs=1)
@@ -346,7 +433,7 @@ class WithOwnStep(keras.Model):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this train_step is TensorFlow's")
-def test_sequential_that_the_first_step_builds_resumes_wherever_it_is(callback, capsys):
+def test_sequential_that_the_first_step_builds_resumes_in_a_new_model(callback, capsys):
     def model():
         keras.utils.set_random_seed(1)
         model = WithOwnStep()
