@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from colabcnn import output
 from colabcnn.data.split import load_data
 from colabcnn.errors import MALFORMED, Error
 from colabcnn.inspection.weights import check_data_name, network_with_weights
@@ -58,7 +59,10 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
     ):
         network = network_with_weights(record, weights, precision=record.precision)
         measured[name] = {"epoch": epoch, **_measure(network, images, labels, progress)}
-    write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
+    try:
+        write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")
+    except OSError as error:  # Such as a folder that somebody else has shared.
+        output.write(f"{folder.test_json} cannot be written ({error.strerror}): the result is not kept.")
     return measured
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from colabcnn.data.cifar10 import CLASS_NAMES
 from colabcnn.data.split import load_split
@@ -195,7 +195,7 @@ def _open_picture(picture):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
-                return _in_rgb(ImageOps.exif_transpose(image))
+                return _in_rgb(_upright(image))
         except UnidentifiedImageError:
             reason = "is not an image file that Pillow can read"
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -227,12 +227,36 @@ def _source(picture):
     return "the array", Image.fromarray(array)
 
 
+def _upright(image):
+    """Return a picture as its EXIF orientation says; `ImageOps.exif_transpose` fails if any other EXIF value is odd."""
+    try:
+        method = _TO_UPRIGHT.get(image.getexif().get(0x0112))
+    except Exception:
+        method = None
+    return image if method is None else image.transpose(method)
+
+
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 def _in_rgb(image):
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of an unknown range")
     if image.mode.startswith("I"):
-        # Pillow would clip 16 bits at 255, and nearly all pixels would be white.
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+        values = np.asarray(image).clip(0, 65535)
+        # Pillow would clip 16 bits at 255, and nearly all pixels would be white. Mode I may hold 8 bits, too.
+        is_8_bit = image.mode == "I" and values.max() <= 255
+        image = Image.fromarray((values if is_8_bit else values // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")

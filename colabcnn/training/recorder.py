@@ -127,12 +127,12 @@ class Recorder(FitCallback):
 
     def _decide_whether_to_stop(self):
         session, delivery = self._session, self._session.delivery
-        if self.model.stop_training:
+        if self.epoch >= self.params["epochs"]:
+            self.complete, self.reason = True, f"all {self.epoch} epochs are done"
+        elif self.model.stop_training:
             # Another callback, such as a time limit, does not finish the run.
             self.complete = early_stopping_ended(self._callbacks)
             self.reason = f"stopped by {'EarlyStopping' if self.complete else 'a callback'} after epoch {self.epoch}"
-        elif self.epoch >= self.params["epochs"]:
-            self.complete, self.reason = True, f"all {self.epoch} epochs are done"
         elif delivery and delivery.newer_session:
             self.reason = f"a newer session trains this run in {delivery.drive}"
         elif session.interruption.at is not None:

@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -194,7 +195,7 @@ def png_of(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as the kind of file that the path's ending names.
+    """Write a figure as the kind of file that the path's ending names; a link, a device or a pipe is kept.
 
     Raises:
         Error: Matplotlib does not know the ending, or the file cannot be written.
@@ -203,7 +204,10 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     content = io.BytesIO()
     try:
         figure.savefig(content, format=path.suffix.lstrip(".") or "png", dpi=120)
-        write_atomically(path, content.getvalue())
+        if path.exists() and not path.is_file():
+            path.write_bytes(content.getvalue())
+        else:
+            write_atomically(os.path.realpath(path), content.getvalue())
     except ValueError as error:
         raise Error(f"{path}: {error}.") from None
     except OSError as error:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import re
+import struct
 from dataclasses import replace
 
 import keras
@@ -260,11 +261,20 @@ def test_gray_transparent_and_16_bit_pictures_are_converted(trained):
     assert (input_in(predict(trained, gray)) == gray[..., None]).all()
     assert (input_in(predict(trained, Image.fromarray(gray.astype(np.uint16) * 257))) == gray[..., None]).all()
     assert (input_in(predict(trained, np.zeros((40, 40, 4), np.uint8))) == 255).all()
+    assert (input_in(predict(trained, Image.fromarray(gray).convert("I"))) == gray[..., None]).all()
 
 
-def test_photo_is_rotated_by_its_exif_orientation(trained, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # The EXIF orientation: a viewer rotates the picture clockwise.
+def test_picture_without_pixels_is_refused(trained):
+    with pytest.raises(Error, match="it has no pixels"):
+        predict(trained, Image.new("RGB", (0, 4)))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_photo_is_rotated_by_its_exif_orientation(trained, tmp_path, odd):
+    # The EXIF orientation, 0x0112, is 6: a viewer rotates the picture clockwise. Odd is a description that is no text.
+    entries = [struct.pack("<HHIHH", 0x010E, 5, 1, 1, 0)] if odd else []
+    entries += [struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)]
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
     content = file_of(np.rot90(PICTURE), exif=exif)
     expected = predict(trained, PICTURE)
     for picture in (content, Image.open(io.BytesIO(content))):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import CheckpointToDrive, Error, load_model, run
+from colabcnn import CheckpointToDrive, Error, load_model, run, status
 from support.runs import differences
 from support.shared_files import COMPLETE
 
@@ -52,6 +52,12 @@ def test_epoch_in_which_a_callback_stops_is_complete_and_its_row_is_the_runs_own
     assert stopped.history["seconds"][0] > 0
     run(COMPLETE, tmp_path / "run", **small_options)
     assert differences(tmp_path / "run", trained) == []
+
+
+@pytest.mark.newest
+def test_run_that_a_callback_stops_in_its_last_epoch_is_complete(tmp_path, small_experiment, small_options):
+    run(small_experiment, tmp_path / "run", callbacks=[StopWithinFirstEpoch()], **{**small_options, "epochs": 1})
+    assert status(tmp_path / "run")["complete"]
 
 
 @pytest.mark.parametrize("kind", ["BackupAndRestore", "CheckpointToDrive", "SwapEMAWeights"])

@@ -129,6 +129,14 @@ def test_evaluate_measures_once(trained, tmp_path, monkeypatch, few_test_images)
 
 
 @pytest.mark.newest
+def test_result_that_cannot_be_kept_is_returned(trained, tmp_path, few_test_images, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "test.json").mkdir()
+    assert 0 <= evaluate(tmp_path / "run")["last_epoch"]["accuracy"] <= 1
+    assert "test.json cannot be written (Is a directory): the result is not kept" in capsys.readouterr().out
+
+
+@pytest.mark.newest
 def test_holdout_does_not_use_the_test_set(tmp_path, small_experiment, small_options):
     small_options.pop("val_size")
     run(small_experiment, tmp_path, holdout=50, **{**small_options, "epochs": 1})

@@ -1,5 +1,8 @@
 """The curves show the history."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import matplotlib
 import pytest
 
@@ -56,6 +59,20 @@ def test_file_format_follows_the_ending(runs, tmp_path, ending):
     path = tmp_path / f"curves.{ending}"
     save_figure(plot_curves(runs[0]), path)
     assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+
+
+def test_link_and_pipe_are_kept_and_receive_the_picture(runs, tmp_path):
+    link, pipe = tmp_path / "link.png", tmp_path / "pipe.png"
+    link.symlink_to(tmp_path / "target.png")
+    save_figure(plot_curves(runs[0]), link)
+    assert link.is_symlink()
+    assert (tmp_path / "target.png").read_bytes()[:5] == b"\x89PNG\r"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        received = threads.submit(pipe.read_bytes)
+        save_figure(plot_curves(runs[0]), pipe)
+        assert received.result(60)[:5] == b"\x89PNG\r"
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(
