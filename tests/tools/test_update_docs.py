@@ -66,7 +66,7 @@ def test_new_run_changes_the_pages_once(tools, tmp_path):
     for path in with_devices[:2]:
         shutil.copy(ROOT / path, tmp_path)
     pages = [*with_devices, "results/README.md"]
-    put_recipe(tmp_path / "results", 0.95, seed=7, device="<b>GPU")
+    put_recipe(tmp_path / "results", 0.95, seed=99, device="<b>GPU")
     assert update(tmp_path, check=True) == pages
     assert update(tmp_path) == pages
     assert update(tmp_path) == []
