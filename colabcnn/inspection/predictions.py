@@ -227,15 +227,7 @@ def _source(picture):
     return "the array", Image.fromarray(array)
 
 
-def _upright(image):
-    """Return a picture as its EXIF orientation says; `ImageOps.exif_transpose` fails if any other EXIF value is odd."""
-    try:
-        method = _TO_UPRIGHT.get(image.getexif().get(0x0112))
-    except Exception:
-        method = None
-    return image if method is None else image.transpose(method)
-
-
+# By EXIF orientation.
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -245,6 +237,15 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def _upright(image):
+    """Return a picture as its EXIF orientation says; `ImageOps.exif_transpose` fails if any other EXIF value is odd."""
+    try:
+        method = _TO_UPRIGHT.get(image.getexif().get(0x0112))
+    except Exception:
+        method = None
+    return image if method is None else image.transpose(method)
 
 
 def _in_rgb(image):

@@ -5,33 +5,27 @@ Such as a second optimizer, a layer that only `train_step` calls, a generator or
 
 import hashlib
 import math
-import sys
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 
 from colabcnn.encoding import Encoder, decode, new_array
-
-_HOLDERS = (
-    keras.layers.Layer,
-    keras.optimizers.Optimizer,
-    keras.metrics.Metric,
-    keras.losses.Loss,
-    keras.random.SeedGenerator,
+from colabcnn.network.held_objects import (
+    CONTAINERS,
+    FOREIGN,
+    is_of_keras,
+    is_variable,
+    joined,
+    may_hold,
+    members_of,
+    objects_in,
+    package_of,
 )
-# Objects of these packages hold no state of the model but what `_HOLDERS` hold.
-_FOREIGN = {"keras", "tensorflow", "jax", "jaxlib", "numpy", "builtins", *sys.stdlib_module_names}
-# TensorFlow's own lists of what an object holds.
-_TENSORFLOWS = "_self_"
-_CONTAINERS = (Mapping, list, tuple, deque)
-# Longer lists, larger arrays, and more objects than these, are data.
-_MAX_MEMBERS, _MAX_NUMBERS, _MAX_OBJECTS = 10_000, 1 << 24, 100_000
+
+_MAX_NUMBERS = 1 << 24  # Larger arrays are data.
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class FitState:
             before: what it held earlier: an object keeps the path that it had.
         """
         paths = {id(value): path for path, value in before.objects.items()} if before else {}
-        found = {"": model, **_objects_in(model)}
+        found = {"": model, **objects_in(model)}
         kept = {paths[id(value)] for value in found.values() if id(value) in paths}
         objects = {}
         for path, value in found.items():
@@ -72,11 +66,11 @@ class FitState:
         """Return the variables by path that belong neither to `model.variables` nor to `model.optimizer`."""
         optimizer = getattr(self.model, "optimizer", None)
         known = {id(variable) for variable in (*self.model.variables, *(optimizer.variables if optimizer else ()))}
-        found = {path: value for path, value in self.objects.items() if _is_variable(value) and id(value) not in known}
+        found = {path: value for path, value in self.objects.items() if is_variable(value) and id(value) not in known}
         # Keras sets these metrics to zero at the beginning of each epoch.
         reset, resets = set(), self.model.reset_metrics == keras.Model.reset_metrics.__get__(self.model)
         for metric in self.model.metrics if resets else ():
-            for held in (metric, *_objects_in(metric).values()):
+            for held in (metric, *objects_in(metric).values()):
                 if is_keras_metric(held) and "reset_state" not in vars(held):
                     reset |= {id(variable) for variable in held._variables}
         return {path: variable for path, variable in found.items() if id(variable) not in reset}
@@ -182,11 +176,11 @@ class FitState:
         """
         values = {}
         for path, value in self.objects.items():
-            if _package_of(value) in _FOREIGN or not hasattr(value, "__dict__"):
+            if package_of(value) in FOREIGN or not hasattr(value, "__dict__"):
                 continue
             for name, member in vars(value).items():
-                if not _is_of_keras(name):
-                    values |= _plain_values_in(_joined(path, name), member)
+                if not is_of_keras(name):
+                    values |= _plain_values_in(joined(path, name), member)
         return values
 
     def only_in_sets(self) -> list[str]:
@@ -196,14 +190,14 @@ class FitState:
             for name, member in getattr(value, "__dict__", {}).items():
                 if isinstance(member, (set, frozenset)):
                     inner = (one.deref() if hasattr(one, "deref") else one for one in member)
-                    if any(id(one) not in known and (_is_variable(one) or _may_hold(one)) for one in inner):
-                        found.append(_joined(path, name))
+                    if any(id(one) not in known and (is_variable(one) or may_hold(one)) for one in inner):
+                        found.append(joined(path, name))
         return found
 
 
 def is_keras_metric(value: Any) -> bool:
     """Return whether an object is a metric of Keras's own classes."""
-    return isinstance(value, keras.Metric) and _package_of(value) == "keras"
+    return isinstance(value, keras.Metric) and package_of(value) == "keras"
 
 
 def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -218,96 +212,16 @@ def changed_values(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def _plain_values_in(path, value, depth=4):
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return {path: repr(value)}
-    if hasattr(value, "__array__") and not _is_variable(value):  # Sparse tensors have none.
+    if hasattr(value, "__array__") and not is_variable(value):  # Sparse tensors have none.
         try:
             array = np.asarray(value) if math.prod(value.shape) <= _MAX_NUMBERS else None
         except Exception:  # A tensor of a graph, or one whose memory a step has taken over.
             return {}
         is_number = array is not None and array.dtype.kind != "O"
         return {path: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()} if is_number else {}
-    if not isinstance(value, _CONTAINERS) or not _may_hold(value) or not depth:
+    if not isinstance(value, CONTAINERS) or not may_hold(value) or not depth:
         return {}
     values = {path: f"{len(value)} members"}
-    for name, member in _members_of(value):
-        values |= _plain_values_in(_joined(path, name), member, depth - 1)
+    for name, member in members_of(value):
+        values |= _plain_values_in(joined(path, name), member, depth - 1)
     return values
-
-
-def _joined(path, name):
-    return f"{path}.{name}".lstrip(".")
-
-
-def _objects_in(holder: Any) -> dict[str, Any]:
-    found, seen, waiting = {}, {id(holder)}, [("", holder)]
-    for path, value in waiting:
-        for name, member in _members_of(value):
-            if id(member) not in seen and len(waiting) < _MAX_OBJECTS and (_is_variable(member) or _may_hold(member)):
-                seen.add(id(member))
-                inner = _joined(path, name)
-                if not isinstance(member, _CONTAINERS):
-                    while inner in found:  # Such as "a.0" of a dict's key "a.0", and of a list at its key "a".
-                        inner += "'"
-                    found[inner] = member
-                waiting.append((inner, member))
-    return found
-
-
-def _members_of(value):
-    if _is_variable(value):
-        return []
-    try:
-        if isinstance(value, Mapping):
-            # Another object's representation may differ in the next process.
-            return [(k if isinstance(k, (str, int)) else f"[{n}]", value[k]) for n, k in enumerate(value)]
-        if isinstance(value, (list, tuple, deque)):
-            return list(enumerate(value))
-        slots = [
-            name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(value, name)
-        ]
-        own = [vars(kind) for kind in type(value).__mro__[::-1] if kind.__module__.partition(".")[0] not in _FOREIGN]
-        of_class = {name: member for names in own for name, member in names.items() if not name.startswith("__")}
-        members = of_class | {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
-    except Exception:  # Of an object that is closed, or loads its members when it is asked.
-        return []
-    # An optimizer's own list of what it trains is no path: it is empty before the optimizer is built.
-    skipped = {"_trainable_variables"} if isinstance(value, keras.optimizers.Optimizer) else set()
-    return [(n, member) for n, member in members.items() if n not in skipped and not n.startswith(_TENSORFLOWS)]
-
-
-def _may_hold(value):
-    try:
-        if isinstance(value, _CONTAINERS):
-            return len(value) <= _MAX_MEMBERS
-        if isinstance(value, (*_HOLDERS, SimpleNamespace)) or _holds_in_tensorflow(value):
-            return True
-        has_members = hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
-        return has_members and not isinstance(value, type) and _package_of(value) not in _FOREIGN
-    except Exception:
-        return False
-
-
-def _holds_in_tensorflow(value):
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        return False
-    kinds = (tensorflow.Module, tensorflow.random.Generator, tensorflow.train.ExponentialMovingAverage)
-    return isinstance(value, kinds)
-
-
-def _is_variable(value):
-    tensorflow = sys.modules.get("tensorflow")
-    return isinstance(value, keras.Variable) or (tensorflow is not None and isinstance(value, tensorflow.Variable))
-
-
-def _package_of(value):
-    return type(value).__module__.partition(".")[0]
-
-
-def _is_of_keras(name):
-    """Whether Keras or TensorFlow gives any model an attribute of that name."""
-    if not _KERAS_NAMES:
-        _KERAS_NAMES.update(vars(keras.Model()), vars(keras.Layer()), ["stop_training", "_jax_state"])
-    return name in _KERAS_NAMES or name.startswith(_TENSORFLOWS)
-
-
-_KERAS_NAMES: set[str] = set()

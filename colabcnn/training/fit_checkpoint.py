@@ -165,18 +165,16 @@ class FitCheckpoint:
         self._diverged = True
 
 
+def _with_inner(optimizer):
+    """Return an optimizer and those around which it is, such as the one that gets a scaled loss; or an empty list."""
+    return [optimizer, *_with_inner(getattr(optimizer, "inner_optimizer", None))] if optimizer is not None else []
+
+
 def _classes_of(optimizer):
-    """Return the name of an optimizer's class, with those of the optimizers around which it is."""
-    names = []
-    while optimizer is not None:
-        names.append(type(optimizer).__name__)
-        optimizer = getattr(optimizer, "inner_optimizer", None)
-    return ", ".join(names)
+    return ", ".join(type(one).__name__ for one in _with_inner(optimizer))
 
 
 def _rate_of(optimizer):
     """Return the learning rate, or None if it follows from a schedule."""
-    while inner := getattr(optimizer, "inner_optimizer", None):
-        optimizer = inner
-    rate = getattr(optimizer, "_learning_rate", None)
+    rate = next((getattr(one, "_learning_rate", None) for one in reversed(_with_inner(optimizer))), None)
     return float(ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None
