@@ -152,7 +152,7 @@ def _add_verbs_that_show(subparsers):
 
     predict = _verb(subparsers, verbs.predict, "classify a picture with a run's best weights")
     predict.add_argument("run_dir", **_RUN_DIR)
-    predict.add_argument("picture", metavar="PICTURE", help="an image file of any size")
+    predict.add_argument("picture", metavar="PICTURE", help="an image file, at most 89 million pixels")
     predict.add_argument("-o", "--output", metavar="FILE.png", help="draw the picture and the probabilities")
 
 

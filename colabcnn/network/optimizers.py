@@ -73,6 +73,9 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
         )
     else:
         optimizer = keras.optimizers.Adam(rate)  # pyright: ignore[reportArgumentType]  # Its default is a float.
+    # One replica has nothing to add up. TensorFlow keeps each all-reduce in a register of custom gradients, and with it
+    # the step's graph, the images and the weights, until the process ends.
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 

@@ -102,7 +102,7 @@ def sweep(
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
     if drive is not None and expand(drive).resolve() == root.resolve():
         raise Error(f"drive and root are both {drive}; expected a root on the local disk.")
-    runs = _plan(experiments, parse_seeds(seeds), root, drive, options)
+    runs = _plan(experiments, parse_seeds(seeds), root, drive, options, progress.info)
     if dry_run or all(run.state != WAITING for run in runs):
         progress.update_lines({run.name: _would(run) if dry_run else run.line for run in runs}, last=True)
     else:
@@ -117,8 +117,8 @@ def sweep(
     return {Path(run.request.run_dir): run.state for run in runs}
 
 
-def _plan(experiments, seeds, root, drive, options):
-    """Return the runs, after all arguments are checked; changes no file."""
+def _plan(experiments, seeds, root, drive, options, info):
+    """Return the runs, after all arguments are checked; changes no file. `info` shows a message."""
     if unknown := set(options) - set(HELP) | set(options) & set(OF_ONE_RUN):
         raise Error(f"{', '.join(sorted(unknown))} is no option of a sweep; see help(colabcnn.sweep).")
     if options.get("data", DATA_NAMES[0]) not in DATA_NAMES:
@@ -132,13 +132,16 @@ def _plan(experiments, seeds, root, drive, options):
             raise Error(f"two experiments are named {experiment.name!r}; give each a name of its own.")
         request = RunRequest(experiment, root / place, folder, seed=seed, **options)
         run = runs[place] = _Run(request, request.epochs or experiment.epochs)
+        messages = []
         try:
-            found = resume.find(request, RunFolder(root / place), None, lambda message: None)
+            found = resume.find(request, RunFolder(root / place), None, messages.append)
             run.epochs = found.experiment.epochs
             if found.is_finished and folder is None:  # Otherwise the process delivers what Drive lacks.
                 run.state = FINISHED
         except Error as error:
             run.state, run.details = FAILED, str(error)
+        for message in messages:
+            info(f"{run.name}: {message}")
     return list(runs.values())
 
 

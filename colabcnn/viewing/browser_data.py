@@ -66,14 +66,20 @@ def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, An
 
 
 def _part_groups(entries, runs):
-    """Put runs of the same name but other settings into groups of their own, named by the first difference."""
-    firsts = {}
+    """Put runs of the same name but other settings into groups of their own, named by the first difference.
+
+    A second run of one seed has a group of its own, too: a mean over seeds has each of them once.
+    """
+    firsts, seeds = {}, set()
     for entry, run in zip(entries, runs, strict=True):
         if isinstance(run, MeasuredRun):
             identity = identity_of(run.record.experiment, precision=run.record.precision)
             while difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
                 name, value, _ = difference
                 entry["group"] += f", {name.removeprefix('experiment.')} {value}"
+            while (entry["group"], run.record.seed) in seeds:
+                entry["group"] += ", again"
+            seeds.add((entry["group"], run.record.seed))
 
 
 def _entry(label, run):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from colabcnn import Error, sweep
+from colabcnn import Error, run, sweep
 from colabcnn.cli import _parser
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.checks import parse_seeds
@@ -78,6 +78,14 @@ def test_dry_run_shows_a_finished_runs_own_length(trained, tmp_path, capsys):
     for epochs in (None, 1):
         assert [*sweep(COMPLETE, epochs=epochs, **options).values()] == ["finished"]
         assert "finished, epoch 2 of 2" in capsys.readouterr().out
+
+
+def test_sweep_names_the_length_over_which_a_runs_rate_falls(tmp_path, small_recipe, small_options, capsys):
+    root = tmp_path / "runs"
+    run(small_recipe, root / "small" / "seed-0", **{**small_options, "epochs": 2})
+    options = {name: small_options[name] for name in ("data", "train_size", "val_size")}
+    assert [*sweep(small_recipe, seeds=0, root=root, dry_run=True, **options).values()] == ["finished"]
+    assert "small/seed-0: The learning rate falls over 2 epochs, not 3." in capsys.readouterr().out
 
 
 def test_drive_that_is_the_root_is_refused(tmp_path):

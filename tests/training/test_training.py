@@ -1,8 +1,10 @@
 """`run` trains the experiment, keeps its folder up to date, and reports an error in one message."""
 
+import gc
 import json
 import re
 import shutil
+import weakref
 import zipfile
 from dataclasses import replace
 
@@ -10,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, evaluate, fetch, load_model, run, status
+from colabcnn import ABLATIONS, Error, evaluate, fetch, load_model, run, status
 from colabcnn.network import devices
+from colabcnn.network.training_model import TrainingModel
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
@@ -26,8 +29,6 @@ pytestmark = [pytest.mark.versions, pytest.mark.kill]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run of three epochs: `(folder, result)`; tests only read it."""
-    from colabcnn import ABLATIONS
-
     folder = tmp_path_factory.mktemp("finished")
     experiment = replace(ABLATIONS["06_final"], name="small", filters=(4, 4, 8), batch_size=16)
     options = {"data": "synthetic", "train_size": 100, "val_size": 40, "epochs": 3, "quiet": True}
@@ -150,6 +151,23 @@ def test_mixed_precision_trains_and_keeps_its_precision(tmp_path, small_options,
     result = run(COMPLETE, tmp_path, **{**small_options, "epochs": 2})
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == precision
     assert np.isfinite(result.history["loss"]).all()
+
+
+@pytest.mark.parametrize("experiment", ["small_experiment", "small_recipe"])  # Adam and Muon.
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_finished_run_leaves_no_images_in_memory(tmp_path, monkeypatch, request, small_options, precision, experiment):
+    networks, images = [], []
+
+    class Remembered(TrainingModel):
+        def __init__(self, network, *arguments):
+            super().__init__(network, *arguments)
+            networks.append(weakref.ref(network))
+            images.append(weakref.ref(self.resident.train()[0]))
+
+    monkeypatch.setattr("colabcnn.training.session.TrainingModel", Remembered)
+    run(request.getfixturevalue(experiment), tmp_path, **{**small_options, "epochs": 1}, precision=precision)
+    gc.collect()
+    assert [each() for each in networks + images] == [None, None]
 
 
 @pytest.mark.parametrize(

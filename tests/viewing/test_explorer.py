@@ -65,6 +65,8 @@ def test_seeds_are_one_group_and_other_settings_are_others(tmp_path):
         "fewer/seed-2": make_record(replace(FINAL, epochs=20), seed=2),
         "few_images/seed-0": make_record(FINAL, train_size=1000),
         "other/seed-0": make_record(other),
+        "second_copy/seed-1": make_record(FINAL, seed=1),
+        "third_copy/seed-1": make_record(FINAL, seed=1),
     }
     for label, record in records.items():
         write_run(tmp_path / label, history, record)
@@ -76,6 +78,8 @@ def test_seeds_are_one_group_and_other_settings_are_others(tmp_path):
         "fewer/seed-2": "06_final, 20 of 700 epochs",
         "few_images/seed-0": "06_final, 1,000 training images",
         "other/seed-0": "06_final, dropout 0.5",
+        "second_copy/seed-1": "06_final, again",
+        "third_copy/seed-1": "06_final, again, again",
         "no_record/seed-0": "no_record",
     }
 
