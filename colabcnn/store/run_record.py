@@ -146,6 +146,8 @@ def identity_of(experiment: Experiment, **others: Any) -> dict[str, Any]:
         **others: more of the record's fields.
     """
     settings = flatten_settings(experiment.settings())
+    # Without augmentation all of its settings are missing, and `first_difference` compares only what both sides have.
+    settings["augmentation"] = experiment.augmentation is not None
     named = {"experiment": settings.pop("name")}
     if isinstance(experiment.schedule, Constant):
         del settings["epochs"]

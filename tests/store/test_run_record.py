@@ -54,6 +54,9 @@ def test_first_difference_is_named_and_open_fields_are_not_compared():
     assert first_difference(final, identity_of(ABLATIONS["06_final"], seed=1)) == ("seed", 0, 1)
     variant = replace(ABLATIONS["06_final"], optimizer=RECIPES["08_in_minutes"].optimizer)
     assert first_difference(final, identity_of(variant)) == ("experiment.optimizer.kind", "Adam", "Muon")
+    plain = identity_of(replace(ABLATIONS["06_final"], augmentation=None))
+    assert first_difference(final, plain) == ("experiment.augmentation", True, False)
+    assert first_difference(plain, final) == ("experiment.augmentation", False, True)
 
 
 @pytest.mark.parametrize("number", [1, 3, "2", None])

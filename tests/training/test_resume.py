@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import Error, load_model, run, status
+from colabcnn import Augmentation, Error, load_model, run, status
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
 from support.shared_files import COMPLETE, EXPERIMENT, OPTIONS
@@ -143,6 +143,8 @@ def test_fault_25_another_run_in_the_same_folder_is_refused(one_epoch, change, m
 def test_another_experiment_in_the_same_folder_is_refused_by_field(one_epoch):
     with pytest.raises(Error, match=r"experiment.dropout is 0.0, now given 0.5"):
         run(replace(EXPERIMENT, dropout=0.5), one_epoch, epochs=3, **OPTIONS)
+    with pytest.raises(Error, match=r"experiment.augmentation is False, now given True"):
+        run(replace(EXPERIMENT, augmentation=Augmentation()), one_epoch, epochs=3, **OPTIONS)
     with pytest.raises(Error, match=r"experiment is 'small', now given 'other'"):
         run(replace(EXPERIMENT, name="other"), one_epoch, epochs=3, **OPTIONS)
 

@@ -90,10 +90,11 @@ def test_seeds_of_three_settings_or_two_precisions_are_groups_of_their_own(tmp_p
         "b/seed-0": make_record(replace(FINAL, dropout=0.5)),
         "c/seed-0": make_record(replace(FINAL, dropout=0.5, batch_size=64)),
         "d/seed-0": make_record(FINAL, precision="mixed_float16"),
+        "e/seed-1": make_record(replace(FINAL, augmentation=None), seed=1),
     }
     for label, record in records.items():
         write_run(tmp_path / label, history_of(0.1, 0.2), record)
-    assert len({entry["group"] for entry in entries(tmp_path).values()}) == 4
+    assert len({entry["group"] for entry in entries(tmp_path).values()}) == 5
 
 
 def test_few_images_are_partial_with_images_held_out_too(tmp_path):
