@@ -136,8 +136,13 @@ def predict(
         A `Prediction`.
 
     Raises:
-        Error: the picture cannot be read; there is no run in that folder, or no checkpoint of it.
+        Error: the picture cannot be read; there is no such class; there is no run in that folder, or it has no
+            checkpoint.
     """
+    if true_class is not None and true_class not in range(len(CLASS_NAMES)):
+        raise Error(
+            f"true_class is {true_class!r}; expected the number of a class, 0 to {len(CLASS_NAMES) - 1}, or None."
+        )
     image = _open_picture(picture)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

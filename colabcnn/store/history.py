@@ -1,6 +1,7 @@
 """`history.csv`: one row per epoch."""
 
 import csv
+import math
 from pathlib import Path
 
 from colabcnn.errors import Error
@@ -22,9 +23,10 @@ def best_epoch(history: History) -> int | None:
 
 
 def best_of(history: History) -> tuple[int, float]:
-    """Return `best_epoch` and its validation accuracy; the history must have epochs."""
+    """Return `best_epoch` and its validation accuracy, NaN only if all are; the history must have epochs."""
     values = history["val_accuracy"]
-    return history["epoch"][values.index(max(values))], max(values)
+    best = max(values, key=lambda value: -math.inf if math.isnan(value) else value)
+    return history["epoch"][values.index(best)], best
 
 
 def newest_in_words(history: History, epochs: int) -> str:

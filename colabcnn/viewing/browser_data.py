@@ -66,27 +66,30 @@ def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, An
 
 
 def _part_groups(entries, runs):
-    """Put runs of the same name but other settings into groups of their own, named by the first difference.
+    """Put runs of one name into groups of their own if origin or settings differ, named by the first difference.
 
     A second run of one seed has a group of its own, too: a mean over seeds has each of them once.
     """
-    firsts, seeds = {}, set()
-    for entry, run in zip(entries, runs, strict=True):
-        if isinstance(run, MeasuredRun):
-            identity = identity_of(run.record.experiment, precision=run.record.precision)
-            while difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
-                name, value, _ = difference
-                entry["group"] += f", {name.removeprefix('experiment.')} {value}"
-            while (entry["group"], run.record.seed) in seeds:
-                entry["group"] += ", again"
-            seeds.add((entry["group"], run.record.seed))
+    firsts, seeds, pairs = {}, set(), [*zip(entries, runs, strict=True)]
+    recorded = {entry["group"] for entry, run in pairs if isinstance(run, MeasuredRun)}
+    for entry, run in pairs:
+        if not isinstance(run, MeasuredRun):
+            entry["group"] += ", no record" if entry["group"] in recorded else ""
+            continue
+        identity = {"origin": run.origin, **identity_of(run.record.experiment, precision=run.record.precision)}
+        while difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
+            name, value, _ = difference
+            entry["group"] += f", {value}" if name == "origin" else f", {name.removeprefix('experiment.')} {value}"
+        while (entry["group"], run.record.seed) in seeds:
+            entry["group"] += ", again"
+        seeds.add((entry["group"], run.record.seed))
 
 
 def _entry(label, run):
     history = run.history if isinstance(run, MeasuredRun) else run
     count = len(history["epoch"])
     columns = [name for name in COLUMNS if name != "epoch" or history[name] != list(range(1, count + 1))]
-    unknown = {"name": None, "notes": "", "details": "", "partial": False, "steps": 1}
+    unknown = {"name": None, "notes": "", "details": "", "partial": False, "steps": None, "timed": True}
     curves = {name: _column(history[name]) for name in columns}
     entry = {"label": label, "group": re.sub(r"/seed-\d+$", "", label), "epochs": count, "curves": curves, **unknown}
     return entry | (_settings(run) if isinstance(run, MeasuredRun) else {})
@@ -99,15 +102,16 @@ def _settings(run):
     notes = ([f"{planned} of {usual} epochs"] if planned != usual else []) + images
     dates = [start.time[:10] for start in record.starts[-1:] if start.time]
     sizes = images or [f"{record.train_size:,} training images", f"validated on {record.val_size:,}"]
-    done = f"{run.length} of {planned} epochs"
+    done, beside = f"{run.length} of {planned} epochs", [] if run.is_timed else ["beside other work"]
     return {
         "name": name,
         # Seeds are averaged only with seeds of the same settings.
         "group": ", ".join([name, *notes]),
         "notes": ", ".join(notes),
-        "details": ", ".join([done, *sizes, f"seed {record.seed}", *run.devices, *dates, run.origin]),
+        "details": ", ".join([done, *sizes, f"seed {record.seed}", *run.devices, *beside, *dates, run.origin]),
         "partial": len(images) > (record.holdout > 0),  # Held-out images alone make no run a smaller one.
         "steps": math.ceil(record.train_size / record.experiment.batch_size),
+        "timed": run.is_timed,
     }
 
 

@@ -25,6 +25,7 @@ from colabcnn.store.run_list import run_labels
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METRICS = ("loss", "accuracy")
+_LONGEST_LABEL = 45  # In a legend; the axes would get narrow beside a longer one.
 _JAPANESE_FONT = re.compile(r"Noto Sans (CJK )?JP|(IPAex|IPA|Takao|VL |Yu |MS )Gothic|Hiragino Sans")
 
 
@@ -153,7 +154,8 @@ def draw_curves(
         if alone and metric == "accuracy":
             handles.append(Line2D([], [], label=text, **star))
         elif not alone:
-            text = f"{label}: {text}" if metric == "accuracy" else label
+            short = label if len(label) <= _LONGEST_LABEL else f"{label[:20]} … {label[-20:]}"
+            text = f"{short}: {text}" if metric == "accuracy" else short
             handles.append(Line2D([], [], label=text, color=colour, linewidth=2))
     if line is not None:
         axes.axhline(line, color="#555555", linewidth=1, linestyle=":")

@@ -72,23 +72,28 @@
     });
   }
 
-  // Mean and standard deviation of the runs at each epoch that one of them has reached.
+  // Mean and standard deviation of the runs that have a number at an epoch.
   function meanOf(runs, name, axis) {
-    const length = Math.max(...runs.map((run) => run.epochs));
+    const at = new Map(); // From an epoch to each run that has reached it, with its index there.
+    for (const run of runs) {
+      run.x.epochs.forEach((epoch, index) => at.set(epoch, [...(at.get(epoch) || []), [run, index]]));
+    }
     const made = { x: [], mean: [], low: [], high: [], text: [] };
-    for (let index = 0; index < length; index++) {
-      const there = runs.filter((run) => run.epochs > index);
-      const values = there.map((run) => run.values[name][index]);
-      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    let x = 0;
+    for (const epoch of [...at.keys()].sort((a, b) => a - b)) {
+      const there = at.get(epoch), average = (read) => there.reduce((sum, one) => sum + read(...one), 0) / there.length;
+      const values = there.map(([run, index]) => run.values[name][index]).filter(Number.isFinite);
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length; // NaN without one: a gap.
       const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
       const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
-      // From the epoch before, so that the curve does not go back in time where a slow run has ended.
-      const step = there.reduce((sum, { x }) => sum + x[axis][index] - (x[axis][index - 1] ?? 0), 0) / there.length;
-      made.x.push((made.x[index - 1] ?? 0) + step);
+      // Minutes from the epoch before, so that the curve does not go back in time where a slow run has ended.
+      const step = (run, index) => run.x[axis][index] - (run.x[axis][index - 1] ?? 0);
+      x = axis === "minutes" ? x + average(step) : average((run, index) => run.x[axis][index]);
+      made.x.push(x);
       made.mean.push(mean);
       made.low.push(mean - deviation);
       made.high.push(mean + deviation);
-      made.text.push(`epoch ${there[0].x.epochs[index]}, ± ${digits(deviation)}, n = ${values.length}`);
+      made.text.push(`epoch ${epoch}, ± ${digits(deviation)}, n = ${values.length}`);
     }
     return made;
   }
@@ -125,6 +130,12 @@
       this.open(store[id].view || this.given());
       // A link that is pasted into the page's address.
       if (this.data.page) window.addEventListener("hashchange", () => this.open(this.given()));
+      const recolour = () => this.root.isConnected && isDark(this.root) !== this.dark && this.draw();
+      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+      const attributeFilter = ["theme", "class", "style", "data-jp-theme-light"];
+      for (const node of [document.documentElement, document.body]) {
+        new MutationObserver(recolour).observe(node, { attributeFilter });
+      }
     }
 
     // ---- data and view
@@ -147,9 +158,11 @@
         const run = { ...given, values: {}, x: {} };
         for (const [name, value] of Object.entries(given.curves)) run.values[name] = column(value, run.epochs);
         run.x.epochs = run.values.epoch || Float32Array.from({ length: run.epochs }, (_, index) => index + 1);
-        run.x.steps = run.x.epochs.map((epoch) => epoch * run.steps);
+        // Null where they are not known: without a record, or of a run that shared its device with other work.
+        run.x.steps = run.steps && run.x.epochs.map((epoch) => epoch * run.steps);
         let seconds = 0;
-        run.x.minutes = run.values.seconds.map((value) => (seconds += value) / 60);
+        const add = (value) => (seconds += Number.isFinite(value) ? value : 0) / 60;
+        run.x.minutes = run.timed ? run.values.seconds.map(add) : null;
         const { group: name } = run;
         if (!this.groups.has(name)) this.groups.set(name, { name, runs: [], index: this.groups.size });
         run.of = this.groups.get(name);
@@ -223,8 +236,19 @@
       }
     }
 
-    get visible() {
+    // Runs that are switched on and have an epoch, and those of them that have values of the horizontal axis.
+    get switchedOn() {
       return this.runs.filter((run) => !this.view.hide.has(run.label) && run.epochs);
+    }
+
+    get visible() {
+      return this.switchedOn.filter((run) => run.x[this.view.x]);
+    }
+
+    // Where the guide line is; the first one is the aim of the accuracy, and none of the loss.
+    get line() {
+      const { metric, line } = this.view;
+      return metric === "accuracy" || line !== this.initial.line ? line : null;
     }
 
     get kinds() {
@@ -253,7 +277,9 @@
       const share = 0.02 * (right - left), side = x !== "epochs" ? share || 0.5 : share > 0.5 ? Math.ceil(share) : 0.5;
       const edge = high > low ? 0.04 * (high - low) : 0.05 * Math.abs(high) || 0.05;
       const all = scale === "log" ? [low / 1.1, high * 1.1] : [low - edge, high + edge];
-      if (metric === "accuracy" && scale === "linear") all.splice(0, 2, Math.max(0, all[0]), Math.min(1.005, all[1]));
+      if (metric === "accuracy" && scale === "linear") {
+        all.splice(0, 2, Math.max(0, all[0]), high > 1 ? all[1] : Math.min(1.005, all[1])); // Above 1: percent.
+      }
       return { x: xrange || [Math.max(0, left - side), right + side], y: yrange || all };
     }
 
@@ -262,13 +288,16 @@
         .map((run) => [run, bestIndex(run.values.val_accuracy, "accuracy")])
         .filter(([, index]) => index >= 0)
         .sort(([a, i], [b, j]) => b.values.val_accuracy[j] - a.values.val_accuracy[i])[0];
-      return best && { run: best[0], index: best[1], value: best[0].values.val_accuracy[best[1]] };
+      if (!best) return null;
+      const [run, index] = best, value = run.values.val_accuracy[index];
+      return { run, index, value, unit: value > 1 ? 100 : 1 }; // Percent, in a history of one's own.
     }
 
     // The article's pictures, of the runs that are visible.
     showEnlarged() {
       const best = this.showBest();
-      const yrange = best ? [Math.max(0, best.value - 0.15), Math.min(1, best.value + 0.1)] : null;
+      const { value, unit } = best || {};
+      const yrange = best ? [Math.max(0, value - 0.15 * unit), Math.min(unit, value + 0.1 * unit)] : null;
       this.change({ metric: "accuracy", scale: "linear", xrange: null, yrange });
     }
 
@@ -277,11 +306,11 @@
       if (!best) return this.say("No visible run has an epoch.", true);
       const { run, index } = best, at = run.x[this.view.x][index], span = (BEST_SPAN * at) / run.x.epochs[index];
       const [left, right] = this.ranges({ ...this.view, xrange: null }).x;
-      const xrange = [Math.max(left, at - span), Math.min(right, at + span)];
+      const xrange = span ? [Math.max(left, at - span), Math.min(right, at + span)] : null;
       // The line at 0.9 belongs into the picture only where the run comes near it.
-      const { value } = best, highest = Math.max(value > 0.85 ? 0.91 : 0, Math.min(1, value + 0.02));
-      const yrange = [Math.max(0, value - 0.03), highest];
-      this.change({ metric: "accuracy", scale: "linear", line: 0.9, xrange, yrange });
+      const { value, unit } = best, least = value > 0.85 * unit ? 0.91 * unit : 0;
+      const yrange = [Math.max(0, value - 0.03 * unit), Math.max(least, Math.min(unit, value + 0.02 * unit))];
+      this.change({ metric: "accuracy", scale: "linear", line: 0.9 * unit, xrange, yrange });
     }
 
     // Zoom by a factor around the middle, or move by a share of what is shown.
@@ -303,8 +332,9 @@
 
     // ---- drawing
 
-    style(run) {
-      const colours = this.dark ? DARK : LIGHT;
+    // Of a run; a group has that of its first run, whether that is shown or not.
+    style(owner) {
+      const colours = this.dark ? DARK : LIGHT, run = owner.runs ? owner.runs[0] : owner;
       const marker = MARKERS[Math.floor(run.index / colours.length) % MARKERS.length];
       return { colour: colours[run.index % colours.length], marker };
     }
@@ -313,7 +343,7 @@
       const { seeds, x, smoothing, metric } = this.view, made = [];
       const add = (of, trace) => made.push({ of, trace: { mode: "lines", showlegend: false, ...trace } });
       const line = (of, { name, points, y, text, dashed, width, opacity = 1, legend = false, kind }) => {
-        const { colour, marker } = this.style(of.runs ? of.runs[0] : of);
+        const { colour, marker } = this.style(of);
         const alone = y.length === 1 || marker;
         const shape = { symbol: marker || "circle", size: 7, color: colour, maxdisplayed: y.length === 1 ? 0 : 9 };
         // Below a logarithmic scale Plotly would draw a line to the bottom.
@@ -338,25 +368,29 @@
           const runs = visible.filter((run) => run.of === group);
           const mean = seeds !== "each" && runs.length > 1 ? meanOf(runs, column, x) : null;
           if (mean) {
-            const { colour } = this.style(runs[0]), floor = this.view.scale === "log" ? 1e-12 : -Infinity;
+            const { colour } = this.style(group), floor = this.view.scale === "log" ? 1e-12 : -Infinity;
+            // Plotly would close a polygon at each gap.
+            const known = [...mean.x.keys()].filter((index) => Number.isFinite(mean.mean[index]));
+            const outline = [...known.map((index) => [mean.x[index], mean.high[index]]),
+              ...known.reverse().map((index) => [mean.x[index], Math.max(mean.low[index], floor)])];
             add(group, {
-              x: [...mean.x, ...mean.x.slice().reverse()], hoverinfo: "skip", fill: "toself", line: { width: 0 },
-              y: [...mean.high, ...mean.low.map((value) => Math.max(value, floor)).reverse()],
-              fillcolor: transparent(colour, 0.2),
+              x: outline.map(([x]) => x), y: outline.map(([, y]) => y), hoverinfo: "skip", fill: "toself",
+              line: { width: 0 }, fillcolor: transparent(colour, 0.2),
             });
           }
           if (!mean || seeds === "both") {
             const width = mean ? 0.7 : runs.length > 1 ? 1.2 : 1.8, opacity = mean ? 0.55 : dashed ? 0.6 : 1;
             for (const run of runs) {
               const { epochs, minutes } = run.x;
-              const text = Array.from(epochs, (epoch, index) => `epoch ${epoch}, ${minutes[index].toFixed(1)} min`);
+              const after = (index) => (minutes ? `, ${minutes[index].toFixed(1)} min` : "");
+              const text = Array.from(epochs, (epoch, index) => `epoch ${epoch}${after(index)}`);
               const legend = isLast && !mean, points = run.x[x], y = Array.from(run.values[column]);
               line(run, { name: run.label, points, y, text, dashed, width, opacity, legend, kind });
             }
           }
           if (mean) {
             const name = `${group.name}, mean of ${runs.length}`, { x: points, mean: y, text } = mean;
-            line({ ...group, runs, key: group }, { name, points, y, text, dashed, width: 2.4, legend: isLast, kind });
+            line(group, { name, points, y, text, dashed, width: 2.4, legend: isLast, kind });
           }
         }
       }
@@ -365,7 +399,7 @@
       if (validation && seeds !== "mean" && visible.length <= MOST_STARS) {
         for (const run of visible) this.star(run, validation[1], add);
       }
-      this.owners = made.map(({ of }) => of.key || of);
+      this.owners = made.map(({ of }) => of);
       return made.map(({ trace }, index) => ({ ...trace, type: "scatter", uid: `cc${index}x` }));
     }
 
@@ -387,7 +421,7 @@
     }
 
     layout() {
-      const { metric, x, scale, line } = this.view, shown = this.ranges(), small = this.plot.clientWidth < 500;
+      const { view: { metric, x, scale }, line } = this, shown = this.ranges(), small = this.plot.clientWidth < 500;
       const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
       const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
       axis.exponentformat = "power";
@@ -395,6 +429,8 @@
       const hasLine = line !== null && metric !== "learning_rate" && (line > 0 || scale !== "log");
       if (hasLine) lines.push({ label: String(line), value: line });
       const at = (value) => (scale === "log" ? Math.log10(value) : value);
+      const height = at(shown.y[1]) - at(shown.y[0]);
+      const isJustAbove = (other, value) => other > value && at(other) - at(value) < 0.06 * height;
       this.drawnTick = this.tick(shown);
       return {
         template: "none", paper_bgcolor: NONE, plot_bgcolor: NONE, showlegend: false, autosize: true,
@@ -409,9 +445,10 @@
           line: { color: "#888", width: 1.5, dash: "dot" },
         })),
         annotations: lines.map(({ label, value }) => ({
-          // Seen where it is within the range, as an annotation of an axis is.
-          text: literal(label), xref: "paper", x: 1, xanchor: "right", yref: "y", y: at(value), yanchor: "bottom",
-          showarrow: false, font: { size: 11, color: this.dark ? "#BBB" : "#666" },
+          // Seen where it is within the range, as an annotation of an axis is; below its line if another is just above.
+          text: literal(label), xref: "paper", x: 1, xanchor: "right", yref: "y", y: at(value), showarrow: false,
+          yanchor: lines.some((other) => isJustAbove(other.value, value)) ? "top" : "bottom",
+          font: { size: 11, color: this.dark ? "#BBB" : "#666" },
         })),
       };
     }
@@ -455,6 +492,7 @@
     save(format) {
       const paper = this.dark ? "#111" : "#FFF", legend = { orientation: "h", y: -0.15 };
       const own = { showlegend: true, legend, paper_bgcolor: paper, margin: { t: 20, r: 20, b: 60, l: 60 } };
+      own.yaxis = { ...this.layout().yaxis, automargin: true };
       const file = { format, filename: "curves", width: 1100, height: 700, scale: 2 };
       window.Plotly.downloadImage({ data: this.traces(), layout: { ...this.layout(), ...own } }, file);
     }
@@ -500,9 +538,10 @@
       if (this.waiting) return;
       const before = new Map(this.runs.map(({ id, label }) => [id ?? label, label]));
       this.take(store[this.id].data);
+      this.initial = this.firstView(); // What a copied view is written against.
       for (const { id, label, off } of this.runs) {
         const former = before.get(id ?? label); // A new folder beside it may have made its label longer.
-        for (const { hide } of [this.initial, this.view, ...this.back]) {
+        for (const { hide } of [this.view, ...this.back]) {
           if (former === undefined ? off : hide.delete(former)) hide.add(label);
         }
       }
@@ -514,6 +553,7 @@
     // A run or a group; null for none. Classes alone change: drawing again would take much longer.
     highlight(owner) {
       const matches = (of) => of === owner || of.of === owner || of === owner.of;
+      if (owner && !this.owners.some(matches)) owner = null; // It is switched off.
       this.owners.forEach((of, index) => {
         const isFaint = Boolean(owner) && !matches(of);
         this.plot.querySelectorAll(`.tracecc${index}x`).forEach((curve) => curve.classList.toggle("cc-faint", isFaint));
@@ -538,7 +578,7 @@
       this.smoothed = element("output");
       const decimal = { type: "text", inputmode: "decimal", size: 6 };
       const number = (label, change) => element("input", { ...decimal, "aria-label": label, change });
-      this.line = number("guide line", () => this.typedLine());
+      this.lineField = number("guide line", () => this.typedLine());
       this.fields = RANGES.map(([name, , word], index) => {
         return number(`${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`, () => this.typedRange(index));
       });
@@ -575,7 +615,8 @@
           button("◀", "Move left", () => this.zoom(1, -0.25)), button("▶", "Move right", () => this.zoom(1, 0.25)),
           this.backButton, ...pictures, this.coarse ? element("label", {}, drag, " drag to zoom") : null),
         element("div", { class: "cc-bar cc-options" }, ...this.selects.map(([, select]) => select),
-          element("label", {}, "smoothing ", this.smoothing, this.smoothed), element("label", {}, "line ", this.line)),
+          element("label", {}, "smoothing ", this.smoothing, this.smoothed),
+          element("label", {}, "line ", this.lineField)),
         element("div", { class: "cc-main" },
           element("div", { class: "cc-picture" }, this.plot, this.status,
             element("div", { class: "cc-bar" },
@@ -601,12 +642,13 @@
     syncControls() {
       const { view } = this, shown = this.ranges();
       for (const [name, select] of this.selects) select.value = view[name];
-      this.smoothing.value = view.smoothing;
+      const isHeld = (field) => this.refreshing && field === document.activeElement; // By somebody who types or drags.
+      if (!isHeld(this.smoothing)) this.smoothing.value = view.smoothing;
       this.smoothed.textContent = view.smoothing > 1 ? ` ${view.smoothing} epochs` : " none";
       const values = [...short(shown.x), ...short(shown.y)];
-      [...this.fields, this.line].forEach((field, index) => {
-        if (this.refreshing && field === document.activeElement) return; // Somebody is typing.
-        field.value = field === this.line ? (view.line ?? "") : values[index];
+      [...this.fields, this.lineField].forEach((field, index) => {
+        if (isHeld(field)) return;
+        field.value = field === this.lineField ? (this.line ?? "") : values[index];
         field.removeAttribute("aria-invalid");
       });
       this.backButton.disabled = !this.back.length;
@@ -614,16 +656,18 @@
       this.copied.hidden ||= !this.refreshing;
       const [x, y] = [view.x, view.metric.replace("_", " ")], [left, right, low, high] = values;
       const on = this.runs.filter((run) => !view.hide.has(run.label)).length;
-      const nothing = on ? "No epoch is done yet" : "No run is switched on";
-      const described = this.visible.slice(0, 20).map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
-      const there = described === nothing ? `${nothing}. ` : "";
+      const missing = this.switchedOn.length - this.visible.length, described = this.visible.slice(0, 20);
+      const nothing = missing ? `No run has ${x}` : on ? "No epoch is done yet" : "No run is switched on";
+      const there = described.length ? "" : `${nothing}. `;
+      const texts = described.map((run) => `${run.label}: ${this.inWords(run)}`).join("; ") || nothing;
       const drawn = this.plot.data || [], words = [
+        missing && `${missing} without ${x}: ${x === "minutes" ? "trained beside other work" : "no record"}.`,
         this.kinds.length > 1 && "Solid: validation, dashed: training.",
         drawn.some(({ fill }) => fill) && "Band: one standard deviation.",
         drawn.some(({ mode }) => mode === "markers") && "Star: best epoch.",
       ].filter(Boolean).join(" ");
       this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${words}`);
-      this.plot.setAttribute("aria-label", `Curves of ${y}. ${described}. ${KEYS}`);
+      this.plot.setAttribute("aria-label", `Curves of ${y}. ${texts}. ${KEYS}`);
     }
 
     // Of the metric that is shown: the last epoch first, which no choice has flattered.
@@ -639,31 +683,44 @@
       return `last ${digits(last)}, best ${digits(best)}${epoch ? ` (epoch ${epoch})` : ""}`;
     }
 
+    // Of a group the runs with the most epochs: in a sweep the others are still on their way.
+    farthest({ runs }) {
+      const most = Math.max(...runs.map((run) => run.epochs));
+      return most ? runs.filter((run) => run.epochs === most) : [];
+    }
+
     groupInWords(group) {
-      const values = group.runs.filter((run) => run.epochs).map((run) => this.figures(run));
+      const runs = this.farthest(group), values = runs.map((run) => this.figures(run));
       if (!values.length) return "no epoch yet";
       const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
       const squares = values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0);
-      const deviation = Math.sqrt(squares / Math.max(1, values.length - 1));
+      const deviation = values.length > 1 ? ` ± ${digits(Math.sqrt(squares / (values.length - 1)))}` : "";
       const bests = values.map((value) => value.best).filter(Number.isFinite);
       const best = Math[this.view.metric === "loss" ? "min" : "max"](...bests);
-      return `last ${digits(mean)} ± ${digits(deviation)}, best ${digits(best)}`;
+      const share = values.length < group.runs.length ? ` (${values.length} of them, at epoch ${runs[0].epochs})` : "";
+      return `last ${digits(mean)}${deviation}, best ${digits(best)}${share}`;
     }
 
     syncList() {
       this.rows = new Map();
       const sign = this.view.metric === "loss" ? 1 : -1, found = (run) => this.isFound(run);
-      // What the group's row says: the mean of the last ones, the best of the best ones.
-      const key = ({ runs }) => {
-        const figures = runs.filter((run) => run.epochs).map((run) => sign * this.figures(run)[this.sort.value]);
-        const known = figures.filter(Number.isFinite), mean = known.reduce((sum, one) => sum + one, 0) / known.length;
+      // What a row says: of a group the mean of the last ones, the best of the best ones.
+      const key = (runs) => {
+        const known = runs.map((run) => sign * this.figures(run)[this.sort.value]).filter(Number.isFinite);
+        const mean = known.reduce((sum, one) => sum + one, 0) / known.length;
         return this.sort.value === "last" && known.length ? mean : Math.min(...known);
       };
-      const groups = [...this.groups.values()].filter((group) => group.runs.some(found));
-      if (this.sort.value === "name") groups.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
-      else if (this.sort.value !== "given") groups.sort((a, b) => key(a) - key(b));
+      const sorted = (rows, nameOf, runsOf) => {
+        const byName = (a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true });
+        if (this.sort.value === "given") return rows;
+        return rows.sort(this.sort.value === "name" ? byName : (a, b) => key(runsOf(a)) - key(runsOf(b)) || 0);
+      };
+      const groups = sorted([...this.groups.values()].filter((group) => group.runs.some(found)),
+        (group) => group.name, (group) => this.farthest(group));
+      const withEpochs = (run) => (run.epochs ? [run] : []);
+      const runsOf = (group) => sorted(group.runs.filter(found), (run) => run.label, withEpochs);
       const active = this.list.contains(document.activeElement) && document.activeElement.dataset.name;
-      this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, group.runs.filter(found))));
+      this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, runsOf(group))));
       if (active) this.list.querySelector(`[data-name="${CSS.escape(active)}"]`)?.focus();
       if (!groups.length) this.list.append(element("li", {}, "No run has this in its name."));
     }
@@ -698,13 +755,16 @@
         for (const run of runs) hide[event.target.checked ? "delete" : "add"](run.label);
         this.change({ hide });
       };
-      const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, "data-name": name, change });
+      const kept = { "data-name": owner.runs ? owner.name : name }; // Over a refresh that adds a seed.
+      const box = element("input", { type: "checkbox", "aria-label": `${name}: ${words}`, ...kept, change });
       box.checked = on > 0;
       box.indeterminate = on > 0 && on < runs.length;
-      const { colour, marker } = this.style(runs[0]);
+      const { colour, marker } = this.style(owner);
       const drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
       if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
-      const pointed = { mouseenter: () => this.highlight(owner), mouseleave: () => this.highlight(null) };
+      // A finger points at nothing: it taps, and no event tells that it is gone.
+      const point = (of) => ({ pointerType }) => pointerType === "mouse" && this.highlight(of);
+      const pointed = { pointerenter: point(owner), pointerleave: point(null) };
       const texts = [["name", name], ["values", words], ["details", details]].filter(([, text]) => text);
       const spans = texts.map(([part, text]) => element("span", { class: `cc-${part}` }, text));
       const row = element("li", { class: kind, title: `${name}\n${owner.details || details}`, ...pointed },
@@ -733,11 +793,11 @@
     }
 
     typedLine() {
-      if (!this.line.value.trim()) return this.change({ line: null });
-      const value = this.typedNumber(this.line);
+      if (!this.lineField.value.trim()) return this.change({ line: null });
+      const value = this.typedNumber(this.lineField);
       if (value === null) return;
       if (this.view.scale === "log" && value <= 0) {
-        return this.refuse(this.line, `A logarithmic scale has no ${value}.`);
+        return this.refuse(this.lineField, `A logarithmic scale has no ${value}.`);
       }
       const [low, high] = this.ranges().y;
       this.change({ line: value });

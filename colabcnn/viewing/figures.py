@@ -47,7 +47,9 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     if chosen:
         last = chosen[-1]
         figures |= {name: plot_curves(last.run_dir, **view) for name, view in article_views(last.history).items()}
-        figures |= {"validation": _validation(chosen), "seconds": _seconds(chosen)}
+        figures["validation"] = _validation(chosen)
+    if timed := [record for record in chosen if record.is_timed]:
+        figures["seconds"] = _seconds(timed)
     if any(_on_test_set(runs, name) for name in RECIPES):
         figures |= {"recipes": draw_recipes(runs), "epochs-to": draw_epochs_to(runs)}
     if seed_groups([results]):
@@ -55,7 +57,10 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     if not figures:
         raise Error(f"{results} holds no run of {', '.join(EXPERIMENTS)}; train one first.")
     folder = expand(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Error(f"{folder} cannot be made ({error.strerror}); expected a folder for the pictures.") from None
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")

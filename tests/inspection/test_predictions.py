@@ -125,6 +125,12 @@ def test_confusion_shows_run_epoch_images_accuracy_and_classes(trained):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
 
+@pytest.mark.parametrize("number", [-1, 10, "cat"])
+def test_class_that_there_is_not_is_refused(trained, number):
+    with pytest.raises(Error, match="expected the number of a class, 0 to 9"):
+        predict(trained, PICTURE, number)
+
+
 def test_colour_is_the_share_of_the_true_class_and_every_count_is_readable(trained):
     (image,) = plot_confusion(trained).axes[0].images
     counts = counts_in(plot_confusion(trained))

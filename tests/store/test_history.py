@@ -1,9 +1,11 @@
 """`history.csv` holds one row an epoch, and reading returns the same floats."""
 
+import math
+
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.store.history import best_epoch, empty_history, newest_in_words, read_history, write_history
+from colabcnn.store.history import best_epoch, best_of, empty_history, newest_in_words, read_history, write_history
 from support.runs import history_of
 
 
@@ -30,6 +32,11 @@ def test_error_for_an_invalid_file_names_the_line(tmp_path, text):
 def test_error_for_a_missing_file_names_the_file(tmp_path):
     with pytest.raises(Error, match=r"history.csv cannot be read \(No such file"):
         read_history(tmp_path / "history.csv")
+
+
+def test_nan_is_best_only_where_there_is_nothing_else():
+    assert best_of(history_of(math.nan, 0.5, 0.4)) == (2, 0.5)
+    assert best_of(history_of(math.nan))[0] == 1
 
 
 def test_newest_epoch_in_words():

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from colabcnn import Error, explore, export_html
+from colabcnn import Error, explore, export_html, shipped_results
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_list import list_runs
 from colabcnn.viewing import live
 from colabcnn.viewing.browser_data import data_of, figure_html, read_runs
 from colabcnn.viewing.live import LiveCurves, references_of
+from colabcnn.viewing.measured_runs import read_measured_run
 from support.explorer_page import saturating, write_run
 from support.runs import history_of, make_record
 
@@ -95,6 +96,15 @@ def test_seeds_of_three_settings_or_two_precisions_are_groups_of_their_own(tmp_p
     for label, record in records.items():
         write_run(tmp_path / label, history_of(0.1, 0.2), record)
     assert len({entry["group"] for entry in entries(tmp_path).values()}) == 5
+
+
+def test_own_run_is_apart_from_the_shipped_ones_and_a_history_without_a_record_from_both(tmp_path):
+    shipped = shipped_results() / "08_in_minutes"
+    write_run(tmp_path / "08_in_minutes/seed-0", history_of(0.1, 0.2), read_measured_run(shipped / "seed-0").record)
+    write_run(tmp_path / "08_in_minutes/seed-77", history_of(0.1, 0.2))
+    groups = [entry["group"] for entry in data_of(read_runs(list_runs(tmp_path, shipped)))["runs"]]
+    assert groups[:2] == ["08_in_minutes", "08_in_minutes, no record"]
+    assert {*groups[2:]} == {"08_in_minutes, shipped"}
 
 
 def test_few_images_are_partial_with_images_held_out_too(tmp_path):

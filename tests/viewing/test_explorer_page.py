@@ -290,6 +290,45 @@ def test_mean_over_minutes_does_not_go_back_where_a_slow_run_has_ended(open_page
     assert mean["x"] == pytest.approx([*range(1, 11), *(10 + 0.5 * epoch for epoch in range(1, 11))])
 
 
+def test_mean_is_of_the_runs_that_have_a_number_at_an_epoch(open_page, tmp_path):
+    histories = [history_of(0.2, 0.4, 0.6, 0.8), history_of(0.6, 0.8) | {"epoch": [3, 4]}, history_of(0.2, math.nan)]
+    for seed, history in enumerate(histories):
+        write_run(tmp_path / "runs" / f"seed-{seed}", history)
+    path = export_html(tmp_path, path=tmp_path / "page.html", view="seeds=mean&curves=validation")
+    shown = open_page(path)
+    (mean,), (band,) = shown.traces(name="runs, mean of 3"), shown.traces(fill="toself")
+    assert (mean["x"], mean["y"]) == ([1, 2, 3, 4], pytest.approx([0.2, 0.4, 0.6, 0.8]))
+    assert band["y"] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.6, 0.4, 0.2])  # Without a gap, which Plotly closes.
+
+
+@pytest.mark.newest
+def test_axis_has_only_the_runs_whose_minutes_or_steps_are_known(open_page, tmp_path):
+    final = EXPERIMENTS["06_final"]
+    for seed in range(2):
+        write_run(tmp_path / "runs" / "final" / f"seed-{seed}", history_of(0.1, 0.2), make_record(final, seed=seed))
+    (tmp_path / "runs" / "final" / "seed-1" / "beside-other-work.txt").write_text("a sweep")
+    write_run(tmp_path / "runs" / "unknown", history_of(0.1, 0.2) | {"seconds": [math.nan, 60.0]})
+    shown = open_page(export_html(tmp_path / "runs", path=tmp_path / "page.html"))
+    assert {trace["name"] for trace in shown.traces(legend=True)} == {"final/seed-0", "final/seed-1", "unknown"}
+    shown.choose("against", "minutes")
+    assert {trace["name"] for trace in shown.traces(legend=True)} == {"final/seed-0", "unknown"}
+    assert "1 without minutes: trained beside other work." in shown.status
+    assert all(map(math.isfinite, shown.ranges))
+    shown.choose("against", "steps")
+    assert {trace["name"] for trace in shown.traces(legend=True)} == {"final/seed-0", "final/seed-1"}
+    assert "1 without steps: no record." in shown.status
+
+
+@pytest.mark.newest
+def test_accuracies_in_percent_are_within_the_axis(open_page, tmp_path):
+    write_run(tmp_path / "percent", history_of(12.0, 40.0, 66.0))
+    shown = open_page(export_html(tmp_path, path=tmp_path / "page.html"))
+    for view in ("Whole run", "Enlarged", "Around the best"):
+        shown.press(view)
+        low, high = shown.ranges[2:]
+        assert low < 66 < high
+
+
 def test_smoothing_keeps_the_ends_and_shows_the_curve_behind(shown, folder):
     values = read_history(folder / SEEDS[0] / "history.csv")["val_accuracy"]
     shown.choose("seeds", "each run")
@@ -326,6 +365,34 @@ def test_list_of_runs_can_be_searched_sorted_opened_and_switched(shown):
     assert shown.frame.locator(".cc-rows").text_content() == "No run has this in its name."
 
 
+@pytest.mark.newest
+def test_seeds_of_one_experiment_are_sorted_and_a_sweep_is_summed_up_by_those_that_are_farthest(open_page, tmp_path):
+    histories = [history_of(0.1), history_of(0.2, 0.4), history_of(0.5, 0.6)]
+    for seed, history in enumerate(histories):
+        write_run(tmp_path / "runs" / f"seed-{seed}", history)
+    shown = open_page(export_html(tmp_path, path=tmp_path / "page.html"))
+    head = shown.rows[0]
+    assert head == ("runs, 3 runs", "last 0.5000 ± 0.1414, best 0.6000 (2 of them, at epoch 2)")
+    shown.choose("sort runs", "by last")
+    assert [name for name, _ in shown.rows[1:]] == ["runs/seed-2", "runs/seed-1", "runs/seed-0"]
+    shown.choose("seeds", "mean and deviation")
+    before = shown.read("explorer.plot._fullData.map(({ line }) => line.color)")
+    shown.switch("runs/seed-0")
+    assert shown.read("explorer.plot._fullData.map(({ line }) => line.color)") == before
+
+
+@pytest.mark.newest
+def test_labels_of_near_lines_are_apart_and_the_aim_of_the_accuracy_is_not_on_the_loss(open_page):
+    shown = open_page()
+    shown.read("(explorer.data.references = [{ label: 'article', value: 0.901 }], explorer.draw(), null)")
+    upper, lower = (box.bounding_box() for box in shown.frame.locator(".annotation-text").all())
+    assert upper["y"] + upper["height"] <= lower["y"]
+    shown.choose("metric", "loss")
+    assert shown.frame.locator(".shapelayer path").count() == 0
+    shown.type("guide line", "0.4")
+    assert shown.frame.locator(".shapelayer path").count() == 1
+
+
 def test_last_stands_before_best_and_loss_has_its_own_best(shown, folder):
     history = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")
     figures = dict(shown.rows)["02_augmentation/seed-0"]
@@ -354,6 +421,16 @@ def test_pointing_at_a_row_or_a_curve_highlights_the_run_in_both(shown, folder):
     shown.hover(400, value)
     assert faint.count() == drawn.count() - 2
     assert "cc-lit" in row.get_attribute("class")
+
+
+@pytest.mark.newest
+def test_no_curve_stays_faint_when_its_run_is_switched_off_by_mouse_or_finger(open_page):
+    for options in ({}, {"has_touch": True, "is_mobile": True}):
+        shown = open_page(**options)
+        box = shown.frame.locator(".cc-rows input[aria-label^='02_augmentation']")
+        (box.tap if options else box.click)()
+        assert "02_augmentation/seed-0" in shown.view["hide"]
+        assert shown.frame.locator(".cc-faint").count() == 0
 
 
 def test_hover_text_has_run_epoch_minutes_and_value(shown, folder):
@@ -475,6 +552,15 @@ def test_texts_and_curves_stand_out_from_a_light_and_a_dark_page(open_page, sche
 
 
 @pytest.mark.newest
+def test_colours_follow_the_theme_of_an_open_page(open_page):
+    shown = open_page(color_scheme="light")
+    shown.page.emulate_media(color_scheme="dark")
+    shown.wait("explorer.dark")
+    shown.read("(document.body.style.background = '#fff', null)")
+    shown.wait("!explorer.dark")
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("colour", ["color(srgb 0.95 0.95 0.9)", "oklch(0.95 0.02 100)", "#f2f2e6"])
 def test_light_cell_in_a_dark_page_is_recognised_in_any_colour_space(open_page, colour):
     shown = open_page(color_scheme="dark")
@@ -576,6 +662,27 @@ def test_refresh_takes_nothing_from_a_person_who_types_or_copies(shown):
     assert shown.read("explorer.status.getAttribute('aria-live')") == "off"
 
 
+def test_refresh_leaves_the_slider_to_the_finger_that_holds_it(shown):
+    box = shown.frame.get_by_role("slider", name="smoothing, epochs").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    shown.page.mouse.move(box["x"] + 4, middle)
+    shown.page.mouse.down()
+    shown.page.mouse.move(box["x"] + box["width"] / 2, middle)
+    refresh(shown)
+    shown.page.mouse.up()
+    assert shown.view["smoothing"] > 10
+
+
+@pytest.mark.newest
+def test_view_that_is_copied_after_a_refresh_is_the_one_that_is_seen(open_page, folder, tmp_path):
+    shown = open_page(export_html(folder / "06_final", path=tmp_path / "three.html"))
+    more = "Array.from({ length: 10 }, (_, seed) => ({ ...explorer.data.runs[0], label: `seed ${seed}` }))"
+    shown.read(f"(colabcnnExplorer.update('page', {{ ...explorer.data, runs: {more} }}), null)")
+    shown.page.wait_for_timeout(100)
+    assert shown.view["seeds"] == "each"
+    assert "seeds=each" in shown.read("explorer.encode()")  # Of ten runs a mean is shown first.
+
+
 @pytest.mark.newest
 def test_partial_run_that_a_refresh_brings_stays_off_after_a_step_back(open_page):
     shown = open_page()
@@ -664,6 +771,19 @@ def test_picture_is_saved_with_the_names_of_the_runs(shown, kind, magic):
     assert content.startswith(magic)
     if kind == "SVG":
         assert "02_augmentation/seed-0" in content.decode()
+
+
+@pytest.mark.newest
+def test_saved_picture_has_all_digits_of_its_axis(shown, open_page):
+    shown.choose("metric", "learning rate")
+    shown.type("vertical axis from", "0.000123")
+    shown.type("vertical axis to", "0.000124")
+    with shown.page.expect_download() as download:
+        shown.press("SVG")
+    view = open_page(fragment="#metric=loss").page
+    view.set_content(download.value.path().read_text())
+    lefts = view.evaluate("[...document.querySelectorAll('.ytick text')].map((text) => text.getBoundingClientRect().x)")
+    assert lefts and min(lefts) >= view.evaluate("document.querySelector('svg').getBoundingClientRect().x")
 
 
 def test_toolbar_offers_no_upload(shown):

@@ -1,6 +1,7 @@
 """The curves show the history."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
@@ -47,6 +48,14 @@ def test_several_runs_have_zoom_and_guide_line(runs):
     assert labels == ["validation", *named]  # The training curves are below these values.
     (axes,) = plot_curves(*runs, metric="accuracy").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation", *named]
+
+
+def test_long_name_leaves_room_for_the_curves(runs, tmp_path):
+    long = shutil.copytree(runs[0], tmp_path / ("x" * 100))
+    axes, short_axes = (plot_curves(run, runs[1], metric="accuracy").axes[0] for run in (long, runs[0]))
+    for drawn in (axes, short_axes):
+        drawn.figure.draw_without_rendering()
+    assert axes.get_position().width > 0.7 * short_axes.get_position().width
 
 
 def test_pyplot_keeps_no_figure(runs):

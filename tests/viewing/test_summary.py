@@ -189,6 +189,11 @@ def test_longest_run_of_an_experiment_is_drawn(tmp_path, put_run, monkeypatch):
     assert labels == ["05_ascending_kernels: T4", "06_final: H100"]
     labels = [line.get_label() for line in pictures["recipes"].axes[0].lines[:2]]
     assert labels == ["06_final: H100", "08_in_minutes: T4"]
+    (tmp_path / "06_final" / "seed-1" / "beside-other-work.txt").write_text("tests")
+    save_figures(tmp_path, tmp_path / "figures")
+    assert [line.get_label() for line in pictures["seconds"].axes[0].lines] == ["05_ascending_kernels: T4"]
+    with pytest.raises(Error, match="expected a folder for the pictures"):
+        save_figures(tmp_path, tmp_path / "06_final" / "seed-1" / "beside-other-work.txt")
 
 
 def test_equally_long_runs_are_drawn_on_linear_axes(results, monkeypatch, tmp_path):
