@@ -5,8 +5,10 @@ import subprocess
 import sys
 from typing import Any, TextIO
 
-# Lines of absl's C++ logging at INFO and WARNING, such as "I0000 00:00:1795747974.4 18079 port.cc:153] oneDNN ...".
+# Lines of absl's C++ logging at INFO and WARNING, such as "I0000 00:00:1795747974.4 18079 port.cc:153] oneDNN ...", and
+# the harmless errors of TensorFlow's import on a GPU: "Unable to register cuDNN factory: ...".
 NOTICE = r"^[IW][0-9]{4} [0-9:.]+ +[0-9]+ [^ ]+:[0-9]+\]|^WARNING: All log messages before absl::InitializeLog"
+NOTICE += r"|^E[0-9]{4} .*\] Unable to register cu[A-Z]+ factory"
 
 
 def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:

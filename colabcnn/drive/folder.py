@@ -12,9 +12,10 @@ from typing import Any
 
 from colabcnn.drive.mount import Mount
 from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
-from colabcnn.errors import AnotherRunError, Error
+from colabcnn.errors import MALFORMED, AnotherRunError, Error
 from colabcnn.store.checkpoint_files import (
     FETCHED_SUFFIX,
+    MEASURED,
     SMALL_FILES,
     checkpoint_files,
     epoch_of,
@@ -104,7 +105,7 @@ class DriveFolder:
         self._mount.make_folder()
         newest = newest_session(self.drive)
         self._check_run(newest, run)
-        remove_partials(self.drive, [*SMALL_FILES, "session-*"])
+        remove_partials(self.drive, ["session-*"])
         number = newest["session"] + 1
         write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
         self._mount.note(session=identity)
@@ -131,7 +132,8 @@ class DriveFolder:
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
         self._check_run(newest, run)
-        remove_partials(self.drive / "checkpoints", ["epoch-*"])  # Of a delivery that was given up.
+        remove_partials(self.drive, SMALL_FILES)  # Of a delivery that was given up.
+        remove_partials(self.drive / "checkpoints", ["epoch-*"])
         name, content = self._newest_local()
         on_drive = self._newest_on_drive(least=epoch_of(name)) if name else None
         # A later state of the run on Drive is kept.
@@ -224,10 +226,14 @@ class DriveFolder:
             return None
 
     def _fetch_measured(self):
-        """Copy what `evaluate` has measured on another machine; not before it is certain that Drive holds this run."""
+        """Copy what `evaluate` has measured of a later epoch on another machine.
+
+        Not before it is certain that Drive holds this run.
+        """
+        here, there = self.local / MEASURED, self.drive / MEASURED
         with contextlib.suppress(OSError):
-            if not (self.local / "test.json").exists():
-                retried(copy_atomically, self.drive / "test.json", self.local / "test.json")
+            if _measured_epoch(there) > _measured_epoch(here):
+                retried(copy_atomically, there, here)
 
     def _newest_local(self):
         """Return the name and the content of the newest local checkpoint that verifies, or `(None, b"")`.
@@ -267,6 +273,16 @@ class DriveFolder:
         if self._delivered.get(path.name) != (stat.st_mtime_ns, stat.st_size):
             copy_atomically(path, self.drive / path.name)
             self._delivered[path.name] = (stat.st_mtime_ns, stat.st_size)
+
+
+def _measured_epoch(path):
+    """Return the epoch that `evaluate` has measured, -1 if there is no file, 0 if it cannot be read."""
+    try:
+        return int(json.loads(retried(path.read_text, encoding="utf-8"))["epoch"])
+    except FileNotFoundError:
+        return -1
+    except (OSError, *MALFORMED):
+        return 0
 
 
 def failure(error: OSError, local: str | Path) -> dict[str, Any]:

@@ -162,7 +162,8 @@ def _fit_to_time(setting, deadline):
     if setting.train_size <= LEAST_STEPS * batch_size:
         return setting
     setting.progress.info(f"A trial of {TRIAL_STEPS} steps measures this device's speed.")
-    trial_setting = _with_images(setting, TRIAL_STEPS * batch_size)
+    # With a smaller last batch where the epochs may have one: its step is compiled, too.
+    trial_setting = _with_images(setting, TRIAL_STEPS * batch_size + setting.train_size % batch_size)
     trial = train(replace(trial_setting, epochs=2), "trial")
     image_seconds = trial.epoch_seconds() / trial_setting.train_size
     available = deadline - time.monotonic() - STARTS[devices.backend()] * trial.overhead_seconds()

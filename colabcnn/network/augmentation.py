@@ -89,7 +89,7 @@ def augment(
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
     fill = _reflect if fill_mode == "reflect" else _repeat
     rows, columns = fill(rows, height), fill(columns, width)
-    warped = _sample(images, rows, columns)
+    warped = (_sample_by_products if _is_tpu() else _sample)(images, rows, columns)
     darkest = ops.min(warped, axis=(1, 2, 3), keepdims=True)
     brightest = ops.max(warped, axis=(1, 2, 3), keepdims=True)
     return ops.clip(warped + _per_image(channel_shift, 4), darkest, brightest)
@@ -150,6 +150,41 @@ def _sample(images, rows, columns):
         return sample(pixels, lambda weight: ops.expand_dims(weight, -1))
     pixels = ops.cast(pixels, "float32")
     return ops.stack([sample(pixels[:, channel], lambda weight: weight) for channel in range(channels)], axis=-1)
+
+
+def _sample_by_products(images, rows, columns):
+    """As `_sample`, but by matrix products: a TPU gathers pixel by pixel.
+
+    The compiler's own estimate for a TPU v5e, 128 images with rotation: 0.9 ms, and 82 ms by gathers (libtpu 0.0.23); a
+    complete training step without the augmentation takes some 3 ms. It has not been measured on a TPU.
+    """
+    _, height, width, channels = images.shape
+    rows, columns = (ops.reshape(positions, (-1, height * width)) for positions in (rows, columns))
+    lines = ops.reshape(ops.cast(images, "float32"), (-1, height, width * channels))
+    with _exact_products():
+        lines = ops.matmul(_weights(rows, height), lines)
+    weighted = ops.reshape(lines, (-1, height * width, width, channels)) * ops.expand_dims(_weights(columns, width), -1)
+    return ops.reshape(ops.sum(weighted, axis=2), (-1, height, width, channels))
+
+
+def _weights(positions, size):
+    """Return the weight of each integer below `size` at fractional positions; the two next to it have one above 0."""
+    return ops.maximum(1 - ops.abs(ops.expand_dims(positions, -1) - np.arange(size, dtype="float32")), 0.0)
+
+
+def _is_tpu():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "tpu"
+
+
+def _exact_products():
+    """Let JAX multiply float32 as such: by itself a TPU rounds it to bfloat16 first."""
+    import jax
+
+    return jax.default_matmul_precision("highest")
 
 
 def _neighbours(positions, size):

@@ -4,6 +4,8 @@ import hashlib
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.checks import check_count, check_kind, check_text
@@ -139,6 +141,8 @@ def _check_arrays(checkpoint, record):
     for group in needed - {"optimizer"}:
         if [(array.shape, array.dtype.name) for array in arrays[group]] not in expected:
             raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
+        if not all(np.isfinite(array).all() for array in arrays[group]):
+            raise Error(f"the file's weights ({group}) hold NaN or infinity; ask its sender for another run.")
     if not all(array.dtype.kind in "iuf" for array in arrays.get("optimizer", [])):
         raise Error("the file's optimizer has values that are not numbers; ask its sender to export it again.")
 

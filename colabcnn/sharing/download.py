@@ -92,7 +92,8 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> None:
     if source.startswith("file:"):
         path = url2pathname(urlsplit(source).path)
         try:
-            content = open(path, "rb")  # noqa: SIM115
+            # A pipe without a writer is empty, and does not block.
+            content = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
         except OSError as error:
             raise Error(f"{path} cannot be read ({error.strerror}); expected a file that `export` wrote.") from None
         with content:

@@ -186,10 +186,10 @@ def _now():
 
 def _is_usable(run_dir: Path) -> bool:
     try:
-        checkpoint, skipped = newest_checkpoint(run_dir / "checkpoints")
+        checkpoint, _ = newest_checkpoint(run_dir / "checkpoints")
     except (Error, OSError):
         return False
-    return checkpoint is not None and not skipped and RunFolder(run_dir).history_csv.exists()
+    return checkpoint is not None and RunFolder(run_dir).history_csv.exists()
 
 
 def _install(content: bytes, folder: Path, source: str, sha256: str, info: Callable[[str], None]) -> Path:
@@ -215,7 +215,7 @@ def _install(content: bytes, folder: Path, source: str, sha256: str, info: Calla
         write_atomically(run.shared_json, json.dumps(note) + "\n")
         target.parent.mkdir(exist_ok=True)
         if target.exists():
-            move_aside(target.parent, [target])
+            info(f"{target} cannot be used, and is kept in {move_aside(target.parent, [target])}.")
         os.rename(run.path, target)
         return target
 

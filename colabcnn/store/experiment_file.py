@@ -17,6 +17,13 @@ def write_experiment(path: Path, experiment: Experiment) -> None:
     write_atomically(path, json.dumps(experiment.settings(), indent=1) + "\n")
 
 
+def _without_repetition(pairs):
+    names = [name for name, _ in pairs]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"it has {repeated[0]!r} twice")
+    return dict(pairs)
+
+
 def read_experiment(name: Experiment | str) -> Experiment:
     """Return the experiment of a name, of a `.json` file with its settings, or the one given.
 
@@ -26,7 +33,8 @@ def read_experiment(name: Experiment | str) -> Experiment:
     if not isinstance(name, str) or not name.endswith(ENDING):
         return find_experiment(name)
     try:
-        settings = json.loads(expand(name).read_text(encoding="utf-8"))
+        text = expand(name).read_text(encoding="utf-8-sig")  # Windows' editors write a byte order mark.
+        settings = json.loads(text, object_pairs_hook=_without_repetition)
     except (OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Error(f"{name} cannot be read ({reason}); expected the settings of an experiment as JSON.") from None

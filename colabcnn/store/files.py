@@ -91,12 +91,14 @@ def disk_errors_readable(folder: Path, advice: str, every: bool = False) -> Iter
     Args:
         folder: the run's.
         advice: what to do.
-        every: report every OSError, not only `DISK_ERRORS`: nothing but the library runs in the `with`.
+        every: report every OSError, not only `DISK_ERRORS` and those of the folder's own files: nothing but the library
+            runs in the `with`.
     """
     try:
         yield
     except OSError as error:
-        if not every and error.errno not in DISK_ERRORS:
+        is_own = Path(folder) in Path(os.fsdecode(error.filename or "")).parents
+        if not every and not is_own and error.errno not in DISK_ERRORS:
             raise
         where = error.filename or folder
         raise Error(f"{where}: {error.strerror or error}. The run stays at its last checkpoint; {advice}.") from error

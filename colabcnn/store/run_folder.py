@@ -47,7 +47,7 @@ class RunFolder:
             if self.path.exists() and not self.path.is_dir():
                 raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / ".writable", "")
+            write_atomically(self.path / ".writable", bytes(2**14))  # A full disk may have room for an empty file.
             (self.path / ".writable").unlink(missing_ok=True)  # Another process may try at the same moment.
         except OSError as error:
             raise Error(

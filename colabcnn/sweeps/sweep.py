@@ -13,19 +13,31 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.errors import Error, Interrupted
 from colabcnn.experiments.checks import check_count, parse_seeds
 from colabcnn.experiments.experiment import Experiment
+from colabcnn.store.checkpoint_files import MEASURED
 from colabcnn.store.experiment_file import read_experiment
 from colabcnn.store.files import expand
 from colabcnn.store.history import newest_in_words
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import DATA_NAMES
 from colabcnn.sweeps.cluster import Workers, connect
-from colabcnn.sweeps.task import ELSEWHERE, FAILED, FINISHED, LOG, RUN, STOPPED, train, train_elsewhere
+from colabcnn.sweeps.task import (
+    ELSEWHERE,
+    FAILED,
+    FINISHED,
+    LOG,
+    RUN,
+    STOPPED,
+    WAITING,
+    deliver,
+    train,
+    train_elsewhere,
+)
 from colabcnn.training import resume
 from colabcnn.training.interruption import SECONDS, Interruption
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 
-WAITING, TRAINING = "waiting", "training"
+TRAINING = "training"
 _POLL_SECONDS, _SHOW_SECONDS, _ADMIT_SECONDS, _LOOK_AGAIN_SECONDS = 0.2, 2, 2, 10
 
 
@@ -38,7 +50,7 @@ class _Run:
     state: str = WAITING
     details: str = ""
     future: Any = None  # Of its task.
-    look_at: float = 0.0  # `time.monotonic()` from which on a run that is trained elsewhere is looked at again.
+    look_at: float = 0.0  # `time.monotonic()` from which on a run that is not trained is looked at again.
 
     @property
     def name(self):
@@ -110,7 +122,7 @@ def sweep(
             interruption.allow(lambda: 0.0)
             RunFolder(root).create()
             loop = _Loop(client, runs, Workers(client, root, progress.info), progress)
-            loop.train(interruption, retries, shares_device=jobs > 1 or scheduler is not None)
+            loop.train(interruption, retries)
     if failed := [run for run in runs if run.state == FAILED]:
         words = "would fail" if dry_run else "failed"
         raise Error(f"{len(failed)} of {len(runs)} runs {words}. {' '.join(run.failure for run in failed)}")
@@ -136,9 +148,11 @@ def _plan(experiments, seeds, root, drive, options, info):
         try:
             found = resume.find(request, RunFolder(root / place), None, messages.append)
             run.epochs = found.experiment.epochs
-            if found.is_finished and folder is None:  # Otherwise the process delivers what Drive lacks.
+            # Otherwise the run's process writes or delivers what is missing.
+            written = (path.exists() for path in found.folder.small_files if path.name != MEASURED)
+            if found.is_finished and folder is None and all(written):
                 run.state = FINISHED
-        except Error as error:
+        except (Error, OSError) as error:
             run.state, run.details = FAILED, str(error)
         for message in messages:
             info(f"{run.name}: {message}")
@@ -149,7 +163,8 @@ def _would(run):
     """Return what a dry run shows of a run."""
     state, details = run.line
     words = {FINISHED: FINISHED, FAILED: "would fail"}
-    return words.get(state, "would continue" if details else "would start"), details
+    would = "would start, or continue from Drive" if run.request.drive_folder else "would start"
+    return words.get(state, "would continue" if details else would), details
 
 
 class _Loop:
@@ -162,12 +177,12 @@ class _Loop:
         self._shown_at = -math.inf
         self._stop = Event(f"colabcnn-sweep-{uuid.uuid4().hex}", client=client)
 
-    def train(self, interruption: Interruption, retries: int, shares_device: bool) -> None:
+    def train(self, interruption: Interruption, retries: int) -> None:
         """Train all runs; raise `Interrupted` after an interruption."""
         hours, now = self._runs[0].request.hours, time.monotonic()
         end = math.inf if hours is None else now + hours * 3600 - seconds_since_start()
         # A worker on another machine has another monotonic clock.
-        arguments = (time.time() + end - now, shares_device, self._stop.name)
+        arguments = (time.time() + end - now, self._stop.name)
         try:
             count, admit_at = self._workers.wait(), time.monotonic() + _ADMIT_SECONDS
             while any(run.future or run.state in (WAITING, ELSEWHERE) for run in self._runs):
@@ -177,6 +192,7 @@ class _Loop:
                     count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
                 self._submit(count, retries, arguments)
                 self._show_and_take_results()
+            self._deliver_again()
             self._show_and_take_results(last=True)
         except KeyboardInterrupt:
             raise Interrupted from None
@@ -211,7 +227,7 @@ class _Loop:
     def _submit(self, count, retries, arguments):
         """Give as many runs as there are free workers: a worker's death counts against every task that it holds."""
         free = max(0, count - sum(run.future is not None for run in self._runs))
-        waiting = [run for run in self._runs if run.state == WAITING]
+        waiting = [run for run in self._runs if run.state == WAITING and time.monotonic() >= run.look_at]
         # Not pure: the same arguments train again.
         options = {"pure": False, "resources": {RUN: 1}}
         for run in waiting[:free]:
@@ -220,6 +236,14 @@ class _Loop:
         for run in self._runs if len(waiting) < free else ():
             if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.look_at:
                 run.future = self._client.submit(train_elsewhere, run.request, **options)
+
+    def _deliver_again(self):
+        """Deliver what Drive has refused of finished runs; up to the first that it refuses again."""
+        for run in self._runs:
+            if run.state == FINISHED and run.details:
+                run.details = deliver(run.request)
+                if run.details:
+                    return
 
     def _stop_runs(self, at):
         """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""

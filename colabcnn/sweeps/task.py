@@ -4,6 +4,7 @@ dask.distributed is imported only where a task runs: `cluster.py` reports a miss
 """
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -20,13 +21,16 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.drive.delivery import FETCH_SECONDS
 from colabcnn.drive.process import LIBRARY, DriveProcess
 from colabcnn.errors import Error
+from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.experiment_file import ENDING, write_experiment
 from colabcnn.store.lock import TRAINED_BY, Lock
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.training.interruption import SECONDS
 from colabcnn.training.request import RunRequest
 
-FINISHED, STOPPED, FAILED, ELSEWHERE = "finished", "stopped", "failed", "trained elsewhere"
+WAITING, FINISHED, STOPPED, FAILED, ELSEWHERE = "waiting", "finished", "stopped", "failed", "trained elsewhere"
+# Errors with which Drive fails for a time.
+_OUTAGE = (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
 # A worker's resource that a run takes completely: one run at a time, with any number of threads.
 RUN = "colabcnn-run"
 LOG = "train.log"
@@ -34,7 +38,7 @@ LOG = "train.log"
 _IDLE_MINUTES, _IDLE_DELIVERIES = 30, 3
 _POLL_SECONDS, _STOP_SECONDS = 1, SECONDS + 10
 _START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.sweeps.tied import main; main()"
-# No process takes all memory of a GPU at its start.
+# No process takes all memory of a GPU at its start: other runs may use it, and so may the process that sweeps.
 _SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -45,22 +49,41 @@ async def prepare(token: str, dask_worker: Any) -> bool:
     return os.path.exists(token)
 
 
-def train_elsewhere(request: RunRequest, claim: str | None = None) -> str:
-    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does.
+def train_elsewhere(request: RunRequest) -> str:
+    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does."""
+    state, reason = _not_now(request)
+    return reason if state == ELSEWHERE else ""
+
+
+def _not_now(request, claim=None):
+    """Return why a run cannot be trained now: ELSEWHERE and who trains it, or WAITING and what Drive's failure is.
 
     Args:
         request: the run's.
         claim: identity of the session with which to claim a free run on Drive; None only looks.
+
+    Returns:
+        A state and a reason, both "" for a run that can be trained.
     """
     with contextlib.suppress(OSError):  # The process that trains reports it.
         try:
             Lock(request.run_dir).release()
         except Error as error:
-            return str(error)
+            return ELSEWHERE, str(error)
     # Sessions on Drive send no heartbeat: this is the one place where a timer decides.
     idle_seconds = 60 * max(_IDLE_MINUTES, _IDLE_DELIVERIES * request.drive_minutes)
-    active = _on_drive(request, "claim", identity=claim, idle_seconds=idle_seconds).get("active")
-    return "" if active is None else f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
+    response = _on_drive(request, "claim", identity=claim, idle_seconds=idle_seconds)
+    if (active := response.get("active")) is not None:
+        return ELSEWHERE, f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
+    if response.get("errno") in _OUTAGE and not checkpoint_files(RunFolder(Path(request.run_dir)).checkpoints):
+        return WAITING, f"{response['error']}; the run may be there"
+    return "", ""
+
+
+def deliver(request: RunRequest) -> str:
+    """Deliver what Drive lacks of a finished run; return in words what it still lacks, "" for nothing."""
+    response = _on_drive(request, "deliver", run=None)
+    return f"NOT on Drive ({response['error']}); the same call delivers it" if "error" in response else ""
 
 
 def _on_drive(request, verb, **arguments):
@@ -69,20 +92,20 @@ def _on_drive(request, verb, **arguments):
         return {}
     with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
         drive.request(verb, **arguments)
-        return drive.poll_response(FETCH_SECONDS) or {}
+        late = {"errno": errno.ETIMEDOUT, "error": f"{request.drive_folder} has not responded for {FETCH_SECONDS} s"}
+        return drive.poll_response(FETCH_SECONDS) or late
 
 
-def train(request: RunRequest, deadline: float, shares_device: bool, stop_event: str) -> tuple[str, str]:
+def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, str]:
     """Train a run to its end, or until the sweep stops.
 
     Args:
         request: `RunRequest`.
         deadline: `time.time()` at which the hours of the sweep have passed; infinite without hours.
-        shares_device: whether other runs use the same device.
         stop_event: name of the `distributed.Event` that stops the sweep.
 
     Returns:
-        FINISHED, STOPPED, FAILED or ELSEWHERE, and the reason.
+        FINISHED, STOPPED, FAILED, ELSEWHERE or WAITING, and the reason.
 
     Raises:
         RuntimeError: the process crashed, and dask retries; or the worker has lost its scheduler.
@@ -97,16 +120,18 @@ def train(request: RunRequest, deadline: float, shares_device: bool, stop_event:
     except Error as error:
         return FAILED, str(error)
     claim = uuid.uuid4().hex
-    if reason := train_elsewhere(request, claim):
-        return ELSEWHERE, reason
+    state, reason = _not_now(request, claim)
+    if state:
+        return state, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
-    environment = {**(_SHARED_GPU if shares_device else {}), **os.environ}
+    environment = {**_SHARED_GPU, **os.environ}
     log_file = Path(request.run_dir, LOG)
     with tempfile.TemporaryDirectory() as folder, log_file.open("a+", encoding="utf-8", errors="replace") as log:
         settings, begin = Path(folder, f"experiment{ENDING}"), log.tell()
         write_experiment(settings, request.experiment)
         arguments = [str(settings), *replace(request, hours=hours).arguments()]
-        command = [sys.executable, "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
+        # Of the user's own modules none is imported there: -P leaves the current folder out.
+        command = [sys.executable, "-P", "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
         # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, **streams)
@@ -144,12 +169,13 @@ def _wait(process, stop):
 
 def _outcome(request, code, stopped, printed):
     if code == 0:
-        return FINISHED, ""
+        return FINISHED, deliver(request)
+    undelivered = next((line for line in reversed(printed) if f" is not in {request.drive_folder} yet (" in line), "")
     if stopped:
-        return STOPPED, ""
+        return STOPPED, undelivered
     if code == 3:  # A newer session trains the run, or the hours have passed.
         reason = train_elsewhere(request)
-        return (ELSEWHERE, reason) if reason else (STOPPED, "")
+        return (ELSEWHERE, reason) if reason else (STOPPED, undelivered)
     if code == 2:
         # Another sweep's process that trains the run prints into the same file.
         error = next((line for line in reversed(printed) if line.startswith("colabcnn")), printed[-1])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from colabcnn.data.split import TEST_SIZE, TRAIN_SIZE, data_name
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.experiments.checks import check_choice, check_count, check_fields, check_number
+from colabcnn.experiments.checks import Flag, check_choice, check_count, check_fields, check_number
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
 from colabcnn.store.run_record import identity_of
 
@@ -76,11 +76,11 @@ class RunRequest:
     holdout: Annotated[int, check_count, 0] = 0
     checkpoint_minutes: Annotated[float, check_number, 0] = 1
     drive_minutes: Annotated[float, check_number, 0] = 10
-    start_over: bool = False
-    allow_long: bool = False
+    start_over: Flag = False
+    allow_long: Flag = False
     callbacks: tuple = ()
     profile: str | Path | None = None
-    quiet: bool = False
+    quiet: Flag = False
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))

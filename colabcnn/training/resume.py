@@ -197,6 +197,12 @@ def _continued(saved: SavedRun, requested: dict[str, Any], where: Path) -> Saved
 
 
 def _refuse(where, name, saved_value, requested_value):
+    if name == "data_sha256":
+        raise Error(
+            f"{where} holds a run that was trained on other images: their SHA-256 was {saved_value[:16]}..., now it is "
+            f"{requested_value[:16]}...; give the images that it was started with, or use another folder.",
+            "another_run",
+        )
     reason = ", over which its learning rate falls" if name == "experiment.epochs" else ""
     raise Error(
         f"{where} holds another run: its {name} is {saved_value!r}{reason}, now given {requested_value!r}; give the "

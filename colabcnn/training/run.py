@@ -158,6 +158,7 @@ def _callbacks(request, record, progress, stack):
 def _return_finished(request, resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
     folder, record = resumption.folder, resumption.saved.record
+    folder.remove_partials()
     result = _finish(folder, resumption.experiment.epochs, progress)
     if folder.read_record() != record:  # The checkpoint is from Drive.
         folder.write_record(record)
@@ -186,12 +187,13 @@ def _in_words(result):
 def _finish(folder, epochs, progress, reason=None):
     """Write the folder's other files from the newest checkpoint, and return the `Result`."""
     _, _, checkpoint = open_checkpoint(folder.path)
+    newest = folder.checkpoints / checkpoint.name
     history, complete = checkpoint.metadata["history"], checkpoint.metadata["complete"]
     reason = reason or checkpoint.metadata["reason"]
     if not complete and checkpoint.epoch >= epochs:
         complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} requested"
     write_history(folder.history_csv, history)
-    if not folder.curves_png.exists():
+    if not folder.curves_png.exists() or folder.curves_png.stat().st_mtime < newest.stat().st_mtime:
         save_curves_if_possible(folder.path, folder.curves_png, progress.info)
     if complete:
         write_model(folder, checkpoint)

@@ -226,7 +226,7 @@ def _executable_model(session, split):
     model = compiled_model(**model_of, execution=execution)
     if execution.steps_per_call > 1 or not (devices.is_cpu() or devices.backend() == "jax"):
         steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
-        session.progress.info(f"Compiles and tries out {steps}.")
+        session.progress.info(f"Compiles and tries out {steps}; this may take minutes, at each start.")
         try:
             try_out(model, record)
         except Exception as error:

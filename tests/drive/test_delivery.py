@@ -256,6 +256,21 @@ def test_epoch_of_seven_digits_is_delivered_and_fetched(tmp_path, local, deliver
     assert epoch_of(fetch(tmp_path / "elsewhere", tmp_path / "drive")["fetched"]) == 1_000_000
 
 
+@pytest.mark.parametrize(("here", "there"), [(2, 6), (6, 2), (None, 6), (6, None)])
+def test_measurement_of_the_later_epoch_is_kept_here_and_on_drive(local, tmp_path, here, there):
+    drive = tmp_path / "drive"
+    (drive / "checkpoints").mkdir(parents=True)
+    for folder, epoch in ((local, here), (drive, there)):
+        if epoch is not None:
+            (folder / "test.json").write_text(json.dumps({"epoch": epoch}))
+    save(local, 6)
+    partial = drive / ".curves.png.1.partial"
+    partial.write_text("half")
+    assert epoch_of(DriveFolder(local, drive).deliver(None)["delivered"]) == 6
+    assert [json.loads((folder / "test.json").read_text()) for folder in (local, drive)] == [{"epoch": 6}] * 2
+    assert not partial.exists()
+
+
 def test_what_was_measured_of_another_run_is_not_taken(local, tmp_path):
     sizes, drive = {"data": "synthetic", "train_size": 100, "val_size": 40}, tmp_path / "drive"
     other, own = (make_record(EXPERIMENT, seed=seed, **sizes) for seed in (1, 0))

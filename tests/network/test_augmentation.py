@@ -85,6 +85,26 @@ def test_mirrored_border_equals_keras_on_noise(mode):
     assert np.abs(ours - by_keras(images, transforms, "reflect")).max() <= 0.02
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TPUs are JAX's")
+@pytest.mark.parametrize("fill_mode", ["nearest", "reflect"])
+def test_tpu_computes_the_same_without_a_gather(monkeypatch, fill_mode):
+    import jax
+
+    images = np.random.default_rng(5).integers(0, 256, (16, 32, 24, 3)).astype(np.uint8)
+    transforms = random_transforms(16, seed=6)
+
+    def traced():
+        function = partial(augment, fill_mode=fill_mode)  # A new one, as JAX keeps what it has traced.
+        return function(images, **transforms), str(jax.make_jaxpr(function)(images, **transforms))
+
+    expected, with_gathers = traced()
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    pixels, program = traced()
+    assert np.abs(pixels - expected).max() <= 0.001
+    assert "gather" in with_gathers and "gather" not in program
+    assert "HIGHEST" in program  # By itself a TPU multiplies in bfloat16.
+
+
 def no_transforms(count, **changes):
     zeros = {name: np.zeros(count, dtype=bool if name == "flip" else np.float32) for name in NAMES}
     return {**zeros, **{name: np.full(count, value) for name, value in changes.items()}}

@@ -11,10 +11,10 @@ from importlib import metadata
 
 import pytest
 
-from colabcnn import Error, export, fetch
+from colabcnn import Error, export, fetch, run, status
 from colabcnn.sharing import download
 from support.file_server import QUOTA, SIGN_IN
-from support.shared_files import check_refused
+from support.shared_files import COMPLETE, OPTIONS, check_refused
 
 # gdown 5.2 leaves the connection of a download that failed to the garbage collector.
 pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
@@ -123,6 +123,8 @@ def test_file_here_is_fetched_by_its_path_or_its_url(shared, tmp_path):
     check_refused(tmp_path / "fetched", f"{path}#sha256={'0' * 64}", "has the SHA-256")
     check_refused(tmp_path / "fetched", (tmp_path / "missing").as_uri(), "cannot be read (No such file or directory)")
     check_refused(tmp_path / "fetched", tmp_path.as_uri(), "cannot be read (Is a directory)")
+    os.mkfifo(tmp_path / "pipe")
+    check_refused(tmp_path / "fetched", (tmp_path / "pipe").as_uri(), "the file is empty")
 
 
 def test_fault_30_truncated_download_is_refused(shared, tmp_path, offered):
@@ -287,3 +289,15 @@ def test_damaged_fetched_run_is_downloaded_again_and_moved_aside(shared, tmp_pat
     assert (fetched / "history.csv").exists()
     kept = fetched.parent / "moved-aside-1" / fetched.name
     assert {path.name for path in kept.iterdir()} >= {"run.json", "shared.json", "checkpoints"}
+
+
+def test_epochs_that_were_added_to_a_fetched_run_stay_when_its_newest_checkpoint_is_damaged(trained, tmp_path, offered):
+    path = tmp_path / "run.safetensors"
+    export(trained, path, checkpoint=True, quiet=True)
+    url = offered(path.read_bytes())
+    fetched = fetch(url, folder=tmp_path / "fetched", quiet=True)
+    run(COMPLETE, fetched, epochs=4, **OPTIONS)
+    newest = max((fetched / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert fetch(url, folder=tmp_path / "fetched", quiet=True) == fetched
+    assert status(fetched)["epoch"] == 3

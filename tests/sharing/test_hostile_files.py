@@ -147,6 +147,7 @@ CONTAINERS = {
     "another shape": (with_entry(shape=[2, 2]), "weights (best)"),
     "array too few": (with_arrays(lambda arrays: arrays["best"].pop()), "weights (best)"),
     "array too many": (with_arrays(lambda arrays: arrays["best"].append(np.zeros(1, np.float32))), "weights (best)"),
+    "weights that are no numbers": (with_arrays(lambda arrays: arrays["best"][0].fill(np.nan)), "NaN or infinity"),
     "no arrays": (with_arrays(lambda arrays: arrays.clear()), "nothing; expected those of best"),
     "12,000 arrays": (
         with_arrays(lambda arrays: arrays.update(best=[np.zeros(0, np.float32)] * 12_000)),

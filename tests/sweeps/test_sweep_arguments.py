@@ -52,6 +52,23 @@ def test_experiment_of_ones_own_is_read_as_it_was_written(tmp_path):
         read_experiment(str(path))
 
 
+def test_file_with_a_byte_order_mark_is_read_and_one_with_a_field_twice_is_refused(tmp_path):
+    path = tmp_path / "mine.json"
+    write_experiment(path, EXPERIMENT)
+    text = path.read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_experiment(str(path)) == EXPERIMENT
+    path.write_text(text.replace('"dropout":', '"dropout": 0.5, "dropout":', 1))
+    with pytest.raises(Error, match="it has 'dropout' twice"):
+        read_experiment(str(path))
+
+
+@pytest.mark.parametrize("flag", ["start_over", "allow_long", "quiet"])
+def test_text_is_no_flag(tmp_path, flag):
+    with pytest.raises(Error, match=f"{flag} is 'False'"):
+        RunRequest(EXPERIMENT, tmp_path, **{flag: "False"})
+
+
 def test_sweep_takes_the_options_of_run_except_those_of_one_run(tmp_path):
     help_text = next(a for a in _parser()._subparsers._group_actions[0].choices.items() if a[0] == "sweep")[1]
     offered = {action.dest for action in help_text._actions}
@@ -65,11 +82,20 @@ def test_sweep_takes_the_options_of_run_except_those_of_one_run(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_sweep_writes_what_a_kill_has_kept_from_a_finished_run(trained, tmp_path):
+    run_dir = shutil.copytree(trained, tmp_path / "runs" / "small" / "seed-0")
+    (run_dir / "model.keras").unlink()
+    assert [*sweep(COMPLETE, seeds=0, root=tmp_path / "runs", **OPTIONS).values()] == ["finished"]
+    assert (run_dir / "model.keras").exists()
+
+
 def test_dry_run_in_python_returns_the_states(tmp_path, capsys):
     states = sweep([EXPERIMENT, "06_final"], seeds="0:2", root=tmp_path / "runs", dry_run=True)
     assert list(states.values()) == ["waiting"] * 4
     assert next(iter(states)) == tmp_path / "runs" / "small" / "seed-0"
     assert capsys.readouterr().out.count("would start") == 4
+    sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=tmp_path / "drive", dry_run=True)
+    assert "would start, or continue from Drive" in capsys.readouterr().out
 
 
 def test_dry_run_shows_a_finished_runs_own_length(trained, tmp_path, capsys):

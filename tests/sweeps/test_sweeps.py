@@ -305,6 +305,43 @@ def test_two_machines_with_one_drive_train_each_run_once(mount, tmp_path, undist
     ]
 
 
+def test_run_that_drive_refuses_is_named_and_delivered_by_the_same_call(mount, tmp_path, capsys):
+    mount.faults(quota=1000)
+    sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
+    options = {"seeds": 0, "root": tmp_path / "runs", "drive": mount.path / "drive", **sizes}
+    assert [*colabcnn.sweep(EXPERIMENT, **options).values()] == ["finished"]
+    assert "small/seed-0: finished, NOT on Drive (" in capsys.readouterr().out
+    mount.faults()
+    assert [*colabcnn.sweep(EXPERIMENT, **options).values()] == ["finished"]
+    assert "NOT on Drive" not in capsys.readouterr().out
+    assert list(mount.files.glob("drive/small/seed-0/checkpoints/epoch-*"))
+
+
+def test_run_waits_while_drive_does_not_respond(mount, tmp_path, monkeypatch):
+    calls = ("getattr", "open", "readdir", "create", "write", "read", "mkdir")
+    mount.faults(errors={call: [errno.EIO, -1] for call in calls})
+    seen, not_now = [], task._not_now
+
+    def look(*arguments):
+        seen.append(not_now(*arguments))
+        mount.faults()
+        return seen[-1]
+
+    monkeypatch.setattr(task, "_not_now", look)
+    monkeypatch.setattr("colabcnn.sweeps.sweep._LOOK_AGAIN_SECONDS", 0)
+    sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1, "quiet": True}
+    states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=mount.path / "drive", **sizes)
+    assert [state for state, _ in seen] == ["waiting", ""]
+    assert [*states.values()] == ["finished"]
+
+
+def test_modules_of_the_users_project_are_not_imported_by_a_runs_process(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise ZeroDivisionError")
+    monkeypatch.chdir(tmp_path)
+    sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1, "quiet": True}
+    assert [*colabcnn.sweep(EXPERIMENT, seeds=0, root="runs", **sizes).values()] == ["finished"]
+
+
 def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path, undisturbed, start_sweep, sweep):
     root = tmp_path / "runs"
     terminal, child_end = pty.openpty()
@@ -346,7 +383,8 @@ def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, start_sweep):
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 2
     last = output.splitlines()[-1]
-    reason = f"colabcnn: {blocked / 'checkpoints'}: File exists ({blocked / 'train.log'})"
+    reason = f"colabcnn: {blocked / 'checkpoints'}: File exists. The run stays at its last checkpoint; make room or "
+    reason += f"repair it, and give the same call again. ({blocked / 'train.log'})"
     assert last.startswith(f"colabcnn: 2 of 4 runs failed. small/seed-1: {reason} small/seed-3: {is_file} is a file;")
     assert [len(starts(run_dir)) for run_dir in (killed, good)] == [2, 1]
     for seed in (0, 2):

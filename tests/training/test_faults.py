@@ -22,6 +22,7 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.history import read_history
 from colabcnn.store.lock import Lock
+from colabcnn.store.run_folder import RunFolder
 from support.runs import differences
 from support.shared_files import EXPERIMENT, OPTIONS
 
@@ -230,6 +231,20 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
         assert f"The former run is kept in {folder / 'moved-aside-1'}." in output
     shutil.rmtree(tmp_path / "run")
     assert run(small_experiment, tmp_path / "run", **other).history == again.history
+
+
+def test_run_whose_folder_vanishes_ends_in_one_error(tmp_path, small_experiment, small_options):
+    gone = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch and shutil.rmtree(tmp_path / "run"))
+    with pytest.raises(Error, match="No such file or directory"):
+        run(small_experiment, tmp_path / "run", **{**small_options, "callbacks": [gone]})
+
+
+def test_full_disk_is_found_before_anything_is_trained(mount_tmpfs):
+    folder = mount_tmpfs("size=64k")
+    with contextlib.suppress(OSError):
+        (folder / "full").write_bytes(bytes(2**17))
+    with pytest.raises(Error, match=r"No space left on device.*; make room"):
+        RunFolder(folder).create()
 
 
 def test_start_over_with_bad_data_moves_nothing(tmp_path, trained, small_experiment, small_options):

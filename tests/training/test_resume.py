@@ -1,5 +1,6 @@
 """A killed run resumes as the uninterrupted run, bit for bit."""
 
+import os
 import random
 import shutil
 import signal
@@ -161,8 +162,20 @@ def test_altered_data_is_refused(one_epoch, monkeypatch):
         return split
 
     monkeypatch.setattr(data, "split_data", with_one_pixel_altered)
-    with pytest.raises(Error, match="data_sha256"):
+    with pytest.raises(Error, match=r"was trained on other images: their SHA-256 was .* give the images"):
         run(EXPERIMENT, one_epoch, epochs=3, **OPTIONS)
+
+
+@pytest.mark.newest
+def test_finished_run_replaces_an_older_picture_and_removes_partial_files(one_epoch, tmp_path):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    picture = folder / "curves.png"
+    picture.write_bytes(b"of an earlier epoch")
+    os.utime(picture, (1, 1))
+    (folder / ".model.keras.1.partial").write_bytes(b"half")
+    run(EXPERIMENT, folder, epochs=1, **OPTIONS)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert not list(folder.glob(".*.partial"))
 
 
 @pytest.mark.newest
