@@ -94,6 +94,7 @@ def download(source: str, file: IO[bytes], *, quiet: bool = False) -> None:
         try:
             # A pipe without a writer is empty, and does not block.
             content = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+            os.set_blocking(content.fileno(), True)
         except OSError as error:
             raise Error(f"{path} cannot be read ({error.strerror}); expected a file that `export` wrote.") from None
         with content:

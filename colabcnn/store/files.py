@@ -91,14 +91,14 @@ def disk_errors_readable(folder: Path, advice: str, every: bool = False) -> Iter
     Args:
         folder: the run's.
         advice: what to do.
-        every: report every OSError, not only `DISK_ERRORS` and those of the folder's own files: nothing but the library
-            runs in the `with`.
+        every: report every OSError, not only `DISK_ERRORS` and the folder's disappearance: nothing but the library runs
+            in the `with`.
     """
     try:
         yield
     except OSError as error:
-        is_own = Path(folder) in Path(os.fsdecode(error.filename or "")).parents
-        if not every and not is_own and error.errno not in DISK_ERRORS:
+        is_gone = isinstance(error, FileNotFoundError) and not folder.exists()
+        if not every and not is_gone and error.errno not in DISK_ERRORS:
             raise
         where = error.filename or folder
         raise Error(f"{where}: {error.strerror or error}. The run stays at its last checkpoint; {advice}.") from error
@@ -131,8 +131,9 @@ def remove_partials(folder: str | Path, names: Iterable[str]) -> None:
         folder: their folder.
         names: patterns of the files' names, such as "history.csv" or "epoch-*"; other partial files are kept.
     """
-    for name in names:
-        for partial in Path(folder).glob(f".{name}.*.partial"):
+    patterns = [f".{name}.*.partial" for name in names]
+    for partial in Path(folder).glob(".*.partial"):
+        if any(partial.match(pattern) for pattern in patterns):
             discard(partial)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from colabcnn.colab import seconds_since_start
 from colabcnn.errors import Error, Interrupted
-from colabcnn.experiments.checks import check_count, parse_seeds
+from colabcnn.experiments.checks import check_count, check_kind, parse_seeds
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.checkpoint_files import MEASURED
 from colabcnn.store.experiment_file import read_experiment
@@ -28,7 +28,6 @@ from colabcnn.sweeps.task import (
     RUN,
     STOPPED,
     WAITING,
-    deliver,
     train,
     train_elsewhere,
 )
@@ -109,7 +108,8 @@ def sweep(
     check_count("retries", retries, 0)
     if scheduler is not None and jobs != 1:
         raise Error(f"jobs is {jobs}, but a scheduler trains as many runs at a time as it has workers: leave jobs out.")
-    root, progress = expand(root).absolute(), ProgressLine(bool(options.pop("quiet", False)))
+    check_kind("quiet", quiet := options.pop("quiet", False), bool)
+    root, progress = expand(root).absolute(), ProgressLine(quiet)
     if root.exists() and not root.is_dir():
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
     if drive is not None and expand(drive).resolve() == root.resolve():
@@ -192,7 +192,6 @@ class _Loop:
                     count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
                 self._submit(count, retries, arguments)
                 self._show_and_take_results()
-            self._deliver_again()
             self._show_and_take_results(last=True)
         except KeyboardInterrupt:
             raise Interrupted from None
@@ -222,7 +221,7 @@ class _Loop:
         for run in self._runs:
             if run.future and run.future.done():
                 run.state, run.details = _result(run)
-                run.future, run.look_at = None, time.monotonic() + _LOOK_AGAIN_SECONDS
+                run.future, run.look_at = None, time.monotonic() + (_LOOK_AGAIN_SECONDS if run.details else 0)
 
     def _submit(self, count, retries, arguments):
         """Give as many runs as there are free workers: a worker's death counts against every task that it holds."""
@@ -236,14 +235,6 @@ class _Loop:
         for run in self._runs if len(waiting) < free else ():
             if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.look_at:
                 run.future = self._client.submit(train_elsewhere, run.request, **options)
-
-    def _deliver_again(self):
-        """Deliver what Drive has refused of finished runs; up to the first that it refuses again."""
-        for run in self._runs:
-            if run.state == FINISHED and run.details:
-                run.details = deliver(run.request)
-                if run.details:
-                    return
 
     def _stop_runs(self, at):
         """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""

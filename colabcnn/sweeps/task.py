@@ -29,8 +29,8 @@ from colabcnn.training.interruption import SECONDS
 from colabcnn.training.request import RunRequest
 
 WAITING, FINISHED, STOPPED, FAILED, ELSEWHERE = "waiting", "finished", "stopped", "failed", "trained elsewhere"
-# Errors with which Drive fails for a time.
-_OUTAGE = (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
+# Errors with which Drive fails for a time; a lost mount does not come back by itself.
+_OUTAGE = (errno.EIO, errno.ETIMEDOUT)
 # A worker's resource that a run takes completely: one run at a time, with any number of threads.
 RUN = "colabcnn-run"
 LOG = "train.log"
@@ -78,12 +78,6 @@ def _not_now(request, claim=None):
     if response.get("errno") in _OUTAGE and not checkpoint_files(RunFolder(Path(request.run_dir)).checkpoints):
         return WAITING, f"{response['error']}; the run may be there"
     return "", ""
-
-
-def deliver(request: RunRequest) -> str:
-    """Deliver what Drive lacks of a finished run; return in words what it still lacks, "" for nothing."""
-    response = _on_drive(request, "deliver", run=None)
-    return f"NOT on Drive ({response['error']}); the same call delivers it" if "error" in response else ""
 
 
 def _on_drive(request, verb, **arguments):
@@ -168,9 +162,9 @@ def _wait(process, stop):
 
 
 def _outcome(request, code, stopped, printed):
-    if code == 0:
-        return FINISHED, deliver(request)
     undelivered = next((line for line in reversed(printed) if f" is not in {request.drive_folder} yet (" in line), "")
+    if code == 0:
+        return FINISHED, undelivered
     if stopped:
         return STOPPED, undelivered
     if code == 3:  # A newer session trains the run, or the hours have passed.

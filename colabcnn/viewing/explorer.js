@@ -76,7 +76,10 @@
   function meanOf(runs, name, axis) {
     const at = new Map(); // From an epoch to each run that has reached it, with its index there.
     for (const run of runs) {
-      run.x.epochs.forEach((epoch, index) => at.set(epoch, [...(at.get(epoch) || []), [run, index]]));
+      run.x.epochs.forEach((epoch, index) => {
+        if (!at.has(epoch)) at.set(epoch, []);
+        at.get(epoch).push([run, index]);
+      });
     }
     const made = { x: [], mean: [], low: [], high: [], text: [] };
     let x = 0;
@@ -130,12 +133,6 @@
       this.open(store[id].view || this.given());
       // A link that is pasted into the page's address.
       if (this.data.page) window.addEventListener("hashchange", () => this.open(this.given()));
-      const recolour = () => this.root.isConnected && isDark(this.root) !== this.dark && this.draw();
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-      const attributeFilter = ["theme", "class", "style", "data-jp-theme-light"];
-      for (const node of [document.documentElement, document.body]) {
-        new MutationObserver(recolour).observe(node, { attributeFilter });
-      }
     }
 
     // ---- data and view
@@ -162,7 +159,7 @@
         run.x.steps = run.steps && run.x.epochs.map((epoch) => epoch * run.steps);
         let seconds = 0;
         const add = (value) => (seconds += Number.isFinite(value) ? value : 0) / 60;
-        run.x.minutes = run.timed ? run.values.seconds.map(add) : null;
+        run.x.minutes = run.timed !== false ? run.values.seconds.map(add) : null;
         const { group: name } = run;
         if (!this.groups.has(name)) this.groups.set(name, { name, runs: [], index: this.groups.size });
         run.of = this.groups.get(name);
@@ -186,11 +183,17 @@
       };
     }
 
+    // Where the guide line is first: 0.9 is the aim of the accuracy, and says nothing of the loss.
+    usualLine(metric) {
+      return metric === "accuracy" ? this.initial.line : null;
+    }
+
     encode() {
       const query = new URLSearchParams(), view = this.view, initial = this.initial;
       for (const name of [...Object.keys(CHOICES), "smoothing", "line"]) {
         // Without a fragment a page shows the view that it was written with, so another one is always written.
-        const isTold = view[name] !== initial[name] || (name === "metric" && this.data.view);
+        const usual = name === "line" ? this.usualLine(view.metric) : initial[name];
+        const isTold = view[name] !== usual || (name === "metric" && this.data.view);
         if (isTold) query.set(name, view[name] ?? "none");
       }
       for (const name of ["xrange", "yrange"]) if (view[name]) query.set(name, view[name].map(precise).join(":"));
@@ -216,6 +219,7 @@
         else if (name === "hide" || name === "show") view.hide[name === "hide" ? "add" : "delete"](value);
         else refused.push(`${name}=${value}`);
       }
+      if (!query.has("line")) view.line = this.usualLine(view.metric);
       this.refused = refused.join(", ");
       return view;
     }
@@ -243,12 +247,6 @@
 
     get visible() {
       return this.switchedOn.filter((run) => run.x[this.view.x]);
-    }
-
-    // Where the guide line is; the first one is the aim of the accuracy, and none of the loss.
-    get line() {
-      const { metric, line } = this.view;
-      return metric === "accuracy" || line !== this.initial.line ? line : null;
     }
 
     get kinds() {
@@ -421,7 +419,7 @@
     }
 
     layout() {
-      const { view: { metric, x, scale }, line } = this, shown = this.ranges(), small = this.plot.clientWidth < 500;
+      const { metric, x, scale, line } = this.view, shown = this.ranges(), small = this.plot.clientWidth < 500;
       const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
       const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
       axis.exponentformat = "power";
@@ -466,6 +464,10 @@
       window.Plotly.react(this.plot, this.traces(), this.layout(), { displayModeBar: false, doubleClick: false });
       if (first) this.listen();
       this.shown();
+    }
+
+    recolour() {
+      if (isDark(this.root) !== this.dark) this.draw();
     }
 
     // Other ranges: the curves stay as they are.
@@ -566,9 +568,11 @@
     build() {
       const button = (text, title, click) => element("button", { type: "button", title, click }, text);
       this.selects = Object.entries(CHOICES).map(([name, { label, ...options }]) => {
-        // A range of one metric or axis says nothing of another.
+        // A range or a line of one metric or axis says nothing of another.
         const reset = { metric: { yrange: null }, scale: { yrange: null }, x: { xrange: null } }[name];
-        const change = (event) => this.change({ [name]: event.target.value, ...reset });
+        const change = ({ target: { value } }) => {
+          this.change({ [name]: value, ...reset, ...(name === "metric" ? { line: this.usualLine(value) } : {}) });
+        };
         const shown = Object.entries(options).map(([value, text]) => element("option", { value }, text));
         return [name, element("select", { "aria-label": label, change }, ...shown)];
       });
@@ -578,7 +582,7 @@
       this.smoothed = element("output");
       const decimal = { type: "text", inputmode: "decimal", size: 6 };
       const number = (label, change) => element("input", { ...decimal, "aria-label": label, change });
-      this.lineField = number("guide line", () => this.typedLine());
+      this.line = number("guide line", () => this.typedLine());
       this.fields = RANGES.map(([name, , word], index) => {
         return number(`${name === "xrange" ? "horizontal" : "vertical"} axis ${word}`, () => this.typedRange(index));
       });
@@ -616,7 +620,7 @@
           this.backButton, ...pictures, this.coarse ? element("label", {}, drag, " drag to zoom") : null),
         element("div", { class: "cc-bar cc-options" }, ...this.selects.map(([, select]) => select),
           element("label", {}, "smoothing ", this.smoothing, this.smoothed),
-          element("label", {}, "line ", this.lineField)),
+          element("label", {}, "line ", this.line)),
         element("div", { class: "cc-main" },
           element("div", { class: "cc-picture" }, this.plot, this.status,
             element("div", { class: "cc-bar" },
@@ -646,9 +650,9 @@
       if (!isHeld(this.smoothing)) this.smoothing.value = view.smoothing;
       this.smoothed.textContent = view.smoothing > 1 ? ` ${view.smoothing} epochs` : " none";
       const values = [...short(shown.x), ...short(shown.y)];
-      [...this.fields, this.lineField].forEach((field, index) => {
+      [...this.fields, this.line].forEach((field, index) => {
         if (isHeld(field)) return;
-        field.value = field === this.lineField ? (this.line ?? "") : values[index];
+        field.value = field === this.line ? (view.line ?? "") : values[index];
         field.removeAttribute("aria-invalid");
       });
       this.backButton.disabled = !this.back.length;
@@ -683,22 +687,17 @@
       return `last ${digits(last)}, best ${digits(best)}${epoch ? ` (epoch ${epoch})` : ""}`;
     }
 
-    // Of a group the runs with the most epochs: in a sweep the others are still on their way.
-    farthest({ runs }) {
-      const most = Math.max(...runs.map((run) => run.epochs));
-      return most ? runs.filter((run) => run.epochs === most) : [];
-    }
-
     groupInWords(group) {
-      const runs = this.farthest(group), values = runs.map((run) => this.figures(run));
+      const runs = group.runs.filter((run) => run.epochs), values = runs.map((run) => this.figures(run));
       if (!values.length) return "no epoch yet";
       const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
       const squares = values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0);
       const deviation = values.length > 1 ? ` ± ${digits(Math.sqrt(squares / (values.length - 1)))}` : "";
       const bests = values.map((value) => value.best).filter(Number.isFinite);
       const best = Math[this.view.metric === "loss" ? "min" : "max"](...bests);
-      const share = values.length < group.runs.length ? ` (${values.length} of them, at epoch ${runs[0].epochs})` : "";
-      return `last ${digits(mean)}${deviation}, best ${digits(best)}${share}`;
+      const [least, most] = [Math.min, Math.max].map((end) => end(...group.runs.map((run) => run.epochs)));
+      const lengths = least < most ? ` (after ${least} to ${most} epochs)` : ""; // As in a sweep that still trains.
+      return `last ${digits(mean)}${deviation}, best ${digits(best)}${lengths}`;
     }
 
     syncList() {
@@ -706,7 +705,8 @@
       const sign = this.view.metric === "loss" ? 1 : -1, found = (run) => this.isFound(run);
       // What a row says: of a group the mean of the last ones, the best of the best ones.
       const key = (runs) => {
-        const known = runs.map((run) => sign * this.figures(run)[this.sort.value]).filter(Number.isFinite);
+        const figures = runs.filter((run) => run.epochs).map((run) => sign * this.figures(run)[this.sort.value]);
+        const known = figures.filter(Number.isFinite);
         const mean = known.reduce((sum, one) => sum + one, 0) / known.length;
         return this.sort.value === "last" && known.length ? mean : Math.min(...known);
       };
@@ -716,9 +716,8 @@
         return rows.sort(this.sort.value === "name" ? byName : (a, b) => key(runsOf(a)) - key(runsOf(b)) || 0);
       };
       const groups = sorted([...this.groups.values()].filter((group) => group.runs.some(found)),
-        (group) => group.name, (group) => this.farthest(group));
-      const withEpochs = (run) => (run.epochs ? [run] : []);
-      const runsOf = (group) => sorted(group.runs.filter(found), (run) => run.label, withEpochs);
+        (group) => group.name, (group) => group.runs);
+      const runsOf = (group) => sorted(group.runs.filter(found), (run) => run.label, (run) => [run]);
       const active = this.list.contains(document.activeElement) && document.activeElement.dataset.name;
       this.list.replaceChildren(...groups.flatMap((group) => this.rowsOf(group, runsOf(group))));
       if (active) this.list.querySelector(`[data-name="${CSS.escape(active)}"]`)?.focus();
@@ -793,11 +792,11 @@
     }
 
     typedLine() {
-      if (!this.lineField.value.trim()) return this.change({ line: null });
-      const value = this.typedNumber(this.lineField);
+      if (!this.line.value.trim()) return this.change({ line: null });
+      const value = this.typedNumber(this.line);
       if (value === null) return;
       if (this.view.scale === "log" && value <= 0) {
-        return this.refuse(this.lineField, `A logarithmic scale has no ${value}.`);
+        return this.refuse(this.line, `A logarithmic scale has no ${value}.`);
       }
       const [low, high] = this.ranges().y;
       this.change({ line: value });
@@ -876,6 +875,14 @@
         }
       }
     });
+  }
+
+  // The theme may change while a figure is shown. Once in a page, and without a hold on figures that are gone.
+  if (!window.colabcnnExplorer) {
+    const recolour = () => document.querySelectorAll(".colabcnn").forEach((root) => root.explorer?.recolour());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+    const watched = { attributeFilter: ["theme", "class", "style", "data-jp-theme-light"] };
+    for (const node of [document.documentElement, document.body]) new MutationObserver(recolour).observe(node, watched);
   }
 
   // Show new data; called by the scripts beside the data, before or after the figure itself is there.

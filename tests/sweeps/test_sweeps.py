@@ -310,11 +310,31 @@ def test_run_that_drive_refuses_is_named_and_delivered_by_the_same_call(mount, t
     sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
     options = {"seeds": 0, "root": tmp_path / "runs", "drive": mount.path / "drive", **sizes}
     assert [*colabcnn.sweep(EXPERIMENT, **options).values()] == ["finished"]
-    assert "small/seed-0: finished, NOT on Drive (" in capsys.readouterr().out
+    undelivered = f"small/seed-0: finished, Epoch 1 is not in {mount.path / 'drive/small/seed-0'} yet ("
+    assert undelivered in capsys.readouterr().out
     mount.faults()
     assert [*colabcnn.sweep(EXPERIMENT, **options).values()] == ["finished"]
-    assert "NOT on Drive" not in capsys.readouterr().out
+    assert "is not in" not in capsys.readouterr().out
     assert list(mount.files.glob("drive/small/seed-0/checkpoints/epoch-*"))
+
+
+def test_lost_mount_fails_a_sweep_that_could_wait_for_ever(tmp_path, mount):
+    mount.kill()
+    sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1, "quiet": True}
+    with pytest.raises(colabcnn.Error, match=r"1 of 1 runs failed.*Mount it again"):
+        colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=mount.path / "drive", **sizes)
+
+
+def test_finished_run_is_not_delivered_over_another_one(tmp_path):
+    drive, sizes = tmp_path / "drive", {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
+    other = drive / "small" / "seed-0"
+    colabcnn.run(EXPERIMENT, tmp_path / "other", drive_folder=other, seed=1, quiet=True, **sizes)
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    run_dir = tmp_path / "runs" / "small" / "seed-0"
+    colabcnn.run(EXPERIMENT, run_dir, quiet=True, **sizes)
+    with pytest.raises(colabcnn.Error, match="holds another run: its seed is 1, now given 0"):
+        colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=drive, quiet=True, **sizes)
+    assert all(path.read_bytes() == content for path, content in before.items() if "session" not in path.name)
 
 
 def test_run_waits_while_drive_does_not_respond(mount, tmp_path, monkeypatch):
@@ -383,8 +403,7 @@ def test_failed_runs_do_not_stop_the_others(tmp_path, undisturbed, start_sweep):
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 2
     last = output.splitlines()[-1]
-    reason = f"colabcnn: {blocked / 'checkpoints'}: File exists. The run stays at its last checkpoint; make room or "
-    reason += f"repair it, and give the same call again. ({blocked / 'train.log'})"
+    reason = f"colabcnn: {blocked / 'checkpoints'}: File exists ({blocked / 'train.log'})"
     assert last.startswith(f"colabcnn: 2 of 4 runs failed. small/seed-1: {reason} small/seed-3: {is_file} is a file;")
     assert [len(starts(run_dir)) for run_dir in (killed, good)] == [2, 1]
     for seed in (0, 2):

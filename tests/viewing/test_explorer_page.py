@@ -366,13 +366,13 @@ def test_list_of_runs_can_be_searched_sorted_opened_and_switched(shown):
 
 
 @pytest.mark.newest
-def test_seeds_of_one_experiment_are_sorted_and_a_sweep_is_summed_up_by_those_that_are_farthest(open_page, tmp_path):
+def test_seeds_of_one_experiment_are_sorted_and_their_lengths_are_told_if_they_differ(open_page, tmp_path):
     histories = [history_of(0.1), history_of(0.2, 0.4), history_of(0.5, 0.6)]
     for seed, history in enumerate(histories):
         write_run(tmp_path / "runs" / f"seed-{seed}", history)
     shown = open_page(export_html(tmp_path, path=tmp_path / "page.html"))
     head = shown.rows[0]
-    assert head == ("runs, 3 runs", "last 0.5000 ± 0.1414, best 0.6000 (2 of them, at epoch 2)")
+    assert head == ("runs, 3 runs", "last 0.3667 ± 0.2517, best 0.6000 (after 1 to 2 epochs)")
     shown.choose("sort runs", "by last")
     assert [name for name, _ in shown.rows[1:]] == ["runs/seed-2", "runs/seed-1", "runs/seed-0"]
     shown.choose("seeds", "mean and deviation")
@@ -389,8 +389,11 @@ def test_labels_of_near_lines_are_apart_and_the_aim_of_the_accuracy_is_not_on_th
     assert upper["y"] + upper["height"] <= lower["y"]
     shown.choose("metric", "loss")
     assert shown.frame.locator(".shapelayer path").count() == 0
-    shown.type("guide line", "0.4")
+    shown.type("guide line", "0.9")
     assert shown.frame.locator(".shapelayer path").count() == 1
+    assert shown.read("explorer.decode(explorer.encode()).line") == 0.9
+    shown.choose("metric", "accuracy")
+    assert shown.view["line"] == 0.9
 
 
 def test_last_stands_before_best_and_loss_has_its_own_best(shown, folder):
