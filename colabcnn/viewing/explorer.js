@@ -225,6 +225,8 @@
     }
 
     change(changes) {
+      const { metric } = changes;
+      if (metric && metric !== this.view.metric) changes = { line: this.usualLine(metric), ...changes };
       const isSame = Object.entries(changes).every(([name, value]) => this.view[name] === value);
       if (isSame) return this.syncControls(); // A step back would seem to do nothing.
       this.back.push(this.view);
@@ -568,11 +570,9 @@
     build() {
       const button = (text, title, click) => element("button", { type: "button", title, click }, text);
       this.selects = Object.entries(CHOICES).map(([name, { label, ...options }]) => {
-        // A range or a line of one metric or axis says nothing of another.
+        // A range of one metric or axis says nothing of another.
         const reset = { metric: { yrange: null }, scale: { yrange: null }, x: { xrange: null } }[name];
-        const change = ({ target: { value } }) => {
-          this.change({ [name]: value, ...reset, ...(name === "metric" ? { line: this.usualLine(value) } : {}) });
-        };
+        const change = (event) => this.change({ [name]: event.target.value, ...reset });
         const shown = Object.entries(options).map(([value, text]) => element("option", { value }, text));
         return [name, element("select", { "aria-label": label, change }, ...shown)];
       });

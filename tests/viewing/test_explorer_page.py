@@ -392,7 +392,8 @@ def test_labels_of_near_lines_are_apart_and_the_aim_of_the_accuracy_is_not_on_th
     shown.type("guide line", "0.9")
     assert shown.frame.locator(".shapelayer path").count() == 1
     assert shown.read("explorer.decode(explorer.encode()).line") == 0.9
-    shown.choose("metric", "accuracy")
+    shown.type("guide line", "0.4")
+    shown.press("Enlarged")
     assert shown.view["line"] == 0.9
 
 
