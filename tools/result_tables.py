@@ -109,6 +109,16 @@ def first_try_table(tried: Records, records: Records) -> str:
     return as_table(("seed 0 of", "last epoch", "flip averaged", "epochs"), rows)
 
 
+def fewest_epochs_table(runs_by_length: Mapping[int, Sequence[MeasuredRun]]) -> str:
+    """Return the last epochs of `08_in_minutes` and of the same training in fewer epochs, by the number of epochs."""
+    rows = []
+    for length, runs in sorted(runs_by_length.items(), reverse=True):
+        if runs:
+            values = sorted(f"{value:.4f}" for value in last_epochs(runs))
+            rows.append((str(length), *_ingredient_cells(runs), f"{values[0]} to {values[-1]}"))
+    return as_table(("epochs", "seeds", "last epoch", "flip averaged", "lowest to highest"), rows)
+
+
 def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]) -> str:
     """Return the loss of `08_in_minutes` without each ingredient, and the difference between its own seeds.
 

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,13 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     recipe = ingredients.RECIPE.name
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
     records = tables.read_results(results)
-    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None})
+    shorter = {
+        f"08_in_{epochs}_epochs": replace(ingredients.RECIPE, name=f"08_in_{epochs}_epochs", epochs=epochs)
+        for epochs in (8, 7)
+    }
+    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None, **shorter})
+    by_length = {experiment.epochs: tried[name] for name, experiment in shorter.items()}
+    by_length[ingredients.RECIPE.epochs] = records[recipe]
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
     front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
@@ -93,6 +100,7 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
         "results/README.md": {
             "training": orderings.training_table(records),
             "first try": tables.first_try_table(tried, records),
+            "fewest epochs": tables.fewest_epochs_table(by_length),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
             "resumed": tables.resumed_sentences(records),
             "weights": tables.weights_sentences(records),

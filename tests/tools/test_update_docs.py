@@ -244,6 +244,19 @@ def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
     assert table["d"][-2:] == ["+0.0600", "higher"]
 
 
+def test_shorter_trainings_are_listed_by_their_epochs(tools, tmp_path):
+    tables = tools("result_tables")
+    for name, lasts in {"long": (0.91, 0.92), "short": (0.90,), "none": ()}.items():
+        for seed, last in enumerate(lasts):
+            put_run(tmp_path, name, [last], seed=seed)
+    records = tables.read_results(tmp_path, dict.fromkeys(("long", "short", "none")))
+    table = rows(tables.fewest_epochs_table({7: records["none"], 8: records["short"], 10: records["long"]}))
+    assert [*table.items()][1:] == [
+        ("10", ["2", "0.9150 ± 0.0071", "", "0.9100 to 0.9200"]),
+        ("8", ["1", "0.9000", "", "0.9000 to 0.9000"]),
+    ]
+
+
 def test_interrupted_runs_are_named(tools, tmp_path):
     tables = tools("result_tables")
     put_run(tmp_path, "05_ascending_kernels", [0.5] * 20)
