@@ -630,6 +630,7 @@
             element("div", { class: "cc-bar" }, this.search,
               button("All", "Show all runs that are found", () => this.showAll(true)),
               button("None", "Hide all runs that are found", () => this.showAll(false)), this.sort), this.list))));
+      this.root.addEventListener("pointerover", ({ pointerType }) => (this.pointer = pointerType));
       // The classic Notebook's shortcuts.
       this.root.addEventListener("focusin", () => window.Jupyter?.keyboard_manager?.disable());
       this.root.addEventListener("focusout", () => window.Jupyter?.keyboard_manager?.enable());
@@ -761,9 +762,10 @@
       const { colour, marker } = this.style(owner);
       const drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
       if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
-      // A finger points at nothing: it taps, and no event tells that it is gone.
-      const point = (of) => ({ pointerType }) => pointerType === "mouse" && this.highlight(of);
-      const pointed = { pointerenter: point(owner), pointerleave: point(null) };
+      // A finger points at nothing: it taps, and no event tells that it is gone. Events of the mouse, as they follow
+      // that with which Plotly's hover ends.
+      const point = (of) => () => this.pointer === "mouse" && this.highlight(of);
+      const pointed = { mouseenter: point(owner), mouseleave: point(null) };
       const texts = [["name", name], ["values", words], ["details", details]].filter(([, text]) => text);
       const spans = texts.map(([part, text]) => element("span", { class: `cc-${part}` }, text));
       const row = element("li", { class: kind, title: `${name}\n${owner.details || details}`, ...pointed },

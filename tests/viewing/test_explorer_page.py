@@ -414,6 +414,8 @@ def test_pointing_at_a_row_or_a_curve_highlights_the_run_in_both(shown, folder):
     shown.choose("seeds", "each run")
     shown.choose("curves", "validation")
     row = shown.frame.locator(".cc-rows li", has_text="02_augmentation/seed-0")
+    values = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")["val_accuracy"]
+    shown.hover(400, values[399])  # From there at once to the row, which Plotly takes notice of last.
     row.hover()
     drawn = shown.frame.locator(".scatterlayer .trace")
     faint = shown.frame.locator(".scatterlayer .trace.cc-faint")
@@ -421,8 +423,7 @@ def test_pointing_at_a_row_or_a_curve_highlights_the_run_in_both(shown, folder):
     assert faint.count() == drawn.count() - 2
     shown.page.mouse.move(5, 5)
     assert faint.count() == 0
-    value = read_history(folder / "02_augmentation" / "seed-0" / "history.csv")["val_accuracy"][399]
-    shown.hover(400, value)
+    shown.hover(400, values[399])
     assert faint.count() == drawn.count() - 2
     assert "cc-lit" in row.get_attribute("class")
 
