@@ -90,12 +90,10 @@ def recipes_table(records: Records) -> str:
             rows.append((f"`{name}`", str(experiment.epochs), NOT_MEASURED, "", "", ""))
             continue
         last = last_epochs(runs)
-        values = sorted({f"{value:.4f}" for value in last})
-        spread = f"{values[0]} to {values[-1]}" if len(values) > 1 else ""
         durations = by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
         took = "; ".join(f"{duration_in_words(seconds)} on {device}" for device, seconds in durations.items())
         at_goal = f"{_ended_at_goal(runs)} of {len(runs)}"
-        rows.append((f"`{name}`", str(experiment.epochs), with_deviation(last), spread, at_goal, took))
+        rows.append((f"`{name}`", str(experiment.epochs), with_deviation(last), _spread(last), at_goal, took))
     return as_table(columns, rows)
 
 
@@ -114,8 +112,7 @@ def fewest_epochs_table(runs_by_length: Mapping[int, Sequence[MeasuredRun]]) -> 
     rows = []
     for length, runs in sorted(runs_by_length.items(), reverse=True):
         if runs:
-            values = sorted(f"{value:.4f}" for value in last_epochs(runs))
-            rows.append((str(length), *_ingredient_cells(runs), f"{values[0]} to {values[-1]}"))
+            rows.append((str(length), *_ingredient_cells(runs), _spread(last_epochs(runs))))
     return as_table(("epochs", "seeds", "last epoch", "flip averaged", "lowest to highest"), rows)
 
 
@@ -281,6 +278,11 @@ def _best_of(runs):
     best = max(runs, key=lambda run: max(run.history["val_accuracy"]))
     seed = f", seed {best.record.seed}" if len(runs) > 1 else ""
     return f"{max(best.history['val_accuracy']):.4f} (epoch {best_epoch(best.history)}{seed})"
+
+
+def _spread(values):
+    low, high = f"{min(values):.4f}", f"{max(values):.4f}"
+    return f"{low} to {high}" if low != high else ""
 
 
 def _ingredient_cells(runs):

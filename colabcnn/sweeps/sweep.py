@@ -28,8 +28,8 @@ from colabcnn.sweeps.task import (
     RUN,
     STOPPED,
     WAITING,
+    look,
     train,
-    train_elsewhere,
 )
 from colabcnn.training import resume
 from colabcnn.training.interruption import SECONDS, Interruption
@@ -234,7 +234,7 @@ class _Loop:
             run.future = self._client.submit(train, run.request, *arguments, retries=retries, **options)
         for run in self._runs if len(waiting) < free else ():
             if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.look_at:
-                run.future = self._client.submit(train_elsewhere, run.request, **options)
+                run.future = self._client.submit(look, run.request, **options)
 
     def _stop_runs(self, at):
         """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""
@@ -255,11 +255,8 @@ def _result(run):
     if run.future.cancelled():  # The scheduler has started again and knows nothing of it.
         return WAITING, ""
     try:
-        result = run.future.result()
+        return run.future.result()
     except KilledWorker:
         return FAILED, "its worker died several times"
     except Exception as error:
         return FAILED, str(error)
-    if run.state == ELSEWHERE:
-        return (ELSEWHERE, result) if result else (WAITING, "")
-    return result

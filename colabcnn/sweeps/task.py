@@ -49,21 +49,16 @@ async def prepare(token: str, dask_worker: Any) -> bool:
     return os.path.exists(token)
 
 
-def train_elsewhere(request: RunRequest) -> str:
-    """Return who trains a run now, another process or another machine's session on Drive; "" if nobody does."""
-    state, reason = _not_now(request)
-    return reason if state == ELSEWHERE else ""
-
-
-def _not_now(request, claim=None):
-    """Return why a run cannot be trained now: ELSEWHERE and who trains it, or WAITING and what Drive's failure is.
+def look(request: RunRequest, claim: str | None = None) -> tuple[str, str]:
+    """Look whether a run can be trained now.
 
     Args:
         request: the run's.
         claim: identity of the session with which to claim a free run on Drive; None only looks.
 
     Returns:
-        A state and a reason, both "" for a run that can be trained.
+        ELSEWHERE and who trains it, another process or another machine's session on Drive; WAITING and how Drive fails;
+        WAITING and "" if it can be trained.
     """
     with contextlib.suppress(OSError):  # The process that trains reports it.
         try:
@@ -77,7 +72,7 @@ def _not_now(request, claim=None):
         return ELSEWHERE, f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
     if response.get("errno") in _OUTAGE and not checkpoint_files(RunFolder(Path(request.run_dir)).checkpoints):
         return WAITING, f"{response['error']}; the run may be there"
-    return "", ""
+    return WAITING, ""
 
 
 def _on_drive(request, verb, **arguments):
@@ -114,8 +109,8 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
     except Error as error:
         return FAILED, str(error)
     claim = uuid.uuid4().hex
-    state, reason = _not_now(request, claim)
-    if state:
+    state, reason = look(request, claim)
+    if reason:
         return state, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
     environment = {**_SHARED_GPU, **os.environ}
@@ -168,8 +163,8 @@ def _outcome(request, code, stopped, printed):
     if stopped:
         return STOPPED, undelivered
     if code == 3:  # A newer session trains the run, or the hours have passed.
-        reason = train_elsewhere(request)
-        return (ELSEWHERE, reason) if reason else (STOPPED, undelivered)
+        state, reason = look(request)
+        return (ELSEWHERE, reason) if state == ELSEWHERE else (STOPPED, undelivered)
     if code == 2:
         # Another sweep's process that trains the run prints into the same file.
         error = next((line for line in reversed(printed) if line.startswith("colabcnn")), printed[-1])

@@ -340,18 +340,19 @@ def test_finished_run_is_not_delivered_over_another_one(tmp_path):
 def test_run_waits_while_drive_does_not_respond(mount, tmp_path, monkeypatch):
     calls = ("getattr", "open", "readdir", "create", "write", "read", "mkdir")
     mount.faults(errors={call: [errno.EIO, -1] for call in calls})
-    seen, not_now = [], task._not_now
+    seen, look = [], task.look
 
-    def look(*arguments):
-        seen.append(not_now(*arguments))
+    def look_and_mend(*arguments):
+        seen.append(look(*arguments))
         mount.faults()
         return seen[-1]
 
-    monkeypatch.setattr(task, "_not_now", look)
+    monkeypatch.setattr(task, "look", look_and_mend)
     monkeypatch.setattr("colabcnn.sweeps.sweep._LOOK_AGAIN_SECONDS", 0)
     sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1, "quiet": True}
     states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=mount.path / "drive", **sizes)
-    assert [state for state, _ in seen] == ["waiting", ""]
+    assert [state for state, _ in seen] == ["waiting", "waiting"]
+    assert [bool(reason) for _, reason in seen] == [True, False]
     assert [*states.values()] == ["finished"]
 
 
