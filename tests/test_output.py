@@ -60,10 +60,10 @@ assert result.complete
 def test_training_continues_on_any_stdout(tmp_path):
     command = [sys.executable, "-c", TRAININGS, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    # At its own end Python reports a full stdout, by 120; ours has come to its end then.
+    # At its own end Python reports what is still in stdout's buffer, by 120; ours has come to its end then.
     errors = {path.parent.name: path.read_text() for path in tmp_path.glob("*/stderr")}
     for kind, status in json.loads(done.stdout).items():
-        assert status == 0 or (kind == "full" and status == 120), errors[kind]
+        assert status == 0 or (kind in ("full", "no reader") and status == 120), errors[kind]
         assert (tmp_path / kind / "学習" / "run" / "model.keras").exists()
     assert "/??/run" in (tmp_path / "ascii" / "stdout").read_text()
     assert "Epoch 2 of 2" not in errors["ascii"]
