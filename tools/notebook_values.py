@@ -127,7 +127,6 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         "name": experiment.name,
         "epochs": str(experiment.epochs),
         "article_seconds": f"{seconds:g}",
-        "article_time": duration_in_words([experiment.epochs * seconds]),
         "reported": reported[:1].upper() + reported[1:],
         "parameters": f"{experiment.parameter_count():,}",
         "changes": changes_table(experiment, base),
@@ -137,6 +136,7 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
     for prefix, known in (("this", experiment), ("base", base)):
         values |= {f"{prefix}.{name}": number for name, number in numbers(known, records).items()} if known else {}
     if base:
+        values["base.parameters"] = f"{base.parameter_count():,}"
         values["arithmetic"] = f"{_multiplications(experiment) / _multiplications(base):.1f}"
         values["base.reported_best"], values["this.reported_best"] = map(_reported_best, (base, experiment))
         values["reported_difference"] = _reported_difference(experiment, base)
