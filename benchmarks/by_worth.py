@@ -39,13 +39,13 @@ def timed(precision="auto", *, steps_a_call=None, batch_size=128, checkpoint=Fal
 
         split = split_of(options)
         experiment = replace(ABLATIONS["06_final"], name="timed", batch_size=batch_size)
-        steps_an_epoch, execution = math.ceil(options.images / batch_size), devices.auto_execution()
+        steps_per_epoch, execution = math.ceil(options.images / batch_size), devices.auto_execution()
         if steps_a_call:
-            steps = steps_an_epoch if steps_a_call == "all" else min(steps_a_call, steps_an_epoch)
+            steps = steps_per_epoch if steps_a_call == "all" else min(steps_a_call, steps_per_epoch)
             execution = replace(execution, steps_per_call=steps)
         with tempfile.TemporaryDirectory() as folder:
             epoch = our_epoch(split, precision, folder, experiment, execution)
-            calls, spans = epochs_in_parts(epoch, math.ceil(steps_an_epoch / execution.steps_per_call), options)
+            calls, spans = epochs_in_parts(epoch, math.ceil(steps_per_epoch / execution.steps_per_call), options)
             images = min(calls * execution.steps_per_call * batch_size, options.images)
             row = {
                 "precision": in_words(precision).removeprefix("mixed_"),

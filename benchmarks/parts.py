@@ -75,8 +75,8 @@ def endings(options):
     """Return the longest time from an epoch's end to that of its `fit`, of five, for our input and for arrays."""
     from colabcnn.training import session
 
-    def as_arrays(*arrays, batch_size):
-        return dict(zip("xy", arrays, strict=False), batch_size=batch_size)
+    def as_arrays(array, batch_size):
+        return {"x": array, "batch_size": batch_size}
 
     split, ours, measured = split_of(options), session.in_batches, []
     for in_batches in (ours, as_arrays):

@@ -68,12 +68,14 @@ def parse():
 def row(precision, accuracies, reference):
     """Return the table row of a precision; the standard error is that of the difference of the two means."""
     difference = statistics.mean(accuracies) - statistics.mean(reference)
-    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in (accuracies, reference)))
+    several = len(accuracies) > 1
+    error = math.sqrt(sum(statistics.variance(v) / len(v) for v in (accuracies, reference))) if several else 0.0
+    in_errors = f"{abs(difference) / error:.1f}" if error else ""
     cells = [
         precision,
         " ".join(f"{accuracy:.4f}" for accuracy in accuracies),
         f"{statistics.mean(accuracies):.4f}",
-        *(("", "") if accuracies is reference else (f"{difference:+.4f}", f"{abs(difference) / error:.1f}")),
+        *(("", "") if accuracies is reference else (f"{difference:+.4f}", in_errors)),
     ]
     return f"| {' | '.join(cells)} |"
 

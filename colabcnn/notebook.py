@@ -1,11 +1,13 @@
 """The functions that a notebook's setup cell calls, in Colab and elsewhere."""
 
+import ast
 import errno
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from traceback import walk_tb
 
 from colabcnn import colab, output, version
 from colabcnn.errors import Error
@@ -113,7 +115,8 @@ def _drive_in_words():
 def _register_errors():
     """Let the notebook show an `Error` as its message and the advice for notebooks, and continue with the next cell.
 
-    Without that, Run all would end at a refused run, and the cells below would stay empty.
+    Without that, Run all would end at a refused run, and the cells below would stay empty. It does end if a value was
+    to be assigned: the cells below need it, or would use a former one.
     """
     if shell := output.running_shell():
         shell.set_custom_exc((Error,), _show_error)
@@ -135,5 +138,14 @@ def advice(error: Error) -> str:
 
 
 def _continue_after_error(result):
-    if isinstance(getattr(result, "error_in_exec", None), Error):
+    error = getattr(result, "error_in_exec", None)
+    if isinstance(error, Error) and not isinstance(_failed_statement(result.info.raw_cell, error), ast.Assign):
         result.error_in_exec = None
+
+
+def _failed_statement(cell, error):
+    """Return the cell's statement that raised the error, as `ast` parses it."""
+    shell = output.running_shell()
+    line = next(line for frame, line in walk_tb(error.__traceback__) if frame.f_globals is shell.user_global_ns)
+    statements = ast.parse(shell.transform_cell(cell)).body
+    return next(statement for statement in statements if statement.lineno <= line <= (statement.end_lineno or line))

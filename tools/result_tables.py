@@ -14,6 +14,7 @@ from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_epoch
 from colabcnn.store.run_list import runs_by_name
+from colabcnn.store.run_record import first_difference, identity_of
 from colabcnn.viewing.luck import epochs_at_goal, with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.table import as_table
@@ -41,13 +42,20 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
         records[name] = []
         for run_dir in runs.get(name, ()):
             record = read_measured_run(run_dir)
-            if record is None or not record.is_complete(experiment):
+            if record is None or not _is_complete(record, experiment):
                 raise Error(
                     f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
                     "validated on the test set. Complete it, or keep it elsewhere."
                 )
             records[name].append(record)
     return records
+
+
+def _is_complete(run, experiment):
+    """Return whether a run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
+    own = run.record.experiment
+    is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
+    return not run.images_in_words() and is_same and run.length == own.epochs
 
 
 def experiments_table() -> str:

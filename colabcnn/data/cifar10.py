@@ -1,4 +1,4 @@
-"""CIFAR-10 from its official files, each checked before it is opened, and the split into training and validation."""
+"""CIFAR-10 from its official files, each checked before it is opened."""
 
 import contextlib
 import fcntl

@@ -8,10 +8,9 @@ import numpy as np
 
 from colabcnn.data.cifar10 import Labelled, load_cifar10
 from colabcnn.errors import Error
-from colabcnn.experiments.experiment import NUM_CLASSES
+from colabcnn.experiments.checks import check_count
+from colabcnn.experiments.experiment import NUM_CLASSES, TEST_SIZE, TRAIN_SIZE
 from colabcnn.store.run_record import MOST_IMAGES
-
-TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
 
 
 class Split(NamedTuple):
@@ -35,18 +34,22 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
 
     Args:
         data: "cifar10", "synthetic", or the path of a folder with CIFAR-10.
-        size: number of synthetic training images; None generates as many as CIFAR-10 has.
+        size: number of synthetic training images, at most a million; None generates as many as CIFAR-10 has.
         test_size: likewise for the test images.
 
     Returns:
         As `load_cifar10`.
+
+    Raises:
+        Error: a size below 0 or above a million; as `load_cifar10`.
     """
     if data == "synthetic":
-        if (most := max(size or 0, test_size or 0)) > MOST_IMAGES:
-            raise Error(f"{most} synthetic images are requested; expected {MOST_IMAGES} at most.")
         from colabcnn.data.synthetic import load_synthetic
 
-        return load_synthetic(size or TRAIN_SIZE, test_size or TEST_SIZE)
+        size, test_size = TRAIN_SIZE if size is None else size, TEST_SIZE if test_size is None else test_size
+        check_count("size", size, 0, MOST_IMAGES)
+        check_count("test_size", test_size, 0, MOST_IMAGES)
+        return load_synthetic(size, test_size)
     return load_cifar10(None if data == "cifar10" else data)
 
 

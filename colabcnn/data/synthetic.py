@@ -3,7 +3,7 @@
 import numpy as np
 
 from colabcnn.data.cifar10 import Labelled
-from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
+from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES, TEST_SIZE, TRAIN_SIZE
 
 # Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
 _COLOURS = np.array(
@@ -12,7 +12,7 @@ _COLOURS = np.array(
 SHAPES = ("disc", "ring", "square", "frame", "triangle", "wedge", "plus", "cross", "rows", "columns")
 
 
-def load_synthetic(train_size: int = 50000, test_size: int = 10000) -> tuple[Labelled, Labelled]:
+def load_synthetic(train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE) -> tuple[Labelled, Labelled]:
     """Generate synthetic images: ten shapes of random place and size, rotated by up to 20 degrees, in noise.
 
     Each class has a typical colour, as ships are often blue, on a background of random colour. So a network learns in a

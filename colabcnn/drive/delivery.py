@@ -33,6 +33,13 @@ class Delivery:
         minutes: between two deliveries; 0 delivers at every call of `tick` if the last delivery is done.
         info: callable that shows a message.
         clock: callable that returns seconds.
+
+    Attributes:
+        begun: whether this session has taken the run over on Drive.
+        delivered: name of the newest checkpoint that is on Drive, or None.
+        newer_session: number of a session that has taken the run over from this one, or None.
+        copy_seconds: how long the last copy of a checkpoint took, or None.
+        finishing: whether the last delivery is being made.
     """
 
     def __init__(
@@ -49,26 +56,27 @@ class Delivery:
         self.begun = False
         self.delivered = None
         self.newer_session = None
-        self.seconds = None
+        self.copy_seconds = None
         self.finishing = False
         self._pause = minutes * 60
         self._info = info
         self._clock = clock
-        self._session = {"session": None, "identity": uuid.uuid4().hex, "run": None}
+        self._session = {"session": None, "identity": uuid.uuid4().hex}
+        self._fingerprint = None
         self._process = DriveProcess(self.local, self.drive)
         self._requested_at = self._due_at = clock()
         self._failures = 0
         self._reported = None
         self._last_error = None
 
-    def fetch(self, local_epoch: int, run: str | None = None) -> dict[str, Any]:
+    def fetch(self, local_epoch: int, fingerprint: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies from Drive, if it is newer than `local_epoch`; see `DriveFolder`.
 
         Raises:
             AnotherRunError: Drive holds another run.
             Error: Drive cannot be read, and what to do.
         """
-        response = self._call("fetch", local_epoch=local_epoch, run=run)
+        response = self._call("fetch", local_epoch=local_epoch, fingerprint=fingerprint)
         if response["fetched"]:
             self.delivered = response["fetched"]
         return response
@@ -91,14 +99,14 @@ class Delivery:
         self.delivered = None
         return response["move_aside"]
 
-    def begin(self, run: str | None) -> None:
+    def begin(self, fingerprint: str | None) -> None:
         """Take the run over from older sessions on other machines; does not wait.
 
         Args:
-            run: the run's fingerprint.
+            fingerprint: the run's.
         """
         self.begun = True
-        self._session["run"] = run
+        self._fingerprint = fingerprint
         newest = next((path.name for path in checkpoint_files(self.local / "checkpoints")), None)
         # At once if Drive may lack the newest one: an interrupted session may have left it here.
         self._due_at = self._clock() + (self._pause if newest in (None, self.delivered) else 0)
@@ -115,14 +123,14 @@ class Delivery:
         elif not self._process.busy and self._clock() >= self._due_at:
             self._request()
 
-    def finish(self, seconds: float, run: str | None = None) -> None:
+    def finish(self, seconds: float, fingerprint: str | None = None) -> None:
         """Deliver the newest checkpoint, report the result, and end the process.
 
         Args:
             seconds: the most that this may take; a process that hangs on Drive is abandoned.
-            run: the run's fingerprint, if `begin` was not called.
+            fingerprint: the run's, if `begin` was not called.
         """
-        self._session["run"] = run or self._session["run"]
+        self._fingerprint = fingerprint or self._fingerprint
         self.finishing, self._last_error = True, None
         deadline = self._clock() + seconds
         self._settle(deadline - seconds / 2)
@@ -160,10 +168,10 @@ class Delivery:
             return
         self._requested_at = self._clock()
         if self.begun and self._session["session"] is None:
-            self._process.request("begin", identity=self._session["identity"], run=self._session["run"])
+            self._process.request("begin", identity=self._session["identity"], fingerprint=self._fingerprint)
         else:
-            session = {key: self._session[key] for key in ("session", "identity")} | {"ended": self.finishing}
-            self._process.request("deliver", run=self._session["run"], session=session if self.begun else None)
+            session = {**self._session, "ended": self.finishing} if self.begun else None
+            self._process.request("deliver", fingerprint=self._fingerprint, session=session)
 
     def _call(self, verb, **arguments):
         """Send a request and return its response; raise Error if it reports one, or does not come in time."""
@@ -184,7 +192,7 @@ class Delivery:
         if "delivered" in response:
             self.delivered = response["delivered"]
             if response.get("copied"):
-                self.seconds = response["seconds"]
+                self.copy_seconds = response["seconds"]
             self._due_at = self._requested_at + self._pause
         if "error" in response:
             self._handle_failure(response)

@@ -41,7 +41,7 @@ class DriveFolder:
         self._good = set()
         self._delivered = {}
 
-    def fetch(self, local_epoch: int, run: str | None = None) -> dict[str, Any]:
+    def fetch(self, local_epoch: int, fingerprint: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies to this machine, if it is newer than the newest one here.
 
         It changes no file on Drive, so it can be killed and repeated. Names come from the listing and from the newest
@@ -49,13 +49,13 @@ class DriveFolder:
 
         Args:
             local_epoch: epoch of the newest checkpoint here, 0 for none.
-            run: the run's fingerprint, or None if it is not known yet.
+            fingerprint: the run's, or None if it is not known yet.
 
         Returns:
             A dict of `fetched` (the checkpoint's name or None; the local file has `FETCHED_SUFFIX` behind it, until the
             caller has checked that it is the right run's), `skipped` (by name, why newer ones were not taken),
-            `unreadable` (whether one of those could not be read, and so may be good), `run` (the content of Drive's
-            `run.json`, or None) and `session_run` (the newest session's fingerprint, or None if it delivered nothing).
+            `unreadable` (whether one of those could not be read, and so may be good), `record` (the content of Drive's
+            `run.json`, or None) and `fingerprint` (the newest session's run's, or None if it delivered nothing).
 
         Raises:
             OSError: the folder cannot be read.
@@ -63,9 +63,9 @@ class DriveFolder:
         """
         self._mount.make_folder()
         session = newest_session(self.drive)
-        self._check_run(session, run)
+        self._check_run(session, fingerprint)
         response = {"fetched": None, "skipped": {}, "unreadable": False}
-        response |= {"run": self._read_run(), "session_run": session["run"] if session["newest"] else None}
+        response |= {"record": self._read_record(), "fingerprint": session["run"] if session["newest"] else None}
         for path in retried(checkpoint_files, self.drive / "checkpoints", known=session["newest"]):
             name = path.name
             if epoch_of(name) <= local_epoch:
@@ -88,12 +88,12 @@ class DriveFolder:
                 break
         return response
 
-    def begin(self, identity: str, run: str | None) -> dict[str, Any]:
+    def begin(self, identity: str, fingerprint: str | None) -> dict[str, Any]:
         """Take the run over: write the next numbered session file, which an older session will find.
 
         Args:
             identity: str, unique to this session.
-            run: the run's fingerprint.
+            fingerprint: the run's.
 
         Returns:
             A dict of `session`, the number.
@@ -104,18 +104,20 @@ class DriveFolder:
         """
         self._mount.make_folder()
         newest = newest_session(self.drive)
-        self._check_run(newest, run)
+        self._check_run(newest, fingerprint)
         remove_partials(self.drive, ["session-*"])
         number = newest["session"] + 1
-        write_session(self.drive, {"session": number, "identity": identity, "run": run, "newest": newest["newest"]})
+        write_session(
+            self.drive, {"session": number, "identity": identity, "run": fingerprint, "newest": newest["newest"]}
+        )
         self._mount.note(session=identity)
         return {"session": number}
 
-    def deliver(self, run: str | None, session: dict[str, Any] | None = None) -> dict[str, Any]:
+    def deliver(self, fingerprint: str | None, session: dict[str, Any] | None = None) -> dict[str, Any]:
         """Copy the newest checkpoint and the small files to Drive, read it back, and retire older ones.
 
         Args:
-            run: the run's fingerprint.
+            fingerprint: the run's.
             session: dict of `session`, `identity` and `ended`; None for a finished run, which does not take over.
 
         Returns:
@@ -131,7 +133,7 @@ class DriveFolder:
         newest = newest_session(self.drive)
         if session and (newest["session"], newest["identity"]) > (session["session"], session["identity"]):
             return {"newer_session": newest["session"]}
-        self._check_run(newest, run)
+        self._check_run(newest, fingerprint)
         remove_partials(self.drive, SMALL_FILES)  # Of a delivery that was given up.
         remove_partials(self.drive / "checkpoints", ["epoch-*"])
         name, content = self._newest_local()
@@ -139,7 +141,7 @@ class DriveFolder:
         # A later state of the run on Drive is kept.
         if not name or (on_drive and epoch_of(on_drive) > epoch_of(name)):
             if session and session.get("ended"):
-                write_session(self.drive, {**session, "run": run, "newest": newest["newest"]})
+                write_session(self.drive, {**session, "run": fingerprint, "newest": newest["newest"]})
             return {"delivered": on_drive}
         self._fetch_measured()
         if not on_drive:
@@ -147,7 +149,7 @@ class DriveFolder:
         response = {"delivered": on_drive or name, "copied": not on_drive}
         try:
             if session and (not on_drive or session.get("ended")):
-                write_session(self.drive, {**session, "run": run, "newest": on_drive or name})
+                write_session(self.drive, {**session, "run": fingerprint, "newest": on_drive or name})
             for small in SMALL_FILES:
                 self._deliver_small(self.local / small)
             retire(self.drive / "checkpoints", self._good, remove=discard)
@@ -212,16 +214,16 @@ class DriveFolder:
             paths = [path for path in paths if path.name in names]
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
 
-    def _check_run(self, session, run):
+    def _check_run(self, session, fingerprint):
         # A session that delivered no checkpoint does not count.
-        if session["newest"] and None not in (run, session["run"]) and run != session["run"]:
+        if session["newest"] and None not in (fingerprint, session["run"]) and fingerprint != session["run"]:
             raise AnotherRunError(f"{self.drive} holds another run; use another folder")
 
-    def _read_run(self):
+    def _read_record(self):
         """Return the dict in `run.json`, or None if it cannot be read."""
         try:
-            run = json.loads(retried((self.drive / "run.json").read_text, encoding="utf-8"))
-            return run if isinstance(run, dict) else None
+            record = json.loads(retried((self.drive / "run.json").read_text, encoding="utf-8"))
+            return record if isinstance(record, dict) else None
         except (OSError, RecursionError, ValueError):
             return None
 

@@ -12,6 +12,7 @@ from colabcnn.experiments.settings import as_json, make
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
+TRAIN_SIZE, TEST_SIZE = 50_000, 10_000  # CIFAR-10's numbers of images.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "dirac")
 MAX_CONVOLUTIONS = 100
@@ -114,6 +115,11 @@ class Experiment:
                     f"{IMAGE_SIZE}x{IMAGE_SIZE} image after set {number // len(self.kernel_sizes) + 1}; take smaller "
                     "kernels or fewer sets."
                 )
+
+    @property
+    def is_extendable(self) -> bool:
+        """Whether a run may change its number of epochs: its learning rate does not depend on it."""
+        return isinstance(self.schedule, Constant)
 
     def settings(self) -> dict[str, Any]:
         """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""

@@ -23,7 +23,7 @@ def plot_images(images: np.ndarray, labels: np.ndarray | Sequence[int]) -> Pictu
     Returns:
         A `matplotlib.figure.Figure`, which a notebook shows.
     """
-    figure, grid = _grid(ROWS)
+    figure, grid = _grid()
     for label, column in enumerate(grid.T):
         column[0].set_title(CLASS_NAMES[label], fontsize=9)
         for axes, image in zip(column, images[np.asarray(labels) == label][:ROWS], strict=False):
@@ -41,12 +41,15 @@ def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed:
 
     Returns:
         A `matplotlib.figure.Figure`, which a notebook shows.
+
+    Raises:
+        Error: there is no such experiment.
     """
     from colabcnn.network.augmentation import apply_transforms
 
     experiment = find_experiment(experiment)
     images = images[:COLUMNS]
-    figure, grid = _grid(ROWS)
+    figure, grid = _grid()
     grid[0, 0].set_ylabel("original", fontsize=9)
     for axes, image in zip(grid[0], images, strict=False):
         axes.imshow(image)
@@ -61,9 +64,9 @@ def plot_augmentation(experiment: Experiment | str, images: np.ndarray, *, seed:
     return figure
 
 
-def _grid(rows):
-    figure = Picture(figsize=(COLUMNS, 1.05 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS)
+def _grid():
+    figure = Picture(figsize=(COLUMNS, 1.05 * ROWS + 0.2), layout="constrained")
+    grid = figure.subplots(ROWS, COLUMNS)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)

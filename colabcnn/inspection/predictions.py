@@ -20,7 +20,7 @@ from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES
 from colabcnn.inspection.weights import check_data_name, open_best
 from colabcnn.network.keras_types import ops
 from colabcnn.store.run_list import run_labels
-from colabcnn.viewing.curves import COLOURS, Picture, png_of
+from colabcnn.viewing.curves import COLOURS, Picture, png_of, shortened
 
 BATCH_SIZE = 250
 COLUMNS, ROWS = 5, 5
@@ -147,13 +147,13 @@ def predict(
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     seen = image.crop((left, top, left + side, top + side)).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
-    heading, _, network = _best(run_dir)
+    folder, _, epoch, network = open_best(run_dir)
     (values,) = class_probabilities(network, np.asarray(seen)[None])
     probabilities = {CLASS_NAMES[index]: float(values[index]) for index in np.argsort(-values, kind="stable")}
     is_seen_completely = image.size == seen.size  # A second picture would be the same.
     figure = Picture(figsize=(7 if is_seen_completely else 10, 3.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
     true_line = "" if true_class is None else f"\nThe true class is {CLASS_NAMES[true_class]}."
-    figure.suptitle(heading + true_line, fontsize=10)
+    figure.suptitle(_heading(folder, epoch) + true_line, fontsize=10)
     *given_axes, seen_axes, bars_axes = figure.subplots(1, 2 if is_seen_completely else 3)
     for axes in given_axes:
         _draw_given(axes, image, left, top, side)
@@ -166,7 +166,7 @@ def predict(
 
 def _validated(run_dir, data):
     """Return `(heading, images, labels, probabilities)` of the run's validation images, by its best weights."""
-    heading, (folder, record), network = _best(run_dir)
+    folder, record, epoch, network = open_best(run_dir)
     check_data_name(folder, record, data)
     split = load_split(
         data or record.data, train_size=record.train_size, val_size=record.val_size, holdout=record.holdout
@@ -176,13 +176,11 @@ def _validated(run_dir, data):
             f"{record.data} gives images with the SHA-256 {found[:16]}..., expected those of {folder.path}, "
             f"{record.data_sha256[:16]}...; use the version of colabcnn that its run.json names."
         )
-    return heading, split.val_images, split.val_labels, class_probabilities(network, split.val_images)
+    return _heading(folder, epoch), split.val_images, split.val_labels, class_probabilities(network, split.val_images)
 
 
-def _best(run_dir):
-    """Return a heading, `(RunFolder, RunRecord)` and the network with the weights of the run's best epoch."""
-    folder, record, epoch, network = open_best(run_dir)
-    return f"{run_labels([folder.path])[0]}, epoch {epoch}", (folder, record), network
+def _heading(folder, epoch):
+    return f"{shortened(run_labels([folder.path])[0], 60)}, epoch {epoch}"
 
 
 def class_probabilities(network: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -246,6 +244,7 @@ _TO_UPRIGHT = {
 
 def _upright(image):
     """Return a picture as its EXIF orientation says; `ImageOps.exif_transpose` fails if any other EXIF value is odd."""
+    image.load()  # Pillow turns a TIFF here, and then takes its orientation away.
     try:
         method = _TO_UPRIGHT.get(image.getexif().get(0x0112))
     except Exception:

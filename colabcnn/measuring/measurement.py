@@ -11,9 +11,10 @@ from pathlib import Path
 
 from colabcnn import output
 from colabcnn.colab import in_colab
-from colabcnn.data.split import TEST_SIZE, TRAIN_SIZE, data_name
+from colabcnn.data.split import data_name
 from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.experiments.checks import check_count, check_number, check_text
+from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
 from colabcnn.measuring.trials import Setting, as_line, last_record, train, train_interrupted, train_plain
 from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory

@@ -1,4 +1,4 @@
-"""Rotate, shift, mirror, channel-shift and cut out of images on the device; the caller draws the random numbers."""
+"""Rotate, shift, mirror, channel-shift and cut out on the device; the caller draws the random numbers."""
 
 import math
 from typing import Any
@@ -25,11 +25,12 @@ def apply_transforms(images: Any, transforms: dict[str, Any], augmentation: Augm
     """
     if augmentation is None:
         return ops.cast(images, "float32")
-    # By name: under JAX the order of a dict is not kept.
-    centre = {axis: transforms[f"cutout_{axis}"] for axis in ("row", "column") if augmentation.cutout}
     others = {name: values for name, values in transforms.items() if not name.startswith("cutout_")}
     images = augment(images, **others, fill_mode=augmentation.fill_mode)
-    return cut_out(images, **centre, size=augmentation.cutout) if centre else images
+    if not augmentation.cutout:
+        return images
+    row, column = transforms["cutout_row"], transforms["cutout_column"]
+    return cut_out(images, row=row, column=column, size=augmentation.cutout)
 
 
 def cut_out(images: Any, *, row: Any, column: Any, size: int) -> Any:

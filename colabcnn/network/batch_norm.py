@@ -58,7 +58,7 @@ class RenewStatistics(FitCallback):
     """
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        images, *_ = self.model.resident.train()
+        images, *_ = self.model.device_data.training()
         renew_statistics(self.model.network, images[:IMAGES])
 
 

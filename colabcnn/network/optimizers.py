@@ -45,12 +45,12 @@ class KernelMuon(keras.optimizers.Muon):
         return ops.cast(ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape), x.dtype)
 
 
-def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: str) -> keras.optimizers.Optimizer:
+def make_optimizer(experiment: Experiment, *, steps_per_epoch: int, precision: str) -> keras.optimizers.Optimizer:
     """Return the optimizer of an experiment.
 
     Args:
         experiment: `Experiment`.
-        steps_an_epoch: steps per epoch, for the schedule.
+        steps_per_epoch: steps per epoch, for the schedule.
         precision: "float32", "mixed_bfloat16" or "mixed_float16". With mixed_bfloat16, Muon computes its Newton-Schulz
             steps in bfloat16, as its author does; float16 has not been tried for them. With mixed_float16 the optimizer
             has loss scaling, which Keras adds only under a global policy. A step that overflows is then not counted,
@@ -59,7 +59,7 @@ def make_optimizer(experiment: Experiment, *, steps_an_epoch: int, precision: st
     Returns:
         A `keras.optimizers.Optimizer`.
     """
-    settings, rate = experiment.optimizer, _rate_of(experiment, experiment.epochs * steps_an_epoch)
+    settings, rate = experiment.optimizer, _rate_of(experiment, experiment.epochs * steps_per_epoch)
     if isinstance(settings, Muon):
         optimizer = KernelMuon(
             learning_rate=rate,

@@ -44,8 +44,8 @@ class TrainingModel(keras.Model):
         self.batch_size = experiment.batch_size
         self.execution = execution
         steps, on_jax = execution.steps_per_call, keras.backend.backend() == "jax"
-        self.steps_a_batch, self.batches_a_call = (steps, 1) if on_jax else (1, steps)
-        self.resident = _Resident(split)
+        self.steps_per_batch, self.batches_per_call = (steps, 1) if on_jax else (1, steps)
+        self.device_data = _DeviceData(split)
         transform = partial(apply_transforms, augmentation=experiment.augmentation)
         self._transform = _compiled_by_xla(transform) if execution.xla_augmentation else transform
 
@@ -97,17 +97,17 @@ class TrainingModel(keras.Model):
 
     def _steps(self, step, args, batch_size):
         """Make one step, or for a batch of several steps each of them, in a loop on the device."""
-        if self.steps_a_batch == 1:
+        if self.steps_per_batch == 1:
             return step(*args)
         import jax
 
-        state, (resident, batch) = args
+        state, (arrays, batch) = args
         positions = keras.utils.unpack_x_y_sample_weight(batch)[0]
         full, rest = divmod(len(positions), batch_size)
 
         def step_at(index, state):
             part = jax.lax.dynamic_slice(positions, (index * batch_size,), (batch_size,))
-            return step(state, (resident, (part,)))
+            return step(state, (arrays, (part,)))
 
         logs = None
         if full:
@@ -116,12 +116,12 @@ class TrainingModel(keras.Model):
             logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), shapes)
             logs, state = jax.lax.fori_loop(0, full, lambda index, carried: step_at(index, carried[1]), (logs, state))
         if rest:
-            logs, state = step(state, (resident, (positions[full * batch_size :],)))
+            logs, state = step(state, (arrays, (positions[full * batch_size :],)))
         return logs, state
 
     def _train_step(self, *args):
         *state, data = args
-        positions, (images, labels, plan) = self._unpack(data, self.resident.train)
+        positions, (images, labels, plan) = self._unpack(data, self.device_data.training)
         transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
         rows = transforms.pop("rows")
         images = ops.take(images, rows, axis=0)
@@ -130,27 +130,27 @@ class TrainingModel(keras.Model):
 
     def _test_step(self, *args):
         *state, data = args
-        rows, (images, labels) = self._unpack(data, self.resident.validation)
+        rows, (images, labels) = self._unpack(data, self.device_data.validation)
         images = ops.cast(ops.take(images, rows, axis=0), "float32")
         return super().test_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = self._with_resident(self.train_function, self.resident.train)
+            self.train_function = self._with_device_data(self.train_function, self.device_data.training)
 
     def make_test_function(self, force: bool = False) -> None:
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = self._with_resident(self.test_function, self.resident.validation)
+            self.test_function = self._with_device_data(self.test_function, self.device_data.validation)
 
-    def _with_resident(self, function, resident):
+    def _with_device_data(self, function, arrays_of):
         if keras.backend.backend() != "jax":
             return function
-        return lambda state, iterator: function(state, ((resident(), batch) for batch in iterator))
+        return lambda state, iterator: function(state, ((arrays_of(), batch) for batch in iterator))
 
-    def _unpack(self, data, resident):
-        arrays, batch = data if keras.backend.backend() == "jax" else (resident(), data)
+    def _unpack(self, data, arrays_of):
+        arrays, batch = data if keras.backend.backend() == "jax" else (arrays_of(), data)
         return keras.utils.unpack_x_y_sample_weight(batch)[0], arrays
 
 
@@ -161,16 +161,16 @@ def _compiled_by_xla(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-class _Resident:
-    """The arrays on the device, in an object that Keras does not track."""
+class _DeviceData:
+    """The images, the labels and the plan on the device, in an object that Keras does not track."""
 
     def __init__(self, split):
-        self._train = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
+        self._training = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
         self._validation = ops.convert_to_tensor(split.val_images), ops.convert_to_tensor(split.val_labels)
         self._plan = {}
 
-    def train(self):
-        return *self._train, {name: variable.value for name, variable in self._plan.items()}
+    def training(self):
+        return *self._training, {name: variable.value for name, variable in self._plan.items()}
 
     def validation(self):
         return self._validation
@@ -202,7 +202,7 @@ class PlanEpoch(FitCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         plan = plan_epoch(self.seed, epoch + 1, size=self.size, augmentation=self.experiment.augmentation)
-        self.model.resident.load_plan(plan)
+        self.model.device_data.load_plan(plan)
         reseed_dropout(self.model.network, self.seed, epoch + 1)
         self.model.within_epoch = True
 
@@ -210,21 +210,21 @@ class PlanEpoch(FitCallback):
         self.model.within_epoch = False
 
 
-def in_batches(*arrays: np.ndarray, batch_size: int) -> dict[str, Any]:
-    """Return the keyword arguments with which `fit` and `evaluate` read arrays in order, in batches.
+def in_batches(array: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """Return the keyword arguments with which `fit` and `predict` read an array in order, in batches.
 
-    Under TensorFlow they are a `tf.data.Dataset` without autotuning. With autotuning, as Keras makes one from plain
-    arrays, the end of a `fit` waits for a sleeping thread (TensorFlow 2.20, 2.21): as long as training has taken, a
+    Under TensorFlow it becomes a `tf.data.Dataset` without autotuning. With autotuning, as Keras makes one from a plain
+    array, the end of a `fit` waits for a sleeping thread (TensorFlow 2.20, 2.21): as long as training has taken, a
     minute at most.
 
     Args:
-        arrays: of one length: inputs, then labels if there are any.
+        array: the inputs.
         batch_size: items per batch.
     """
     if keras.backend.backend() != "tensorflow":
-        return {**dict(zip("xy", arrays, strict=False)), "batch_size": batch_size}
+        return {"x": array, "batch_size": batch_size}
     import tensorflow as tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).with_options(options)}
+    return {"x": tf.data.Dataset.from_tensor_slices((array,)).batch(batch_size).with_options(options)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from colabcnn.errors import Error
+from colabcnn.errors import MALFORMED, Error
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.checks import check_count, check_kind, check_text
 from colabcnn.store.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
@@ -60,7 +60,7 @@ def read_shared(content: bytes) -> tuple[Checkpoint, RunRecord]:
         check_kind("the file's 'complete'", metadata["complete"], bool)
         check_kind("the file's 'callbacks'", metadata["callbacks"], list)
         check_text("the file's 'reason'", metadata["reason"], 1000)
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+    except MALFORMED:
         raise Error("the file does not describe a run as `export` does; ask its sender to export it again.") from None
     return checkpoint, record
 
@@ -140,7 +140,10 @@ def _check_arrays(checkpoint, record):
     expected = [[(shape, precision) for shape in record.experiment.weight_shapes()] for precision in precisions]
     for group in needed - {"optimizer"}:
         if [(array.shape, array.dtype.name) for array in arrays[group]] not in expected:
-            raise Error(f"the file's weights ({group}) are not those of the network that its record describes.")
+            raise Error(
+                f"the file's weights ({group}) do not have the shapes and types of the network in its record, "
+                f"{record.experiment.name}; ask its sender to export it again."
+            )
         if not all(np.isfinite(array).all() for array in arrays[group]):
             raise Error(f"the file's weights ({group}) hold NaN or infinity; ask its sender for another run.")
     if not all(array.dtype.kind in "iuf" for array in arrays.get("optimizer", [])):

@@ -24,21 +24,23 @@ def _without_repetition(pairs):
     return dict(pairs)
 
 
-def read_experiment(name: Experiment | str) -> Experiment:
+def read_experiment(experiment: Experiment | str) -> Experiment:
     """Return the experiment of a name, of a `.json` file with its settings, or the one given.
 
     Raises:
         Error: an unknown name; a file that cannot be read, or is not an experiment.
     """
-    if not isinstance(name, str) or not name.endswith(ENDING):
-        return find_experiment(name)
+    if not isinstance(experiment, str) or not experiment.endswith(ENDING):
+        return find_experiment(experiment)
     try:
-        text = expand(name).read_text(encoding="utf-8-sig")  # Windows' editors write a byte order mark.
+        text = expand(experiment).read_text(encoding="utf-8-sig")  # Windows' editors write a byte order mark.
         settings = json.loads(text, object_pairs_hook=_without_repetition)
     except (OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Error(f"{name} cannot be read ({reason}); expected the settings of an experiment as JSON.") from None
+        raise Error(
+            f"{experiment} cannot be read ({reason}); expected the settings of an experiment as JSON."
+        ) from None
     try:
         return find_experiment(Experiment.from_settings(settings))
     except Error as error:
-        raise Error(f"{name}: {error}") from None
+        raise Error(f"{experiment}: {error}") from None

@@ -29,10 +29,12 @@ def expand(path: str | Path) -> Path:
     """
     try:
         if "\0" in os.fspath(path) or not os.fspath(path):
-            raise ValueError("a path holds no NUL, and is not empty: that would be the current folder")
+            raise ValueError  # An empty path would be the current folder.
         return Path(path).expanduser()
     except (TypeError, ValueError):
-        raise Error(f"{path!r:.200} is no path; expected a str or a pathlib.Path.") from None
+        raise Error(
+            f"{path!r:.200} is no path; expected a str or a pathlib.Path that is not empty and has no NUL."
+        ) from None
     except RuntimeError as error:
         raise Error(f"{path}: {error}; give the full path.") from None
 

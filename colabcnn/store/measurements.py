@@ -24,7 +24,7 @@ from colabcnn.experiments.checks import (
     check_texts,
 )
 from colabcnn.experiments.execution import Execution
-from colabcnn.experiments.experiment import PRECISIONS
+from colabcnn.experiments.experiment import PRECISIONS, TRAIN_SIZE
 from colabcnn.experiments.settings import make
 from colabcnn.store.files import write_atomically
 from colabcnn.store.run_record import DATA_NAMES
@@ -32,7 +32,6 @@ from colabcnn.store.run_record import DATA_NAMES
 FORMAT = 1
 FOLDER = "measured"  # In the folder of the results.
 MOST_BYTES = 20_000
-FULL_SIZE = 50_000
 
 
 Name = Annotated[str, check_text, 60]
@@ -147,7 +146,7 @@ class Measurement:
 
     def full_epoch_seconds(self, training: Training) -> float:
         """Return the seconds of an epoch of 50,000 images, with its validation, at a training's speed."""
-        return training.epoch_seconds() * FULL_SIZE / self.train_size
+        return training.epoch_seconds() * TRAIN_SIZE / self.train_size
 
     def tolerance(self) -> float:
         """Return the difference from `auto` that is allowed in training, of the loss (as a share) and the accuracy.

@@ -128,7 +128,7 @@ def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     """Return a dict from each name to its run folders, by name and seed, in folders of `<name>/seed-<n>/`."""
     found = {}
     for folder in filter(None, folders):
-        for path in expand(folder).glob("*/seed-*/history.csv"):
+        for path in found_in(expand(folder), "*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
             fetched = (path.parent / SHARED_RUN).exists()  # These come after one's own runs.
             found.setdefault((fetched, name, len(seed), seed, is_shipped(path)), path.parent)
@@ -136,6 +136,18 @@ def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     for key in sorted(found):
         runs.setdefault(key[1], []).append(found[key])
     return runs
+
+
+def found_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths of a pattern in a folder, none if it is missing.
+
+    Raises:
+        Error: the folder cannot be read.
+    """
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError as error:  # Before Python 3.13, of a mount that is dead.
+        raise Error(f"{folder} cannot be read ({error.strerror}); mount it again, or leave it out.") from None
 
 
 def is_shipped(path: Path) -> bool:

@@ -18,7 +18,6 @@ from colabcnn.experiments.checks import (
 )
 from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
-from colabcnn.experiments.ingredients import Constant
 from colabcnn.experiments.settings import changed_settings, flatten_settings, make
 
 FORMAT = 2
@@ -59,6 +58,11 @@ class Start:
     ended: Text | None = None
     last_epoch: _Count | None = None
     __post_init__ = check_fields
+
+    @property
+    def backend(self) -> str:
+        """Keras's backend: "jax" or "tensorflow"."""
+        return "jax" if "jax" in self.versions else "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class RunRecord:
         It leaves out settings at their defaults, so that a version may add fields with defaults.
         """
         experiment = changed_settings(self.experiment)
-        if isinstance(self.experiment.schedule, Constant):
+        if self.experiment.is_extendable:
             experiment.pop("epochs", None)
         others = {name: value for name, value in self.identity().items() if not name.startswith("experiment")}
         return hashlib.sha256(json.dumps([experiment, others], sort_keys=True).encode()).hexdigest()
@@ -131,7 +135,7 @@ class RunRecord:
         try:
             return make(cls, {name: value[name] for name in value if name != "format"}, "the record")
         except Error as error:
-            raise Error(f"{where} does not describe a run: {_shortened(str(error))}") from None
+            raise Error(f"{where} does not describe a run: {error!s:.300}") from None
         except MALFORMED:
             raise Error(f"{where} does not describe a run; expected what `train` writes.") from None
 
@@ -149,7 +153,7 @@ def identity_of(experiment: Experiment, **others: Any) -> dict[str, Any]:
     # Without augmentation all of its settings are missing, and `first_difference` compares only what both sides have.
     settings["augmentation"] = experiment.augmentation is not None
     named = {"experiment": settings.pop("name")}
-    if isinstance(experiment.schedule, Constant):
+    if experiment.is_extendable:
         del settings["epochs"]
     return named | {f"experiment.{name}": value for name, value in settings.items()} | others
 
@@ -174,7 +178,3 @@ def check_format(value: Any, where: str) -> None:
             f"{where} is of format {found!r:.20}; this version of colabcnn reads format {FORMAT}. Nothing was changed: "
             "use the version that wrote it, or another folder."
         )
-
-
-def _shortened(text):
-    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -28,7 +28,7 @@ from colabcnn.sweeps.task import (
     RUN,
     STOPPED,
     WAITING,
-    look,
+    check_availability,
     train,
 )
 from colabcnn.training import resume
@@ -37,7 +37,7 @@ from colabcnn.training.progress import ProgressLine
 from colabcnn.training.request import HELP, OF_ONE_RUN, RunRequest
 
 TRAINING = "training"
-_POLL_SECONDS, _SHOW_SECONDS, _ADMIT_SECONDS, _LOOK_AGAIN_SECONDS = 0.2, 2, 2, 10
+_POLL_SECONDS, _SHOW_SECONDS, _ADMIT_SECONDS, _CHECK_AGAIN_SECONDS = 0.2, 2, 2, 10
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Run:
     state: str = WAITING
     details: str = ""
     future: Any = None  # Of its task.
-    look_at: float = 0.0  # `time.monotonic()` from which on a run that is not trained is looked at again.
+    check_at: float = 0.0  # `time.monotonic()` from which on a run that is not trained is checked again.
 
     @property
     def name(self):
@@ -221,20 +221,20 @@ class _Loop:
         for run in self._runs:
             if run.future and run.future.done():
                 run.state, run.details = _result(run)
-                run.future, run.look_at = None, time.monotonic() + (_LOOK_AGAIN_SECONDS if run.details else 0)
+                run.future, run.check_at = None, time.monotonic() + (_CHECK_AGAIN_SECONDS if run.details else 0)
 
     def _submit(self, count, retries, arguments):
         """Give as many runs as there are free workers: a worker's death counts against every task that it holds."""
         free = max(0, count - sum(run.future is not None for run in self._runs))
-        waiting = [run for run in self._runs if run.state == WAITING and time.monotonic() >= run.look_at]
+        waiting = [run for run in self._runs if run.state == WAITING and time.monotonic() >= run.check_at]
         # Not pure: the same arguments train again.
         options = {"pure": False, "resources": {RUN: 1}}
         for run in waiting[:free]:
             run.state, run.details = TRAINING, ""
             run.future = self._client.submit(train, run.request, *arguments, retries=retries, **options)
         for run in self._runs if len(waiting) < free else ():
-            if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.look_at:
-                run.future = self._client.submit(look, run.request, **options)
+            if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.check_at:
+                run.future = self._client.submit(check_availability, run.request, **options)
 
     def _stop_runs(self, at):
         """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""

@@ -49,12 +49,12 @@ async def prepare(token: str, dask_worker: Any) -> bool:
     return os.path.exists(token)
 
 
-def look(request: RunRequest, claim: str | None = None) -> tuple[str, str]:
-    """Look whether a run can be trained now.
+def check_availability(request: RunRequest, claim: str | None = None) -> tuple[str, str]:
+    """Check whether a run can be trained now; with `claim`, claim it on Drive.
 
     Args:
         request: the run's.
-        claim: identity of the session with which to claim a free run on Drive; None only looks.
+        claim: identity of the session with which to claim a free run on Drive; None only checks.
 
     Returns:
         ELSEWHERE and who trains it, another process or another machine's session on Drive; WAITING and how Drive fails;
@@ -109,7 +109,7 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
     except Error as error:
         return FAILED, str(error)
     claim = uuid.uuid4().hex
-    state, reason = look(request, claim)
+    state, reason = check_availability(request, claim)
     if reason:
         return state, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
@@ -163,7 +163,7 @@ def _outcome(request, code, stopped, printed):
     if stopped:
         return STOPPED, undelivered
     if code == 3:  # A newer session trains the run, or the hours have passed.
-        state, reason = look(request)
+        state, reason = check_availability(request)
         return (ELSEWHERE, reason) if state == ELSEWHERE else (STOPPED, undelivered)
     if code == 2:
         # Another sweep's process that trains the run prints into the same file.

@@ -223,7 +223,7 @@ class CheckpointToDrive(FitCallback):
         checkpoints = self.local_folder / "checkpoints"
         checkpoint, skipped = newest_checkpoint(checkpoints)
         epoch = checkpoint.epoch if checkpoint else 0
-        fetched = fetch_from_drive(self._delivery, epoch, _info, run=self._state.fingerprint())["fetched"]
+        fetched = fetch_from_drive(self._delivery, epoch, _info, fingerprint=self._state.fingerprint())["fetched"]
         if fetched:
             checkpoint = read_checkpoint(checkpoints / f"{fetched}{FETCHED_SUFFIX}")
             skipped = {path: reason for path, reason in skipped.items() if epoch_of(path) > checkpoint.epoch}

@@ -87,7 +87,7 @@ class Display(FitCallback):
     def _step_text(self, batch):
         # Under JAX several steps may be one batch for Keras.
         steps = math.ceil(self._session.record.train_size / self.model.batch_size)
-        return f"step {batch * self.model.steps_a_batch + 1}/{steps}"
+        return f"step {batch * self.model.steps_per_batch + 1}/{steps}"
 
     def _so_far(self, batch):
         """Return the current epoch's means over the steps until now. Under JAX the model lacks them before its end."""
@@ -100,7 +100,7 @@ class Display(FitCallback):
 
     def _lines(self, activity="", so_far=""):
         """Return the progress and the time left; below it figures of the last complete epoch and of this one."""
-        epochs, history, batches = self.params["epochs"], self._recorder.history, self._session.record
+        epochs, history, record = self.params["epochs"], self._recorder.history, self._session.record
         parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([activity] if activity else [])
         if activity and self._session.interruption.at is not None:
             parts += ["stops after this epoch (Ctrl-C again: at once)"]
@@ -109,7 +109,7 @@ class Display(FitCallback):
             session = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()
             parts += [f"{roughly(left)} left"] + ([f"session ends in {roughly(session)}"] if session < left else [])
             # Last, since a narrow terminal cuts the line.
-            parts += [f"{(batches.train_size + batches.val_size) / seconds:,.0f} images/s"]
+            parts += [f"{(record.train_size + record.val_size) / seconds:,.0f} images/s"]
         second = [so_far] if so_far else []
         if history["epoch"]:
             best, value = best_of(history)

@@ -4,7 +4,6 @@ import statistics
 import time
 
 from colabcnn.errors import Error
-from colabcnn.experiments.ingredients import Constant
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.store.run_record import RunRecord
 
@@ -65,7 +64,7 @@ class LongRunGuard(FitCallback):
         size = int(images * hours / total_hours - record.val_size * VALIDATION_SHARE) // 100 * 100
         resumed, fitting = self._first_epoch > 0, {}
         # A resumed run keeps its images and, if its learning rate depends on them, its epochs.
-        if epochs > self._first_epoch and not (resumed and not isinstance(record.experiment.schedule, Constant)):
+        if epochs > self._first_epoch and (not resumed or record.experiment.is_extendable):
             fitting["epochs"] = epochs
         if not resumed and size >= batch_size:
             fitting["train_size"] = size

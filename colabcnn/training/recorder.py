@@ -89,6 +89,8 @@ class Recorder(FitCallback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         seconds = time.monotonic() - self._epoch_start
+        if self._session.delivery:  # Before this epoch's files are written: a delivery has the epochs before.
+            self._session.delivery.tick()
         self._refuse_nonfinite({name: float(logs[name]) for name in ("loss", "val_loss")})
         # A callback may put anything into the logs.
         row = {**logs, "epoch": self.epoch, "learning_rate": self._learning_rate, "seconds": round(seconds, 3)}
@@ -145,7 +147,7 @@ class Recorder(FitCallback):
     def _reserve(self):
         """Return the seconds that another epoch, its checkpoint and its delivery may take."""
         delivery = self._session.delivery
-        seconds = 0 if delivery is None else 2 * (delivery.seconds or UNKNOWN_DELIVERY_SECONDS)
+        seconds = 0 if delivery is None else 2 * (delivery.copy_seconds or UNKNOWN_DELIVERY_SECONDS)
         return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
 
     def _checkpoint(self):

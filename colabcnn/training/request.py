@@ -7,10 +7,10 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
-from colabcnn.data.split import TEST_SIZE, TRAIN_SIZE, data_name
+from colabcnn.data.split import data_name
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.checks import Flag, check_choice, check_count, check_fields, check_number
-from colabcnn.experiments.experiment import PRECISIONS, Experiment
+from colabcnn.experiments.experiment import NUM_CLASSES, PRECISIONS, TEST_SIZE, TRAIN_SIZE, Experiment
 from colabcnn.store.run_record import identity_of
 
 HELP = {
@@ -20,6 +20,8 @@ HELP = {
     "nothing; or the folder of the official cifar-10-batches-py files (default: cifar10)",
     "epochs": "total number of epochs (default: the run's own; the experiment's for a new run); a larger number "
     "extends a run, unless its learning rate falls to the last epoch",
+    "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
+    "(default: 0, which validates on the test set as the article does)",
     "train_size": "number of training images, the first ones (default: all)",
     "val_size": "number of validation images, the first ones (default: all)",
     "seed": "determines weights, order, augmentation and dropout (default: 0)",
@@ -27,8 +29,6 @@ HELP = {
     "of the runtime), but not before one epoch is done (default: no limit)",
     "precision": "float32, mixed_float16, mixed_bfloat16, or auto, which suits the device; a run keeps the precision "
     "of its first start (default: auto)",
-    "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
-    "(default: 0, which validates on the test set as the article does)",
     "checkpoint_minutes": "least number of minutes between two checkpoints, 0 for one at every epoch; the end always "
     "writes one, and so does every epoch of more than 15 seconds (default: 1)",
     "drive_minutes": "minutes between two deliveries to the Drive folder; the end always delivers (default: 10)",
@@ -68,12 +68,12 @@ class RunRequest:
     drive_folder: str | Path | None = None
     data: str | Path = "cifar10"
     epochs: Annotated[int, check_count] | None = None
+    holdout: Annotated[int, check_count, 0, TRAIN_SIZE - NUM_CLASSES] = 0
     train_size: Annotated[int, check_count] | None = None
     val_size: Annotated[int, check_count] | None = None
     seed: Annotated[int, check_count, 0] = 0
     hours: Annotated[float, check_number, 1e-9, inf, "a number above 0, or None"] | None = None
     precision: Annotated[str, check_choice, "auto", *PRECISIONS] = "auto"
-    holdout: Annotated[int, check_count, 0] = 0
     checkpoint_minutes: Annotated[float, check_number, 0] = 1
     drive_minutes: Annotated[float, check_number, 0] = 10
     start_over: Flag = False

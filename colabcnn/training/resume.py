@@ -9,7 +9,6 @@ from colabcnn.data.split import Split, data_name
 from colabcnn.drive.delivery import Delivery
 from colabcnn.errors import AnotherRunError, Error, UnknownFormatError
 from colabcnn.experiments.experiment import Experiment
-from colabcnn.experiments.ingredients import Constant
 from colabcnn.store.checkpoint import read_checkpoint
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, epoch_of
 from colabcnn.store.files import move_aside
@@ -106,22 +105,24 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
             f"{' '.join(saved.skipped.values()) or 'it is missing.'} Fetch the run again, or use another folder."
         )
     resumption = Resumption(request, folder, saved)
-    if not is_extendable(resumption.experiment) and resumption.experiment.epochs != request.experiment.epochs:
+    if not resumption.experiment.is_extendable and resumption.experiment.epochs != request.experiment.epochs:
         info(f"The learning rate falls over {resumption.experiment.epochs} epochs, not {request.experiment.epochs}.")
     return resumption
 
 
-def fetch_from_drive(delivery: Delivery, local_epoch: int, info: Info, run: str | None = None) -> dict[str, Any]:
+def fetch_from_drive(
+    delivery: Delivery, local_epoch: int, info: Info, fingerprint: str | None = None
+) -> dict[str, Any]:
     """Fetch the newest checkpoint from Drive if it is newer than the one here, and report the skipped ones.
 
     Args:
         delivery: `Delivery`.
         local_epoch: epoch of the newest checkpoint here that verifies, 0 for none.
         info: callable that shows a message.
-        run: the run's fingerprint, or None if it is not known yet.
+        fingerprint: the run's, or None if it is not known yet.
 
     Returns:
-        A dict of `fetched` (the checkpoint's name, or None if there is no newer one), `run` and `session_run`, as
+        A dict of `fetched` (the checkpoint's name, or None if there is no newer one), `record` and `fingerprint`, as
         `DriveFolder.fetch` returns them; `Delivery.take` then adds the checkpoint to the run's.
 
     Raises:
@@ -129,14 +130,14 @@ def fetch_from_drive(delivery: Delivery, local_epoch: int, info: Info, run: str 
         Error: Drive cannot be read and there is no checkpoint here. The run may be on Drive, so no new one is started.
     """
     try:
-        response = delivery.fetch(local_epoch, run)
+        response = delivery.fetch(local_epoch, fingerprint)
     except AnotherRunError:
         raise
     except Error as error:
         if not local_epoch:
             raise Error(f"{error} Nothing was started, since the run may be there.") from None
         info(f"{error} Training continues from the checkpoint here; it is delivered when Drive is back.")
-        return {"fetched": None, "run": None, "session_run": None}
+        return {"fetched": None, "record": None, "fingerprint": None}
     for reason in response["skipped"].values():
         info(f"Skipped: {reason}")
     if response["fetched"]:
@@ -190,10 +191,9 @@ def _continued(saved: SavedRun, requested: dict[str, Any], where: Path) -> Saved
     """
     if saved.record is None or not (difference := first_difference(saved.record.identity(), requested)):
         return saved
-    if saved.checkpoint is None and not saved.skipped:
-        return SavedRun()
-    _refuse(where, *difference)
-    return saved
+    if saved.checkpoint is not None or saved.skipped:
+        _refuse(where, *difference)
+    return SavedRun()
 
 
 def _refuse(where, name, saved_value, requested_value):
@@ -217,13 +217,13 @@ def _with_drive(folder, saved, requested, delivery, info):
     name = response["fetched"]
     try:
         checkpoint = read_checkpoint(folder.checkpoints / f"{name}{FETCHED_SUFFIX}") if name else None
-        records = [_record_on_drive(response["run"], delivery.drive)]
+        records = [_record_on_drive(response["record"], delivery.drive)]
         records += [record_of(checkpoint, delivery.drive)] if checkpoint else []
         for record in filter(None, records):
             for identity in (requested, saved.record.identity() if saved.record else {}):
                 if difference := first_difference(record.identity(), identity):
                     _refuse(delivery.drive, *difference)
-        if saved.record and response["session_run"] not in (None, saved.record.fingerprint()):
+        if saved.record and response["fingerprint"] not in (None, saved.record.fingerprint()):
             raise AnotherRunError(f"{delivery.drive} holds another run; use another folder.", "another_run")
     except BaseException:
         delivery.take(None)
@@ -248,8 +248,3 @@ def _record_on_drive(value, drive):
         raise
     except Error:
         return None
-
-
-def is_extendable(experiment: Experiment) -> bool:
-    """Return whether a run of the experiment may change its length: its learning rate does not depend on it."""
-    return isinstance(experiment.schedule, Constant)

@@ -58,12 +58,12 @@ def run(
     drive_folder: str | Path | None = None,
     data: str | Path = "cifar10",
     epochs: int | None = None,
+    holdout: int = 0,
     train_size: int | None = None,
     val_size: int | None = None,
     seed: int = 0,
     hours: float | None = None,
     precision: str = "auto",
-    holdout: int = 0,
     checkpoint_minutes: float = 1,
     drive_minutes: float = 10,
     start_over: bool = False,
@@ -115,10 +115,17 @@ def run(
         precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
         resumption, record = resumption.with_data(split, precision)
         resume.move_unusable_aside(folder, resumption.saved, progress.info)
-        session = Session(folder, record, resumption.saved.checkpoint, interruption, progress, delivery)
-        session.deadline = start + hours * 3600 if hours else None
-        session.checkpoint_minutes = checkpoint_minutes
-        session.same_call += " without start_over" if start_over else ""
+        session = Session(
+            folder,
+            record,
+            resumption.saved.checkpoint,
+            interruption,
+            progress,
+            delivery,
+            deadline=start + hours * 3600 if hours else None,
+            checkpoint_minutes=checkpoint_minutes,
+            same_call="the same call without start_over" if start_over else "the same call",
+        )
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))
             result = _finish(folder, record.experiment.epochs, progress, reason)
@@ -171,7 +178,7 @@ def _return_finished(request, resumption, delivery, progress):
         curves.show_picture(folder.curves_png.read_bytes())
         curves.show(result.history, record)
     if delivery:
-        delivery.finish(FINISH_SECONDS, run=record.fingerprint())
+        delivery.finish(FINISH_SECONDS, fingerprint=record.fingerprint())
     return result
 
 
@@ -210,7 +217,7 @@ def _check_callbacks(request):
     if names := _names(kinds, (keras.callbacks.SwapEMAWeights,)):
         raise Error(f"callbacks contain {names}, which needs an optimizer with use_ema; no experiment has one.")
     names = _names(kinds, (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau))
-    if names and not resume.is_extendable(request.experiment):
+    if names and not request.experiment.is_extendable:
         raise Error(
             f"callbacks contain {names}, which sets the learning rate, as {request.experiment.name}'s schedule does, "
             f"{request.experiment.schedule}; expected only one of them: leave the callback out, or give an experiment "

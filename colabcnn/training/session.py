@@ -28,7 +28,6 @@ from colabcnn.store.run_folder import RunFolder, read_saved
 from colabcnn.store.run_record import RunRecord, Start
 from colabcnn.training.display import Display
 from colabcnn.training.interruption import Interruption
-from colabcnn.training.polling import PollDrive
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
 from colabcnn.version import commit
@@ -100,7 +99,6 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
     display = Display(session, recorder)
     if session.delivery:
         session.delivery.begin(record.fingerprint())
-        callbacks = (*callbacks, PollDrive(session.delivery))
     if record.experiment.precise_batch_norm:
         callbacks = (RenewStatistics(), *callbacks)
     ended = None
@@ -143,12 +141,12 @@ def compiled_model(
     """Return the `TrainingModel`, compiled, with its state built."""
     network = build_model(experiment, seed=seed, precision=precision)
     model = TrainingModel(network, split, experiment, execution)
-    steps_an_epoch = math.ceil(len(split.train_labels) / experiment.batch_size)
+    steps_per_epoch = math.ceil(len(split.train_labels) / experiment.batch_size)
     model.compile(
-        make_optimizer(experiment, steps_an_epoch=steps_an_epoch, precision=precision),
+        make_optimizer(experiment, steps_per_epoch=steps_per_epoch, precision=precision),
         loss=make_loss(experiment),
         metrics=["accuracy"],
-        steps_per_execution=model.batches_a_call,
+        steps_per_execution=model.batches_per_call,
         jit_compile=execution.xla or devices.backend() == "jax",  # pyright: ignore[reportArgumentType]  # Its default is "auto", a text.
     )
     model.build_state()
@@ -157,9 +155,9 @@ def compiled_model(
 
 def fit_options(model: TrainingModel, train_size: int, val_size: int) -> dict:
     """Return the arguments for `fit` of a `TrainingModel`, for these numbers of images."""
-    validation = in_batches(np.arange(val_size), batch_size=VALIDATION_BATCH_SIZE * model.steps_a_batch)
+    validation = in_batches(np.arange(val_size), batch_size=VALIDATION_BATCH_SIZE * model.steps_per_batch)
     return {
-        **in_batches(np.arange(train_size), batch_size=model.batch_size * model.steps_a_batch),
+        **in_batches(np.arange(train_size), batch_size=model.batch_size * model.steps_per_batch),
         # `fit` expects arrays in a tuple, but a dataset alone.
         "validation_data": (validation["x"],) if "batch_size" in validation else validation["x"],
         "validation_batch_size": validation.get("batch_size"),
@@ -225,12 +223,11 @@ def _executable_model(session, split):
     model_of = {"experiment": record.experiment, "split": split, "seed": record.seed, "precision": record.precision}
     model = compiled_model(**model_of, execution=execution)
     if execution.steps_per_call > 1 or not (devices.is_cpu() or devices.backend() == "jax"):
-        steps = "one step a call" if execution.steps_per_call == 1 else f"{execution.steps_per_call} steps a call"
-        session.progress.info(f"Compiles and tries out {steps}; this may take minutes, at each start.")
+        session.progress.info(f"Compiles and tries out {execution.in_words()}; this may take minutes, at each start.")
         try:
             try_out(model, record)
         except Exception as error:
-            _report_refusal(session, error, f"{steps}{', compiled by XLA,' if execution.xla else ''}")
+            _report_refusal(session, error, execution.in_words())
             model = None
     if model is None:
         gc.collect()  # The device's memory may be full; until now the error held what was on it.
@@ -246,19 +243,19 @@ def _report_refusal(session, error, refused):
     path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     session.progress.info(
-        f"{refused[0].upper()}{refused[1:]} failed on this device ({reason}); training continues with one plain step a "
+        f"{refused} failed on this device ({reason}); training continues with one plain step a "
         f"call. The complete error is in {path}."
     )
-    session.write_start(refused=f"{refused.strip(',')}: {reason}")
+    session.write_start(refused=f"{refused}: {reason}")
 
 
 def _execution_of(starts, progress):
     """Return the run's last `Execution` on this device and backend, else the one that suits the device."""
     suitable, now = devices.auto_execution(), starts[-1]
     for start in reversed(starts[:-1]):
-        if start.execution and start.device == now.device and set(start.versions) == set(now.versions):
+        if start.execution and (start.device, start.backend) == (now.device, now.backend):
             if start.execution != suitable:
-                progress.info(f"The run keeps {start.execution}, which it had on this device before.")
+                progress.info(f"The run keeps its execution on this device: {start.execution.in_words()}.")
             return start.execution
     return suitable
 

@@ -60,7 +60,7 @@ def data_of(runs: dict[str, MeasuredRun | History], **more: Any) -> dict[str, An
     several = len({entry["name"] for entry in entries}) > 1
     for entry in entries:
         # Among other experiments a run on few or synthetic images would be compared with full ones.
-        entry["off"] = several and entry.pop("name") is not None and entry.pop("partial")
+        entry["off"] = several and entry["partial"]
     defaults = {"references": [], "view": "", "call": "", "page": False}
     return {"runs": entries, "plotly": _plotly_source(), **defaults, **more}
 
@@ -79,7 +79,9 @@ def _part_groups(entries, runs):
         identity = {"origin": run.origin, **identity_of(run.record.experiment, precision=run.record.precision)}
         while difference := first_difference(identity, firsts.setdefault(entry["group"], identity)):
             name, value, _ = difference
-            entry["group"] += f", {value}" if name == "origin" else f", {name.removeprefix('experiment.')} {value}"
+            what = f"{value}" if name == "origin" else f"{name.removeprefix('experiment.')} {value}"
+            entry["group"] += f", {what}"
+            entry["notes"] = ", ".join(filter(None, (entry["notes"], what)))
         while (entry["group"], run.record.seed) in seeds:
             entry["group"] += ", again"
         seeds.add((entry["group"], run.record.seed))
@@ -126,7 +128,7 @@ def _column(values):
 
 @functools.cache
 def plotly_code() -> str:
-    """Return plotly.js, as the installed Plotly brings it."""
+    """Return plotly.js, of the installed Plotly."""
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()

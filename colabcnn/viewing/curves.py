@@ -25,12 +25,17 @@ from colabcnn.store.run_list import run_labels
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METRICS = ("loss", "accuracy")
-_LONGEST_LABEL = 45  # In a legend; the axes would get narrow beside a longer one.
 _JAPANESE_FONT = re.compile(r"Noto Sans (CJK )?JP|(IPAex|IPA|Takao|VL |Yu |MS )Gothic|Hiragino Sans")
 
 
+def shortened(label: str, most: int = 45) -> str:
+    """Return a label of `most` characters, with its middle left out if it is longer: axes get narrow beside it."""
+    side = most // 2 - 2
+    return label if len(label) <= most else f"{label[:side]} … {label[-side:]}"
+
+
 class Picture(Figure):
-    """A figure that a notebook shows as a picture although pyplot never heard of it."""
+    """A figure that a notebook shows as a picture, without pyplot."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -105,7 +110,7 @@ def plot_curves(
         shown = line if name == (metric or "accuracy") else None
         draw_curves(axes, histories, name, epochs or (None, None), value_range or (None, None), shown)
         if len(histories) == 1:
-            axes.set_title(next(iter(histories)), fontsize=10)
+            axes.set_title(shortened(next(iter(histories)), 60), fontsize=10)
     return figure
 
 
@@ -154,13 +159,13 @@ def draw_curves(
         if alone and metric == "accuracy":
             handles.append(Line2D([], [], label=text, **star))
         elif not alone:
-            short = label if len(label) <= _LONGEST_LABEL else f"{label[:20]} … {label[-20:]}"
+            short = shortened(label)
             text = f"{short}: {text}" if metric == "accuracy" else short
             handles.append(Line2D([], [], label=text, color=colour, linewidth=2))
     if line is not None:
         axes.axhline(line, color="#555555", linewidth=1, linestyle=":")
     axes.set(xlim=epochs, ylim=value_range, xlabel="epoch", ylabel=metric)
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.grid(alpha=0.25)
     # Below the axes, the padding leaves room for the numbers and the name of the horizontal axis.
     below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 5}

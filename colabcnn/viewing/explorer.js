@@ -14,11 +14,11 @@
   const MOST_STARS = 12;
   const BEST_SPAN = 25; // Epochs on either side of the best one.
   const CHOICES = {
-    metric: { label: "metric", accuracy: "accuracy", loss: "loss", learning_rate: "learning rate" },
-    x: { label: "against", epochs: "epochs", minutes: "minutes", steps: "steps" },
-    scale: { label: "scale", linear: "linear", log: "logarithmic" },
-    seeds: { label: "seeds", each: "each run", mean: "mean and deviation", both: "both" },
-    curves: { label: "curves", both: "training and validation", validation: "validation", training: "training" },
+    metric: ["metric", { accuracy: "accuracy", loss: "loss", learning_rate: "learning rate" }],
+    x: ["against", { epochs: "epochs", minutes: "minutes", steps: "steps" }],
+    scale: ["scale", { linear: "linear", log: "logarithmic" }],
+    seeds: ["seeds", { each: "each run", mean: "mean and deviation", both: "both" }],
+    curves: ["curves", { both: "training and validation", validation: "validation", training: "training" }],
   };
   const NONE = "rgba(0,0,0,0)";
   const KEYS = "Arrow keys move the view, + and - zoom, Home shows the complete run, Backspace goes back.";
@@ -145,7 +145,7 @@
       if (this.plot.data) this.back.push(this.view);
       this.view = view;
       this.draw();
-      if (this.refused) this.say(`Not known in a view, and left out: ${this.refused}`, true);
+      if (this.refused) this.report(`Not known in a view, and left out: ${this.refused}`, true);
     }
 
     take(data) {
@@ -159,11 +159,11 @@
         run.x.steps = run.steps && run.x.epochs.map((epoch) => epoch * run.steps);
         let seconds = 0;
         const add = (value) => (seconds += Number.isFinite(value) ? value : 0) / 60;
-        run.x.minutes = run.timed !== false ? run.values.seconds.map(add) : null;
-        const { group: name } = run;
+        run.x.minutes = run.timed ? run.values.seconds.map(add) : null;
+        const name = given.group;
         if (!this.groups.has(name)) this.groups.set(name, { name, runs: [], index: this.groups.size });
-        run.of = this.groups.get(name);
-        run.of.runs.push(run);
+        run.group = this.groups.get(name);
+        run.group.runs.push(run);
         return run;
       });
       for (const group of this.groups.values()) {
@@ -193,8 +193,8 @@
       for (const name of [...Object.keys(CHOICES), "smoothing", "line"]) {
         // Without a fragment a page shows the view that it was written with, so another one is always written.
         const usual = name === "line" ? this.usualLine(view.metric) : initial[name];
-        const isTold = view[name] !== usual || (name === "metric" && this.data.view);
-        if (isTold) query.set(name, view[name] ?? "none");
+        const isWritten = view[name] !== usual || (name === "metric" && this.data.view);
+        if (isWritten) query.set(name, view[name] ?? "none");
       }
       for (const name of ["xrange", "yrange"]) if (view[name]) query.set(name, view[name].map(precise).join(":"));
       for (const run of this.runs) {
@@ -210,8 +210,8 @@
       for (const [name, value] of query) {
         const number = Number(value), range = value.split(":").map(Number);
         const isRange = range.length === 2 && range.every(Number.isFinite) && range[0] < range[1];
-        const isChoice = Object.hasOwn(CHOICES, name) && Object.hasOwn(CHOICES[name], value);
-        if (isChoice && value !== "label") view[name] = value;
+        const isChoice = Object.hasOwn(CHOICES, name) && Object.hasOwn(CHOICES[name][1], value);
+        if (isChoice) view[name] = value;
         else if (name === "smoothing" && number >= 1 && number <= 101) view.smoothing = number;
         else if (name === "line" && value === "none") view.line = null;
         else if (name === "line" && Number.isFinite(number)) view.line = number;
@@ -283,7 +283,7 @@
       return { x: xrange || [Math.max(0, left - side), right + side], y: yrange || all };
     }
 
-    showBest() {
+    bestOfVisible() {
       const best = this.visible
         .map((run) => [run, bestIndex(run.values.val_accuracy, "accuracy")])
         .filter(([, index]) => index >= 0)
@@ -295,15 +295,15 @@
 
     // The article's pictures, of the runs that are visible.
     showEnlarged() {
-      const best = this.showBest();
+      const best = this.bestOfVisible();
       const { value, unit } = best || {};
       const yrange = best ? [Math.max(0, value - 0.15 * unit), Math.min(unit, value + 0.1 * unit)] : null;
       this.change({ metric: "accuracy", scale: "linear", xrange: null, yrange });
     }
 
     showAroundBest() {
-      const best = this.showBest();
-      if (!best) return this.say("No visible run has an epoch.", true);
+      const best = this.bestOfVisible();
+      if (!best) return this.report("No visible run has an epoch.", true);
       const { run, index } = best, at = run.x[this.view.x][index], span = (BEST_SPAN * at) / run.x.epochs[index];
       const [left, right] = this.ranges({ ...this.view, xrange: null }).x;
       const xrange = span ? [Math.max(left, at - span), Math.min(right, at + span)] : null;
@@ -321,7 +321,7 @@
       const shares = shown.map(([low, high], axis) => (high - low) / (all[axis][1] - all[axis][0]));
       // Plotly does not return from ranges without an end.
       const isTooFar = factor > 1 ? Math.max(...shares) > 10 : factor < 1 && Math.min(...shares) < 1e-6;
-      if (isTooFar) return this.say("No further: nothing more would be seen.", true);
+      if (isTooFar) return this.report("No further: nothing more would be seen.", true);
       const scaled = ([low, high], share) => {
         const half = ((high - low) / 2) * factor, middle = (low + high) / 2 + share * (high - low);
         return [middle - half, middle + half];
@@ -341,9 +341,9 @@
 
     traces() {
       const { seeds, x, smoothing, metric } = this.view, made = [];
-      const add = (of, trace) => made.push({ of, trace: { mode: "lines", showlegend: false, ...trace } });
-      const line = (of, { name, points, y, text, dashed, width, opacity = 1, legend = false, kind }) => {
-        const { colour, marker } = this.style(of);
+      const add = (owner, trace) => made.push({ owner, trace: { mode: "lines", showlegend: false, ...trace } });
+      const line = (owner, { name, points, y, text, dashed, width, opacity = 1, legend = false, kind }) => {
+        const { colour, marker } = this.style(owner);
         const alone = y.length === 1 || marker;
         const shape = { symbol: marker || "circle", size: 7, color: colour, maxdisplayed: y.length === 1 ? 0 : 9 };
         // Below a logarithmic scale Plotly would draw a line to the bottom.
@@ -351,9 +351,9 @@
         const smoothed = smoothing > 1 ? " (smoothed)" : "";
         const values = `${kind} %{y:.${metric === "learning_rate" ? "3~g" : "4f"}}${smoothed}`;
         if (smoothing > 1) {
-          add(of, { x: points, y, hoverinfo: "skip", line: { color: transparent(colour, 0.25), width: 1 } });
+          add(owner, { x: points, y, hoverinfo: "skip", line: { color: transparent(colour, 0.25), width: 1 } });
         }
-        add(of, {
+        add(owner, {
           x: points, y: smooth(y, smoothing), text, name: literal(name), showlegend: legend,
           mode: alone ? "lines+markers" : "lines", ...(alone ? { marker: shape } : {}),
           // Transparent by its colour: an opacity of a trace costs the browser a layer.
@@ -361,11 +361,11 @@
           hovertemplate: `<b>${literal(name)}</b><br>%{text}<br>${values}<extra></extra>`,
         });
       };
-      const visible = this.visible, groups = new Set(visible.map((run) => run.of));
+      const visible = this.visible, groups = new Set(visible.map((run) => run.group));
       for (const [kind, column, dashed] of this.kinds) {
         const isLast = kind !== "training" || this.kinds.length === 1;
         for (const group of groups) {
-          const runs = visible.filter((run) => run.of === group);
+          const runs = visible.filter((run) => run.group === group);
           const mean = seeds !== "each" && runs.length > 1 ? meanOf(runs, column, x) : null;
           if (mean) {
             const { colour } = this.style(group), floor = this.view.scale === "log" ? 1e-12 : -Infinity;
@@ -399,7 +399,7 @@
       if (validation && seeds !== "mean" && visible.length <= MOST_STARS) {
         for (const run of visible) this.star(run, validation[1], add);
       }
-      this.owners = made.map(({ of }) => of);
+      this.owners = made.map(({ owner }) => owner);
       return made.map(({ trace }, index) => ({ ...trace, type: "scatter", uid: `cc${index}x` }));
     }
 
@@ -425,7 +425,7 @@
       const [ink, grid] = this.dark ? ["#E6E6E6", "#444"] : ["#222", "#E3E3E3"];
       const axis = { gridcolor: grid, linecolor: "#888", showline: true, zeroline: false, ticks: "outside" };
       axis.exponentformat = "power";
-      const lines = (metric === "accuracy" ? this.data.references : []).map(({ label, value }) => ({ label, value }));
+      const lines = metric === "accuracy" ? [...this.data.references] : [];
       const hasLine = line !== null && metric !== "learning_rate" && (line > 0 || scale !== "log");
       if (hasLine) lines.push({ label: String(line), value: line });
       const at = (value) => (scale === "log" ? Math.log10(value) : value);
@@ -465,7 +465,7 @@
       const first = !this.plot.data;
       window.Plotly.react(this.plot, this.traces(), this.layout(), { displayModeBar: false, doubleClick: false });
       if (first) this.listen();
-      this.shown();
+      this.afterChange();
     }
 
     recolour() {
@@ -478,11 +478,11 @@
       const changed = { "xaxis.range": xaxis.range, "yaxis.range": yaxis.range };
       if (xaxis.dtick !== drawn) changed["xaxis.dtick"] = xaxis.dtick; // With it Plotly takes much longer.
       window.Plotly.relayout(this.plot, changed);
-      this.shown();
+      this.afterChange();
     }
 
     // What follows a change of the view.
-    shown() {
+    afterChange() {
       store[this.id].view = this.view;
       this.syncControls();
       if (this.drawnTick !== this.tick(this.ranges())) this.move(); // After a drag.
@@ -513,7 +513,7 @@
         if (!Object.keys(changes).length) return;
         this.back.push(this.view);
         this.view = { ...this.view, ...changes };
-        this.shown(); // Plotly has drawn it.
+        this.afterChange(); // Plotly has drawn it.
       });
       plot.on("plotly_doubleclick", () => this.change({ xrange: null, yrange: null }));
       plot.on("plotly_hover", ({ points }) => this.highlight(this.owners[points[0].curveNumber]));
@@ -556,20 +556,20 @@
 
     // A run or a group; null for none. Classes alone change: drawing again would take much longer.
     highlight(owner) {
-      const matches = (of) => of === owner || of.of === owner || of === owner.of;
+      const matches = (other) => other === owner || other.group === owner || other === owner.group;
       if (owner && !this.owners.some(matches)) owner = null; // It is switched off.
-      this.owners.forEach((of, index) => {
-        const isFaint = Boolean(owner) && !matches(of);
+      this.owners.forEach((other, index) => {
+        const isFaint = Boolean(owner) && !matches(other);
         this.plot.querySelectorAll(`.tracecc${index}x`).forEach((curve) => curve.classList.toggle("cc-faint", isFaint));
       });
-      for (const [of, row] of this.rows) row.classList.toggle("cc-lit", Boolean(owner) && matches(of));
+      for (const [other, row] of this.rows) row.classList.toggle("cc-lit", Boolean(owner) && matches(other));
     }
 
     // ---- controls and list
 
     build() {
       const button = (text, title, click) => element("button", { type: "button", title, click }, text);
-      this.selects = Object.entries(CHOICES).map(([name, { label, ...options }]) => {
+      this.selects = Object.entries(CHOICES).map(([name, [label, options]]) => {
         // A range of one metric or axis says nothing of another.
         const reset = { metric: { yrange: null }, scale: { yrange: null }, x: { xrange: null } }[name];
         const change = (event) => this.change({ [name]: event.target.value, ...reset });
@@ -636,7 +636,7 @@
       this.root.addEventListener("focusout", () => window.Jupyter?.keyboard_manager?.enable());
     }
 
-    say(text, isWrong = false) {
+    report(text, isWrong = false) {
       // A refresh is not read out, and takes no refusal away.
       this.status.setAttribute("aria-live", this.refreshing ? "off" : "polite");
       if (this.refreshing && this.status.classList.contains("cc-wrong")) return;
@@ -671,7 +671,7 @@
         drawn.some(({ fill }) => fill) && "Band: one standard deviation.",
         drawn.some(({ mode }) => mode === "markers") && "Star: best epoch.",
       ].filter(Boolean).join(" ");
-      this.say(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${words}`);
+      this.report(`${there}${y} ${low} to ${high}, ${x} ${left} to ${right}; ${on} of ${this.runs.length} runs. ${words}`);
       this.plot.setAttribute("aria-label", `Curves of ${y}. ${texts}. ${KEYS}`);
     }
 
@@ -727,7 +727,7 @@
 
     isFound(run) {
       const wanted = this.search.value.trim().toLowerCase();
-      return `${run.label} ${run.group} ${run.details}`.toLowerCase().includes(wanted);
+      return `${run.label} ${run.group.name} ${run.details}`.toLowerCase().includes(wanted);
     }
 
     rowsOf(group, runs) {
@@ -764,7 +764,7 @@
       if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
       // A finger points at nothing: it taps, and no event tells that it is gone. Events of the mouse, as they follow
       // that with which Plotly's hover ends.
-      const point = (of) => () => this.pointer === "mouse" && this.highlight(of);
+      const point = (target) => () => this.pointer === "mouse" && this.highlight(target);
       const pointed = { mouseenter: point(owner), mouseleave: point(null) };
       const texts = [["name", name], ["values", words], ["details", details]].filter(([, text]) => text);
       const spans = texts.map(([part, text]) => element("span", { class: `cc-${part}` }, text));
@@ -782,7 +782,7 @@
 
     refuse(field, reason) {
       field.setAttribute("aria-invalid", "true");
-      this.say(`${reason} The view is unchanged.`, true);
+      this.report(`${reason} The view is unchanged.`, true);
     }
 
     typedNumber(field) {
@@ -803,7 +803,7 @@
       const [low, high] = this.ranges().y;
       this.change({ line: value });
       const shown = short([low, high]).join(" to "), isOutside = value < low || value > high;
-      if (isOutside) this.say(`The line at ${value} is outside of ${shown}; zoom out to see it.`, true);
+      if (isOutside) this.report(`The line at ${value} is outside of ${shown}; zoom out to see it.`, true);
     }
 
     typedRange(index) {
@@ -842,8 +842,8 @@
       this.copied.hidden = false;
       this.copied.value = text;
       this.copied.select();
-      const done = () => this.say("Copied.");
-      const failed = () => this.say("The browser does not allow copying here: copy the selected text.", true);
+      const done = () => this.report("Copied.");
+      const failed = () => this.report("The browser does not allow copying here: copy the selected text.", true);
       if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, failed);
       else failed();
     }

@@ -29,7 +29,7 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
 
     Args:
         results: a folder as for `summarize`. Of several runs of an experiment the longest is drawn, and the first of
-            equally long ones.
+            equally long ones; one on other images than all of CIFAR-10's only if there is no other, with a label.
         folder: where the pictures go; made if missing.
 
     Returns:
@@ -41,17 +41,17 @@ def save_figures(results: str | Path, folder: str | Path) -> list[Path]:
     Raises:
         Error: there is no run, or a file cannot be read or written.
     """
-    runs = runs_by_name([results])
-    chosen = [record for name in ABLATIONS for record in longest(map(read_measured_run, runs.get(name, ())))[:1]]
+    run_dirs = runs_by_name([results])
+    chosen = [run for name in ABLATIONS for run in _longest_of(run_dirs, name)[:1]]
     figures = {}
     if chosen:
         last = chosen[-1]
         figures |= {name: plot_curves(last.run_dir, **view) for name, view in article_views(last.history).items()}
-        figures["validation"] = _validation(chosen)
-    if timed := [record for record in chosen if record.is_timed]:
+        figures["validation"] = _one_line_a_run(chosen, "val_accuracy", "validation accuracy", _name)
+    if timed := [run for run in chosen if run.is_timed]:
         figures["seconds"] = _seconds(timed)
-    if any(_on_test_set(runs, name) for name in RECIPES):
-        figures |= {"recipes": draw_recipes(runs), "epochs-to": draw_epochs_to(runs)}
+    if any(_by_device(run_dirs, name) for name in RECIPES):
+        figures |= {"recipes": draw_recipes(run_dirs), "epochs-to": draw_epochs_to(run_dirs)}
     if seed_groups([results]):
         figures["luck"] = plot_luck(results)
     if not figures:
@@ -84,15 +84,11 @@ def article_views(history: History) -> dict[str, dict]:
     return views
 
 
-def _validation(records):
-    return _one_line_a_run(records, "val_accuracy", "validation accuracy", lambda record: record.run_dir.parts[-2])
-
-
-def _seconds(records):
-    figure = _one_line_a_run(records, "seconds", "seconds an epoch", lambda record: _label(record, (record,)))
+def _seconds(runs):
+    figure = _one_line_a_run(runs, "seconds", "seconds an epoch", lambda run: _label(run, (run,)))
     (axes,) = figure.axes
     # Logarithmic for single long epochs, too: on a linear axis one pause hides all differences.
-    if _is_wide([seconds for record in records for seconds in record.history["seconds"] if seconds > 0]):
+    if _is_wide([seconds for run in runs for seconds in run.history["seconds"] if seconds > 0]):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     else:
@@ -100,17 +96,17 @@ def _seconds(records):
     return figure
 
 
-def _one_line_a_run(records: list[MeasuredRun], column: str, label: str, name: Callable[[MeasuredRun], str]) -> Picture:
+def _one_line_a_run(runs: list[MeasuredRun], column: str, label: str, name: Callable[[MeasuredRun], str]) -> Picture:
     figure = Picture(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
-    for colour, record in zip(COLOURS, records, strict=False):
+    for colour, run in zip(COLOURS, runs, strict=False):
         # Hundreds of markers would hide the line.
-        style: dict[str, Any] = {"marker": ".", "linewidth": 1.5} if record.length <= 50 else {"linewidth": 0.9}
-        axes.plot(record.history["epoch"], record.history[column], color=colour, label=name(record), **style)
-    if _is_wide([record.length for record in records]):
+        style: dict[str, Any] = {"marker": ".", "linewidth": 1.5} if run.length <= 50 else {"linewidth": 0.9}
+        axes.plot(run.history["epoch"], run.history[column], color=colour, label=name(run), **style)
+    if _is_wide([run.length for run in runs]):
         _make_logarithmic(axes)
     else:
-        axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.set(xlabel="epoch", ylabel=label)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -126,28 +122,42 @@ def _make_logarithmic(axes: Axes) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
 
 
-def _label(record, records):
-    """Return the name and the devices of a run, for all records that share its line."""
-    seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-    return f"{record.run_dir.parts[-2]}{seeds}: {'; '.join(record.devices)}"
+def _name(run):
+    return ", ".join([run.run_dir.parts[-2], *run.images_in_words()])
 
 
-def _on_test_set(runs, name):
-    """Return the records, by device, of the runs of that name that were validated on the whole test set."""
-    records = [
-        record for record in map(read_measured_run, runs.get(name, ())) if record is not None and record.on_test_set
-    ]
+def _label(run, runs):
+    """Return the name and the devices of a run, for all runs that share its line."""
+    seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
+    return f"{_name(run)}{seeds}: {'; '.join(run.devices)}"
+
+
+def _read(run_dirs, name):
+    """Return the runs of a name, and those of them on all images of CIFAR-10."""
+    runs = [run for run in map(read_measured_run, run_dirs.get(name, ())) if run is not None]
+    return runs, [run for run in runs if not run.images_in_words()]
+
+
+def _longest_of(run_dirs, name):
+    """Return the longest runs of a name; short trials on few images only if there are no others."""
+    runs, on_all_images = _read(run_dirs, name)
+    return longest(on_all_images or runs)
+
+
+def _by_device(run_dirs, name):
+    """Return the runs of a name on all images of CIFAR-10, by device."""
+    _, runs = _read(run_dirs, name)
     by_device = {}
-    for record in longest(records) if name in ABLATIONS else records:
-        by_device.setdefault(tuple(record.devices), []).append(record)
+    for run in longest(runs) if name in ABLATIONS else runs:
+        by_device.setdefault(tuple(run.devices), []).append(run)
     return by_device
 
 
-def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
+def draw_recipes(run_dirs: dict[str, list[Path]]) -> Picture:
     """Draw the recipes beside the experiment whose network they train: by epochs, and by minutes.
 
     Args:
-        runs: as `runs_by_name` returns them; those validated on the whole test set are drawn, of the experiment the
+        run_dirs: as `runs_by_name` returns them; those on all images of CIFAR-10 are drawn, of the experiment the
             longest of them.
 
     Returns:
@@ -158,14 +168,14 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
     figure = Picture(figsize=(10, 5.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for colour, name in zip(COLOURS, (_FINAL.name, *RECIPES), strict=False):
-        for style, records in zip(itertools.cycle(_LINE_STYLES), _on_test_set(runs, name).values(), strict=False):
-            for record in records:
-                line = {"color": colour, "linestyle": style, "linewidth": 1.2 if record.length <= 100 else 0.7}
-                line["label"] = _label(record, records) if record is records[0] else None
-                minutes = [seconds / 60 for seconds in itertools.accumulate(record.history["seconds"])]
-                shown = (record.history["epoch"], minutes) if record.is_timed else (record.history["epoch"],)
+        for style, runs in zip(itertools.cycle(_LINE_STYLES), _by_device(run_dirs, name).values(), strict=False):
+            for run in runs:
+                line = {"color": colour, "linestyle": style, "linewidth": 1.2 if run.length <= 100 else 0.7}
+                line["label"] = _label(run, runs) if run is runs[0] else None
+                minutes = [seconds / 60 for seconds in itertools.accumulate(run.history["seconds"])]
+                shown = (run.history["epoch"], minutes) if run.is_timed else (run.history["epoch"],)
                 for axes, elapsed in zip(panels, shown, strict=False):
-                    axes.plot(elapsed, record.history["val_accuracy"], **line)
+                    axes.plot(elapsed, run.history["val_accuracy"], **line)
     _draw_articles_best(panels)
     for axes, unit in zip(panels, ("epoch", "minutes"), strict=True):
         axes.axhline(0.9, color="#555555", linewidth=1, linestyle=":")
@@ -177,28 +187,28 @@ def draw_recipes(runs: dict[str, list[Path]]) -> Picture:
     return figure
 
 
-def draw_epochs_to(runs: dict[str, list[Path]]) -> Picture:
+def draw_epochs_to(run_dirs: dict[str, list[Path]]) -> Picture:
     """Draw after how many epochs each run first had a validation accuracy of 0.90, 0.92 and 0.93.
 
     Args:
-        runs: as for `draw_recipes`.
+        run_dirs: as for `draw_recipes`.
 
     Returns:
         A `matplotlib.figure.Figure`: a row for each name, a mark for each run and each of the accuracies that it had.
     """
-    by_name = {name: [*itertools.chain(*_on_test_set(runs, name).values())] for name in (_FINAL.name, *RECIPES)}
-    by_name = {name: records for name, records in by_name.items() if records}
+    by_name = {name: [*itertools.chain(*_by_device(run_dirs, name).values())] for name in (_FINAL.name, *RECIPES)}
+    by_name = {name: runs for name, runs in by_name.items() if runs}
     figure = Picture(figsize=(8, 1.4 + 0.8 * len(by_name)), layout="constrained")
     axes = figure.subplots()
-    for row, records in enumerate(by_name.values()):
+    for row, runs in enumerate(by_name.values()):
         for (goal, marker), colour, height in zip(_GOALS.items(), COLOURS, (row - 0.25, row, row + 0.25), strict=False):
-            first = [epochs[0] for record in records if (epochs := epochs_at_goal(record, goal))]
+            first = [epochs[0] for run in runs if (epochs := epochs_at_goal(run, goal))]
             style = {"color": colour, "marker": marker, "markersize": 6, "linestyle": "", "alpha": 0.6}
             axes.plot(first, [height] * len(first), label=f"{goal:.2f}" if not row else None, **style)
-            count = f"{goal:.2f}: {len(first)} of {len(records)}"
+            count = f"{goal:.2f}: {len(first)} of {len(runs)}"
             axes.text(1.01, height, count, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _make_logarithmic(axes)
-    lengths = {name: max(record.length for record in records) for name, records in by_name.items()}
+    lengths = {name: max(run.length for run in runs) for name, runs in by_name.items()}
     labels = [f"{name}\n{length} epochs" for name, length in lengths.items()]
     axes.set_yticks(range(len(by_name)), labels)
     limits = {"xlim": (1, 1.1 * max(_FINAL.epochs, *lengths.values())), "ylim": (len(by_name) - 0.5, -0.5)}

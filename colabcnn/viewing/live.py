@@ -6,10 +6,10 @@ from pathlib import Path
 
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import History, best_of
-from colabcnn.store.run_list import run_labels, runs_by_name, shipped_results
+from colabcnn.store.run_list import run_labels
 from colabcnn.store.run_record import RunRecord
 from colabcnn.viewing.browser_data import data_html, data_of, figure_html, picture_html
-from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run
+from colabcnn.viewing.measured_runs import MeasuredRun, longest_shipped
 
 
 class LiveCurves:
@@ -57,6 +57,6 @@ def references_of(record: RunRecord) -> list[dict]:
     name, values = record.experiment.name, {}
     if record.data == "cifar10" and name in EXPERIMENTS:
         values["article's best"] = EXPERIMENTS[name].reported.best_val_accuracy
-        for run in longest(map(read_measured_run, runs_by_name([shipped_results()]).get(name, ())))[:1]:
+        if run := longest_shipped(name):
             values["shipped run's best"] = best_of(run.history)[1]
     return [{"label": f"{label} {value:.4f}", "value": value} for label, value in values.items() if value]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from colabcnn.errors import Error
 from colabcnn.store.run_list import runs_by_name
-from colabcnn.viewing.curves import COLOURS, Picture
+from colabcnn.viewing.curves import COLOURS, Picture, shortened
 from colabcnn.viewing.measured_runs import SHARED, MeasuredRun, read_measured_run
 
 GOAL = 0.9
@@ -57,7 +57,11 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
             if not run.length or run.length < run.record.experiment.epochs:
                 continue
             identity = run.record.identity()
-            same = [(name, repr(value)) for name, value in identity.items() if name not in ("seed", "precision")]
+            same = [
+                (name, tuple(value) if isinstance(value, list) else value)
+                for name, value in identity.items()
+                if name not in ("seed", "precision")
+            ]
             name = ", ".join([run.run_dir.parts[-2], *run.images_in_words()])
             groups.setdefault((name, run.length, *same), {}).setdefault(run.record.seed, run)
     named, numbers = {}, Counter()
@@ -133,16 +137,19 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     if not groups:
         given = ", ".join(str(folder) for folder in folders if folder) or "no folder"
         raise Error(f"there is no complete run in {given}; train one to its last epoch.")
+    labels = [
+        f"{shortened(name, 100)}{f', {len(runs)} seeds' if len(runs) > 1 else ''}{_shared_in_words(runs)}"
+        for name, runs in groups.items()
+    ]
     # The legend is below the panels: with many names it would cover the points.
-    figure = Picture(figsize=(10, 4.4 + 0.2 * math.ceil(len(groups) / 2)), layout="constrained")
+    legend_columns = 2 if max(map(len, labels)) <= 60 else 1
+    figure = Picture(figsize=(10, 4.4 + 0.2 * math.ceil(len(groups) / legend_columns)), layout="constrained")
     scatter, growth = figure.subplots(1, 2)
-    for number, (name, runs) in enumerate(groups.items()):
+    for number, (label, runs) in enumerate(zip(labels, groups.values(), strict=True)):
         values = [run.history["val_accuracy"] for run in runs]
-        colour, seeds = COLOURS[number % len(COLOURS)], f", {len(runs)} seeds" if len(runs) > 1 else ""
+        colour = COLOURS[number % len(COLOURS)]
         style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "markersize": 5, "linestyle": ""}
-        scatter.plot(
-            [v[-1] for v in values], [max(v) for v in values], label=f"{name}{seeds}{_shared_in_words(runs)}", **style
-        )
+        scatter.plot([v[-1] for v in values], [max(v) for v in values], label=label, **style)
         highest = [itertools.accumulate(reversed(v), max) for v in values]  # Of the last 1, 2, ... epochs.
         added = [statistics.mean(most) - statistics.mean(v[-1] for v in values) for most in zip(*highest, strict=True)]
         growth.plot(range(1, len(added) + 1), added, color=colour, linewidth=1.2)
@@ -150,7 +157,7 @@ def plot_luck(*folders: str | Path | None) -> Picture:
     ends = [min(scatter.get_xlim()[0], scatter.get_ylim()[0]), max(scatter.get_xlim()[1], scatter.get_ylim()[1])]
     scatter.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
     scatter.set(xlabel="validation accuracy of the last epoch", ylabel="best of run")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=legend_columns, fontsize=8)
     growth.set(xscale="log", xlabel="last epochs among which the best is chosen")
     growth.set(ylabel="expected maximum minus last epoch")
     growth.xaxis.set_major_formatter("{x:g}")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabcnn.errors import MALFORMED
-from colabcnn.experiments.experiment import Experiment
+from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
 from colabcnn.store.history import read_history
 from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
-from colabcnn.store.run_list import is_shipped
-from colabcnn.store.run_record import RunRecord, first_difference, identity_of
+from colabcnn.store.run_list import is_shipped, runs_by_name, shipped_results
+from colabcnn.store.run_record import RunRecord
 
 # In the folder of a shipped run that shared its processor with other work: its seconds are of no use.
 BESIDE_OTHER_WORK = "beside-other-work.txt"
@@ -44,12 +44,6 @@ class MeasuredRun:
         return list(dict.fromkeys(start.device for start in self.record.starts))
 
     @property
-    def on_test_set(self) -> bool:
-        """Whether the run was validated on all of CIFAR-10's test set."""
-        record = self.record
-        return (record.data, record.holdout, record.val_size) == ("cifar10", 0, 10_000)
-
-    @property
     def origin(self) -> str:
         """Whose run it is: `SHARED`, "shipped" or "yours"."""
         if (self.run_dir / SHARED_RUN).exists():
@@ -63,21 +57,15 @@ class MeasuredRun:
 
     def images_in_words(self) -> list[str]:
         """Return how the images differ from all of CIFAR-10's training images, validated on all of its test set."""
-        record = self.record
-        words = ["synthetic images"] if record.data != "cifar10" else []
-        if record.train_size != 50_000 - record.holdout or words:
+        record, is_synthetic = self.record, self.record.data != "cifar10"
+        words = ["synthetic images"] if is_synthetic else []
+        if is_synthetic or record.train_size != TRAIN_SIZE - record.holdout:
             words.append(f"{record.train_size:,} training images")
         if record.holdout:
             words.append(f"validated on {record.val_size:,} training images held out")
-        elif not self.on_test_set:
+        elif is_synthetic or record.val_size != TEST_SIZE:
             words.append(f"{record.val_size:,} validation images")
         return words
-
-    def is_complete(self, experiment: Experiment | None = None) -> bool:
-        """Return whether the run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
-        own = self.record.experiment
-        is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
-        return self.on_test_set and self.record.train_size == 50_000 and is_same and self.length == own.epochs
 
     def seconds_by_device(self) -> dict[str, float]:
         """Return the median seconds of an epoch on each device.
@@ -117,11 +105,17 @@ def read_measured_run(run_dir: Path) -> MeasuredRun | None:
     return None if record is None else MeasuredRun(run_dir, history, record)
 
 
-def longest(records: Iterable[MeasuredRun | None]) -> list[MeasuredRun]:
-    """Return the records with the most epochs, in the order given: a run of 700 takes the place of one of 20."""
-    known = [record for record in records if record is not None]
-    most = max((record.length for record in known), default=0)
-    return [record for record in known if record.length == most]
+def longest(runs: Iterable[MeasuredRun | None]) -> list[MeasuredRun]:
+    """Return the runs with the most epochs, in the order given: a run of 700 takes the place of one of 20."""
+    known = [run for run in runs if run is not None]
+    most = max((run.length for run in known), default=0)
+    return [run for run in known if run.length == most]
+
+
+def longest_shipped(name: str) -> MeasuredRun | None:
+    """Return the longest run of an experiment that this project ships, the first seed's, or None."""
+    shipped = longest(map(read_measured_run, runs_by_name([shipped_results()]).get(name, ())))
+    return shipped[0] if shipped else None
 
 
 def seconds_in_words(seconds: float) -> str:

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from colabcnn.errors import Error
+from colabcnn.experiments.experiment import TRAIN_SIZE
 from colabcnn.store.files import expand
-from colabcnn.store.measurements import FOLDER, FULL_SIZE, Measurement, read_measurement
+from colabcnn.store.measurements import FOLDER, Measurement, read_measurement
+from colabcnn.store.run_list import found_in
 
 COLUMNS = (
     "device",
@@ -27,7 +29,9 @@ def measured_rows(*folders: str | Path | None) -> list[tuple[str, ...]]:
 
     What came from somebody else has its Markdown escaped; HTML and the table's own `|` are left to whoever joins cells.
     """
-    paths = {path.name: path for folder in filter(None, folders) for path in (expand(folder) / FOLDER).glob("*.json")}
+    paths = {
+        path.name: path for folder in filter(None, folders) for path in found_in(expand(folder) / FOLDER, "*.json")
+    }
     rows = []
     for name in sorted(paths):
         try:
@@ -45,8 +49,8 @@ def in_words(measurement: Measurement) -> str:
     sentences = [
         f"Measured: {one.experiment} on {one.device}, Keras on {one.backend}, {one.precision}, "
         f"{one.auto.steps.in_words()}",
-        f"An epoch of {FULL_SIZE:,} images with its validation takes {_seconds(one, one.auto)} s: {epochs} epochs were "
-        f"measured, with {one.train_size:,} training and {one.val_size:,} validation images of {one.data}",
+        f"An epoch of {TRAIN_SIZE:,} images with its validation takes {_seconds(one, one.auto)} s: {epochs} epochs "
+        f"were measured, with {one.train_size:,} training and {one.val_size:,} validation images of {one.data}",
         f"That is {_share(one)} of a large matrix product",
         f"In plain steps: {plain}",
         f"Do both agree: {_agreement(one)}",

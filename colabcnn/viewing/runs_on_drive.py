@@ -1,16 +1,18 @@
 """The runs in a folder, such as the one on Google Drive, and the notebook that continues each."""
 
 import os
+import re
 from pathlib import Path
 
 from colabcnn import colab
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
 from colabcnn.store.files import expand
 from colabcnn.store.run_folder import SHARED_RUN
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.store.run_record import RunRecord
-from colabcnn.viewing.measured_runs import read_measured_run
+from colabcnn.viewing.measured_runs import SHARED, read_measured_run
 from colabcnn.viewing.table import Table, as_table
 
 COLUMNS = ("run", "seed", "epochs done", "epochs left", "last validation accuracy", "notebook", "parameters")
@@ -62,7 +64,7 @@ def _row(run_dir):
     last = f"{run.history['val_accuracy'][-1]:.4f}" if run.length else ""
     cells = (f"`{name}`", seed, str(run.length), str(left), last)
     if is_shared:
-        return 2, (*cells, "10_compare_runs", "shared by somebody")
+        return 2, (*cells, "10_compare_runs", SHARED)
     return (0 if left else 1), (*cells, notebook_of(run.record.experiment.name), form_of(run.record))
 
 
@@ -73,9 +75,11 @@ def notebook_of(name: str) -> str:
 
 def form_of(record: RunRecord) -> str:
     """Return the parameters of a run as a notebook's form names them; sizes only if not all images are used."""
-    values = {"SEED": record.seed, "EPOCHS": record.experiment.epochs}
+    short = re.fullmatch(START_HERE + r"(.+)_\d+", record.experiment.name)
+    values = {"EXPERIMENT": short[1]} if short else {}
+    values |= {"SEED": record.seed, "EPOCHS": record.experiment.epochs}
     values |= {} if record.data == "cifar10" else {"DATA": record.data}
-    values |= {} if record.train_size == 50_000 - record.holdout else {"TRAIN_SIZE": record.train_size}
-    values |= {} if record.val_size == (record.holdout or 10_000) else {"VAL_SIZE": record.val_size}
+    values |= {} if record.train_size == TRAIN_SIZE - record.holdout else {"TRAIN_SIZE": record.train_size}
+    values |= {} if record.val_size == (record.holdout or TEST_SIZE) else {"VAL_SIZE": record.val_size}
     values |= {"HOLDOUT": record.holdout} if record.holdout else {}
     return ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -9,11 +9,11 @@ from colabcnn import output
 from colabcnn.experiments.catalog import EXPERIMENTS, find_experiment
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.store.history import best_of
-from colabcnn.store.run_list import runs_by_name, shipped_results
+from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import Picture, plot_curves
 from colabcnn.viewing.luck import COLUMNS as SEED_COLUMNS
 from colabcnn.viewing.luck import seed_rows
-from colabcnn.viewing.measured_runs import longest, read_measured_run, seconds_in_words
+from colabcnn.viewing.measured_runs import longest_shipped, read_measured_run, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
 from colabcnn.viewing.measurement_table import measured_rows
 
@@ -81,7 +81,7 @@ def summarize(*folders: str | Path | None) -> Table:
     rows = []
     for name in [*EXPERIMENTS, *(name for name in runs if name not in EXPERIMENTS)]:
         reported = EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else ""
-        measured = [_measured(run_dir) for run_dir in runs.get(name, ())]
+        measured = [_measured(read_measured_run(run_dir)) for run_dir in runs.get(name, ())]
         rows += [(f"`{name}`", reported, *cells) for cells in measured or [_NOT_MEASURED]]
     table, files = as_table(COLUMNS, rows), measured_rows(*folders)
     distribution = seed_rows(folders)
@@ -108,28 +108,30 @@ def as_text(cell: str) -> str:
     return html.escape(_printable(cell), quote=False).replace("|", "\\|")
 
 
-def plot_shipped(name: Experiment | str) -> Picture | None:
+def plot_shipped(experiment: Experiment | str) -> Picture | None:
     """Draw the measured run of an experiment that this project ships, the longest, with what it was measured on.
 
     Args:
-        name: the experiment's, or the `Experiment`.
+        experiment: an `Experiment`, or the name of one in `ABLATIONS` or `RECIPES`.
 
     Returns:
-        A `matplotlib.figure.Figure`, which a notebook shows, or None, said in one line, where none is shipped.
+        A `matplotlib.figure.Figure`, which a notebook shows; or None, after a printed line, if none is shipped.
+
+    Raises:
+        Error: there is no such experiment.
     """
-    name = find_experiment(name).name
-    shipped = longest(map(read_measured_run, runs_by_name([shipped_results()]).get(name, ())))
-    if not shipped:
+    name = find_experiment(experiment).name
+    run = longest_shipped(name)
+    if run is None:
         output.write(f"No measured run of {name} comes with the project yet.")
         return None
-    last, _, best, epochs, seconds, device = _measured(shipped[0].run_dir)
-    figure = plot_curves(shipped[0].run_dir)
+    last, _, best, epochs, seconds, device = _measured(run)
+    figure = plot_curves(run.run_dir)
     figure.suptitle(f"{epochs} epochs on {device}; {seconds} s an epoch; best {best}, last {last}", fontsize=9)
     return figure
 
 
-def _measured(run_dir):
-    run = read_measured_run(run_dir)
+def _measured(run):
     if run is None:
         return "its run.json cannot be read", *_NOT_MEASURED[1:]
     if not run.length:

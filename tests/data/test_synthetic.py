@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from colabcnn import load_data, load_synthetic, run
+from colabcnn import Error, load_data, load_synthetic, run
 from support.shared_files import COMPLETE
 
 
@@ -18,7 +18,11 @@ def test_shapes_and_types_are_those_of_cifar10():
 
 
 def test_test_set_is_as_large_as_cifar10s_unless_a_size_is_given():
-    assert [len(load_data("synthetic", size=1, test_size=size)[1][1]) for size in (None, 30)] == [10_000, 30]
+    sizes = (None, 30, 0)
+    assert [len(load_data("synthetic", size=1, test_size=size)[1][1]) for size in sizes] == [10_000, 30, 0]
+    for size in (-5, 1_000_001):
+        with pytest.raises(Error, match=f"test_size is {size}; expected"):
+            load_data("synthetic", size=1, test_size=size)
 
 
 def test_fewer_images_are_the_first_of_more_and_the_sets_are_disjoint():

@@ -59,7 +59,7 @@ def test_checkpoint_of_an_interrupted_session_is_delivered_at_once(tmp_path, loc
     delivery = deliver_to(tmp_path / "drive", minutes=10)
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
-    measured = delivery.seconds
+    measured = delivery.copy_seconds
     save(local, 4)
     tick(delivery)
     assert epoch_of(delivery.delivered) == 3
@@ -69,7 +69,7 @@ def test_checkpoint_of_an_interrupted_session_is_delivered_at_once(tmp_path, loc
     tick(again)
     assert epoch_of(again.delivered) == 4
     assert measured is not None
-    assert again.seconds is None  # Nothing was copied, so a delivery is not measured yet.
+    assert again.copy_seconds is None  # Nothing was copied, so a delivery is not measured yet.
 
 
 def test_dead_delivery_process_is_replaced(tmp_path, local, deliver_to):
@@ -119,7 +119,7 @@ def test_another_run_on_drive_stays_unchanged(tmp_path, local, mount, deliver_to
     elsewhere.mkdir()
     mine = deliver_to(mount.path / "run", begin=False, folder=elsewhere)
     with pytest.raises(AnotherRunError):
-        fetch_from_drive(mine, 7, Messages(), run="my run")
+        fetch_from_drive(mine, 7, Messages(), fingerprint="my run")
     mine.begin("my run")
     for epoch in (7, 8, 9):
         deliver(mine, epoch)
@@ -137,7 +137,7 @@ def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local,
     elsewhere.mkdir()
     save(elsewhere, 9)
     mine = deliver_to(drive, begin=False, folder=elsewhere)
-    mine.finish(10, run="my run")
+    mine.finish(10, fingerprint="my run")
     assert [epoch_of(path) for path in checkpoint_files(drive / "checkpoints")] == [1]
     assert "holds another run" in mine.messages[-1]
 

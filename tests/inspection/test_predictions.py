@@ -276,7 +276,7 @@ def test_picture_without_pixels_is_refused(trained):
 
 
 @pytest.mark.parametrize("odd", [False, True])
-def test_photo_is_rotated_by_its_exif_orientation(trained, tmp_path, odd):
+def test_photo_is_rotated_by_its_exif_orientation(trained, odd):
     # The EXIF orientation, 0x0112, is 6: a viewer rotates the picture clockwise. Odd is a description that is no text.
     entries = [struct.pack("<HHIHH", 0x010E, 5, 1, 1, 0)] if odd else []
     entries += [struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)]
@@ -287,6 +287,17 @@ def test_photo_is_rotated_by_its_exif_orientation(trained, tmp_path, odd):
         prediction = predict(trained, picture)
         assert prediction.probabilities == expected.probabilities
         assert prediction.figure.axes[0].images[0].get_array().shape == (90, 140, 3)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "png", "webp"])
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1)])
+def test_picture_of_any_format_is_rotated_once(trained, kind, orientation, turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = io.BytesIO()
+    options = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(np.rot90(PICTURE, turns)).save(content, kind, exif=exif, **options)
+    assert (input_in(predict(trained, content.getvalue())) == input_in(predict(trained, PICTURE))).all()
 
 
 @pytest.mark.parametrize("size", [(4, 3), (1, 2000), (3000, 2000)])

@@ -29,7 +29,7 @@ FINAL = ABLATIONS["06_final"]
 
 def built_optimizer(experiment, precision="float32", steps=5):
     network = build_model(experiment)
-    optimizer = make_optimizer(experiment, steps_an_epoch=steps, precision=precision)
+    optimizer = make_optimizer(experiment, steps_per_epoch=steps, precision=precision)
     optimizer.build(network.trainable_variables)
     return network, optimizer
 
@@ -107,12 +107,12 @@ def test_schedule_without_a_case_is_an_error_and_no_constant_rate():
     recipe = replace(RECIPES["08_in_minutes"])
     object.__setattr__(recipe, "schedule", "cosine")
     with pytest.raises(NotImplementedError, match="cosine has no schedule of Keras here"):
-        make_optimizer(recipe, steps_an_epoch=5, precision="float32")
+        make_optimizer(recipe, steps_per_epoch=5, precision="float32")
 
 
 def rates_of(recipe):
     """Return the rate of each step, and of one step after the run, in epochs of five steps."""
-    rate = make_optimizer(recipe, steps_an_epoch=5, precision="float32")._learning_rate
+    rate = make_optimizer(recipe, steps_per_epoch=5, precision="float32")._learning_rate
     return [float(rate(step)) for step in range(recipe.epochs * 5 + 2)]
 
 

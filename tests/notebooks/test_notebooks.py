@@ -153,7 +153,7 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     if name == "00_start_here":
         assert "no run in" in str(outputs["drive"])
         again = execute(project, name, tmp_path)
-        assert "| `start_here_128` | 0 | 1 | 0 |" in str(again["drive"])
+        assert "| `start_here_06_final_128` | 0 | 1 | 0 |" in str(again["drive"])
     if name == "12_many_seeds":
         assert "08_quarter/seed-1: finished, epoch 1 of 1" in str(outputs["sweep"])
         assert len(list(project.glob("drive/08_quarter/seed-*/model.keras"))) == 2

@@ -1,5 +1,6 @@
 """Folders of runs are expanded into runs, each with a short unique name."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -127,6 +128,16 @@ def test_home_folder_is_found_by_its_sign(make_run, tmp_path, monkeypatch):
     assert list_runs("~/runs") == {"06_final/seed-0": folder}
     assert runs_by_name(["~/runs"])["06_final"] == [folder]
     assert plot_curves("~/runs/06_final/seed-0").axes[0].get_title() == "06_final/seed-0"
+
+
+def test_folder_that_fails_is_reported(make_run, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    make_run("runs/06_final/seed-0")
+    monkeypatch.setattr(Path, "glob", fail)
+    with pytest.raises(Error, match=r"runs cannot be read \(Transport endpoint is not connected\); mount it again"):
+        runs_by_name([tmp_path / "runs"])
 
 
 @pytest.mark.parametrize("name", [7, None, "a\0b", "~nobody-of-that-name/runs"])

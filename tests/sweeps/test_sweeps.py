@@ -281,7 +281,7 @@ def test_run_refused_because_another_sweep_trains_it_waits_for_that_one(tmp_path
     refuse = f"print({printed[0]!r}, {printed[1]!r}, sep=chr(10)); raise SystemExit(2)"
     start = f"{once}\nif first: {refuse}\n{task._START}"
     monkeypatch.setattr(task, "_START", start)
-    monkeypatch.setattr("colabcnn.sweeps.sweep._LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("colabcnn.sweeps.sweep._CHECK_AGAIN_SECONDS", 0)
     sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
     states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", quiet=True, **sizes)
     assert refused.exists()
@@ -340,15 +340,15 @@ def test_finished_run_is_not_delivered_over_another_one(tmp_path):
 def test_run_waits_while_drive_does_not_respond(mount, tmp_path, monkeypatch):
     calls = ("getattr", "open", "readdir", "create", "write", "read", "mkdir")
     mount.faults(errors={call: [errno.EIO, -1] for call in calls})
-    seen, look = [], task.look
+    seen, check = [], task.check_availability
 
-    def look_and_mend(*arguments):
-        seen.append(look(*arguments))
+    def check_and_mend(*arguments):
+        seen.append(check(*arguments))
         mount.faults()
         return seen[-1]
 
-    monkeypatch.setattr(task, "look", look_and_mend)
-    monkeypatch.setattr("colabcnn.sweeps.sweep._LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(task, "check_availability", check_and_mend)
+    monkeypatch.setattr("colabcnn.sweeps.sweep._CHECK_AGAIN_SECONDS", 0)
     sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1, "quiet": True}
     states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", drive=mount.path / "drive", **sizes)
     assert [state for state, _ in seen] == ["waiting", "waiting"]

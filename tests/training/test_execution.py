@@ -152,7 +152,7 @@ def test_resumed_run_keeps_its_execution_on_the_same_device(
     run(small_experiment, tmp_path / "resumed", callbacks=[StopAfterFirst()], **small_options)
     execute(1)
     run(small_experiment, tmp_path / "resumed", **{**small_options, "quiet": False})
-    assert "The run keeps Execution(steps_per_call=3" in capsys.readouterr().out
+    assert "The run keeps its execution on this device: 3 steps a call" in capsys.readouterr().out
     assert differences(tmp_path / "resumed", uninterrupted(3)) == []
     monkeypatch.setattr(devices, "device_name", lambda: "another")
     run(small_experiment, tmp_path / "resumed", **{**small_options, "epochs": 4})

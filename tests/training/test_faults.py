@@ -81,8 +81,8 @@ from colabcnn.data.synthetic import load_synthetic
 plans = []
 callback = trainer.PlanEpoch(ABLATIONS["06_final"], 7, 64)
 trainer.reseed_dropout = lambda *arguments: None
-resident = type("Resident", (), {"load_plan": lambda self, plan: plans.append(plan)})()
-callback.set_model(type("Model", (), {"resident": resident, "network": None})())
+device_data = type("DeviceData", (), {"load_plan": lambda self, plan: plans.append(plan)})()
+callback.set_model(type("Model", (), {"device_data": device_data, "network": None})())
 callback.on_epoch_begin(2)
 (plan,) = plans
 digest = hashlib.sha256(plan.rows.tobytes())

@@ -162,7 +162,7 @@ def test_finished_run_leaves_no_images_in_memory(tmp_path, monkeypatch, request,
         def __init__(self, network, *arguments):
             super().__init__(network, *arguments)
             networks.append(weakref.ref(network))
-            images.append(weakref.ref(self.resident.train()[0]))
+            images.append(weakref.ref(self.device_data.training()[0]))
 
     monkeypatch.setattr("colabcnn.training.session.TrainingModel", Remembered)
     run(request.getfixturevalue(experiment), tmp_path, **{**small_options, "epochs": 1}, precision=precision)
@@ -253,6 +253,7 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
         {"val_size": 0},
         {"seed": -1},
         {"holdout": 7},
+        {"holdout": 60_000, "train_size": -10_000},
         {"hours": 0},
         {"checkpoint_minutes": -1},
         {"checkpoint_minutes": float("nan")},

@@ -12,7 +12,7 @@ from colabcnn import Error, explore, export_html, shipped_results
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_list import list_runs
-from colabcnn.viewing import live
+from colabcnn.viewing import measured_runs
 from colabcnn.viewing.browser_data import data_of, figure_html, read_runs
 from colabcnn.viewing.live import LiveCurves, references_of
 from colabcnn.viewing.measured_runs import read_measured_run
@@ -102,9 +102,11 @@ def test_own_run_is_apart_from_the_shipped_ones_and_a_history_without_a_record_f
     shipped = shipped_results() / "08_in_minutes"
     write_run(tmp_path / "08_in_minutes/seed-0", history_of(0.1, 0.2), read_measured_run(shipped / "seed-0").record)
     write_run(tmp_path / "08_in_minutes/seed-77", history_of(0.1, 0.2))
-    groups = [entry["group"] for entry in data_of(read_runs(list_runs(tmp_path, shipped)))["runs"]]
+    found = data_of(read_runs(list_runs(tmp_path, shipped)))["runs"]
+    groups = [entry["group"] for entry in found]
     assert groups[:2] == ["08_in_minutes", "08_in_minutes, no record"]
     assert {*groups[2:]} == {"08_in_minutes, shipped"}
+    assert {entry["notes"] for entry in found[2:]} == {"shipped"}  # A list of many runs shows the notes alone.
 
 
 def test_few_images_are_partial_with_images_held_out_too(tmp_path):
@@ -192,7 +194,7 @@ def test_device_that_is_not_unicode_is_shown(tmp_path):
 
 def test_article_and_shipped_run_are_reference_lines(tmp_path, monkeypatch):
     write_run(tmp_path / "06_final" / "seed-0", history_of(0.5, 0.8041, 0.7), make_record(FINAL))
-    monkeypatch.setattr(live, "shipped_results", lambda: tmp_path)
+    monkeypatch.setattr(measured_runs, "shipped_results", lambda: tmp_path)
     lines = references_of(make_record(FINAL))
     assert [line["label"] for line in lines] == ["article's best 0.9010", "shipped run's best 0.8041"]
     assert references_of(make_record(FINAL, data="synthetic")) == []

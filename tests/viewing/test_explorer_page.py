@@ -231,7 +231,7 @@ def test_articles_views_are_those_of_the_visible_runs(shown):
     shown.press("Around the best")
     assert shown.ranges[:2] == pytest.approx([275, 325])
     shown.press("Enlarged")
-    best = shown.read("explorer.showBest().value")
+    best = shown.read("explorer.bestOfVisible().value")
     assert shown.ranges[2:] == pytest.approx([best - 0.15, min(1, best + 0.1)], abs=1e-6)
     shown.press("None")
     shown.switch("02_augmentation/seed-0")

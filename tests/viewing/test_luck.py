@@ -130,6 +130,18 @@ def test_runs_of_one_name_with_other_settings_are_a_group_of_their_own(write_run
         "08_in_minutes": 2,
         "08_in_minutes, other settings (2)": 1,
     }
+    write_run(3, 0.5, 0.6, 0.7, experiment=replace(EXPERIMENT, dropout=0))  # As 0.0.
+    assert len(seed_groups([results])["08_in_minutes"]) == 3
+
+
+def test_legend_of_long_names_stays_within_the_figure(write_run):
+    for seed in range(2):
+        results = write_run(seed, 0.5, 0.6, 0.7, train_size=5000, val_size=1000)
+    figure = plot_luck(results)
+    figure.draw_without_rendering()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= legend.x0
+    assert legend.x1 <= whole.x1
 
 
 def test_share_of_many_seeds_is_computed():

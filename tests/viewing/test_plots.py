@@ -58,6 +58,17 @@ def test_long_name_leaves_room_for_the_curves(runs, tmp_path):
     assert axes.get_position().width > 0.7 * short_axes.get_position().width
 
 
+def test_title_of_a_long_name_is_shortened_and_one_epoch_is_a_whole_number(runs, tmp_path):
+    write_history(runs[0] / "history.csv", history_of(0.5))
+    long = shutil.copytree(runs[0], tmp_path / ("x" * 100))
+    figure = plot_curves(long)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.get_title() == f"{'x' * 28} … {'x' * 28}"
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_pyplot_keeps_no_figure(runs):
     plot_curves(*runs)
     assert not matplotlib._pylab_helpers.Gcf.figs

@@ -59,9 +59,12 @@ def test_finished_runs_are_below_those_with_epochs_left(tmp_path, put_run):
 
 def test_variant_and_first_short_run_name_their_notebooks(tmp_path, put_run):
     put_run(replace(ABLATIONS["06_final"], name="my_variant"), 1)
-    put_run(replace(ABLATIONS["06_final"], name="start_here_10000", epochs=6), 1)
-    notebooks = {row["run"]: row["notebook"] for row in rows(runs_on_drive(tmp_path))}
-    assert notebooks == {"`my_variant`": "11_your_own", "`start_here_10000`": "00_start_here"}
+    put_run(replace(ABLATIONS["06_final"], name="start_here_06_final_10000", epochs=6), 1, train_size=10_000)
+    table = rows(runs_on_drive(tmp_path))
+    notebooks = {row["run"]: row["notebook"] for row in table}
+    assert notebooks == {"`my_variant`": "11_your_own", "`start_here_06_final_10000`": "00_start_here"}
+    short = next(row["parameters"] for row in table if "start_here" in row["run"])
+    assert short == "EXPERIMENT = 06_final, SEED = 0, EPOCHS = 6, TRAIN_SIZE = 10000"
 
 
 def test_form_names_what_differs_from_all_images(tmp_path, put_run):

@@ -13,7 +13,7 @@ from colabcnn.store import run_list
 from colabcnn.store.history import empty_history, read_history, write_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import Start
-from colabcnn.viewing import figures, table
+from colabcnn.viewing import figures, measured_runs, table
 from colabcnn.viewing.figures import save_figures
 from colabcnn.viewing.table import summarize
 from support.runs import history_of
@@ -21,7 +21,7 @@ from support.runs import history_of
 pytestmark = pytest.mark.versions
 
 
-TEST_SET = {"data": "cifar10", "holdout": 0, "val_size": 10_000}
+ALL_IMAGES = {"data": "cifar10", "holdout": 0, "train_size": 50_000, "val_size": 10_000}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,9 @@ def test_figures_are_written_as_png(results, tmp_path):
 
 
 def test_picture_of_the_recipes_is_drawn_if_they_have_runs(tmp_path, put_run):
-    put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
+    put_run(tmp_path, "06_final", 0.5, 0.625, **ALL_IMAGES)
     for seed in (0, 1):
-        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
+        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **ALL_IMAGES)
     assert [path.name for path in save_figures(tmp_path, tmp_path / "figures")[-2:]] == ["recipes.png", "epochs-to.png"]
     epochs, minutes = figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes
     final, first, second, article, _ = epochs.lines
@@ -105,16 +105,16 @@ def test_picture_of_the_recipes_is_drawn_if_they_have_runs(tmp_path, put_run):
 
 def test_run_beside_other_work_has_no_line_by_minutes(tmp_path, put_run):
     for seed in (0, 1):
-        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **TEST_SET)
+        put_run(tmp_path, "08_in_minutes", 0.75, 0.875, seed=seed, **ALL_IMAGES)
     (tmp_path / "08_in_minutes" / "seed-1" / "beside-other-work.txt").write_text("tests")
     epochs, minutes = figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes
     assert len(epochs.lines) == len(minutes.lines) + 1
 
 
 def test_picture_of_epochs_to_an_accuracy_has_the_first_epoch_of_each_run_that_had_it(tmp_path, put_run):
-    put_run(tmp_path, "06_final", 0.5, 0.625, **TEST_SET)
+    put_run(tmp_path, "06_final", 0.5, 0.625, **ALL_IMAGES)
     for seed, accuracies in enumerate([(0.5, 0.9, 0.89, 0.925), (0.5, 0.6, 0.91, 0.89)]):
-        put_run(tmp_path, "08_in_minutes", *accuracies, seed=seed, **TEST_SET)
+        put_run(tmp_path, "08_in_minutes", *accuracies, seed=seed, **ALL_IMAGES)
     (axes,) = figures.draw_epochs_to(run_list.runs_by_name([tmp_path])).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "06_final\n2 epochs",
@@ -143,7 +143,7 @@ def test_table_names_the_validation_images_unless_they_are_the_test_set(tmp_path
 
 def test_table_marks_a_run_that_is_not_on_all_images(tmp_path, put_run):
     put_run(tmp_path, "06_final", 0.5, train_size=256, val_size=100)
-    put_run(tmp_path, "08_in_minutes", 0.75, train_size=50_000, **TEST_SET)
+    put_run(tmp_path, "08_in_minutes", 0.75, **ALL_IMAGES)
     table_rows = rows(summarize(tmp_path))
     assert "256 training images, 100 validation images" in table_rows["06_final"][-1]
     assert "images" not in table_rows["08_in_minutes"][-1]
@@ -153,11 +153,12 @@ def on(device):
     return {"starts": [Start("", 1, device, {})]}
 
 
-def test_picture_of_the_recipes_has_a_line_for_each_device_and_only_the_full_test_set(tmp_path, put_run):
+def test_picture_of_the_recipes_has_a_line_for_each_device_and_only_runs_on_all_images(tmp_path, put_run):
     for seed, device in enumerate(("T4", "T4", "$CPU$")):
-        put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **TEST_SET, **on(device))
-    for seed, change in enumerate(({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}), start=3):
-        put_run(tmp_path, "08_in_minutes", 0.5, seed=seed, **{**TEST_SET, **change})
+        put_run(tmp_path, "08_in_minutes", 0.75 + seed / 100, seed=seed, **ALL_IMAGES, **on(device))
+    others = ({"data": "synthetic"}, {"val_size": 5000}, {"holdout": 5000}, {"train_size": 5000})
+    for seed, change in enumerate(others, start=3):
+        put_run(tmp_path, "08_in_minutes", 0.5, seed=seed, **{**ALL_IMAGES, **change})
     for panel in figures.draw_recipes(run_list.runs_by_name([tmp_path])).axes:
         lines = panel.lines[:-2]
         assert [list(line.get_ydata()) for line in lines] == [[0.75], [0.76], [0.77]]
@@ -173,25 +174,29 @@ def test_picture_of_the_recipes_has_a_line_for_each_device_and_only_the_full_tes
 def test_longest_run_of_an_experiment_is_drawn(tmp_path, put_run, monkeypatch):
     pictures = {}
     monkeypatch.setattr(figures, "save_figure", lambda figure, path: pictures.update({path.stem: figure}))
-    put_run(tmp_path, "05_ascending_kernels", 0.25, 0.5, **on("T4"))
-    put_run(tmp_path, "06_final", 0.5, 0.75, **TEST_SET, **on("T4"))
-    put_run(tmp_path, "06_final", *[0.875] * 700, seed=1, **TEST_SET, **on("H100"))
-    put_run(tmp_path, "08_in_minutes", 0.75, **TEST_SET, **on("T4"))
+    put_run(tmp_path, "05_ascending_kernels", 0.25, 0.5, **ALL_IMAGES, **on("T4"))
+    # Neither is the longest: a trial is drawn only if there is nothing else, and says so.
+    put_run(tmp_path, "05_ascending_kernels", *[0.25] * 9, seed=1, **{**ALL_IMAGES, "train_size": 512})
+    put_run(tmp_path, "01_descending_kernels", 0.25, **{**ALL_IMAGES, "train_size": 512}, **on("T4"))
+    put_run(tmp_path, "06_final", 0.5, 0.75, **ALL_IMAGES, **on("T4"))
+    put_run(tmp_path, "06_final", *[0.875] * 700, seed=1, **ALL_IMAGES, **on("H100"))
+    put_run(tmp_path, "08_in_minutes", 0.75, **ALL_IMAGES, **on("T4"))
     save_figures(tmp_path, tmp_path / "figures")
     assert pictures["loss"].axes[0].get_title() == "06_final/seed-1"
     for name in ("validation", "seconds"):
         (axes,) = pictures[name].axes
-        assert [len(line.get_xdata()) for line in axes.lines] == [2, 700]
+        assert [len(line.get_xdata()) for line in axes.lines] == [1, 2, 700]
         assert axes.get_xscale() == "log"
     # The seconds of the two devices differ a hundredfold.
     assert axes.get_yscale() == "log"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["05_ascending_kernels: T4", "06_final: H100"]
+    trial = "01_descending_kernels, 512 training images: T4"
+    assert labels == [trial, "05_ascending_kernels: T4", "06_final: H100"]
     labels = [line.get_label() for line in pictures["recipes"].axes[0].lines[:2]]
     assert labels == ["06_final: H100", "08_in_minutes: T4"]
     (tmp_path / "06_final" / "seed-1" / "beside-other-work.txt").write_text("tests")
     save_figures(tmp_path, tmp_path / "figures")
-    assert [line.get_label() for line in pictures["seconds"].axes[0].lines] == ["05_ascending_kernels: T4"]
+    assert [line.get_label() for line in pictures["seconds"].axes[0].lines] == [trial, "05_ascending_kernels: T4"]
     with pytest.raises(Error, match="expected a folder for the pictures"):
         save_figures(tmp_path, tmp_path / "06_final" / "seed-1" / "beside-other-work.txt")
 
@@ -254,7 +259,7 @@ def put_run(results):
 def folders(tmp_path, put_run, monkeypatch):
     """The runs of a session, of Drive and of the project; all three have `06_final/seed-0`."""
     own, drive, shipped = (tmp_path / name for name in ("runs", "drive", "shipped"))
-    for module in (run_list, table):
+    for module in (run_list, measured_runs):
         monkeypatch.setattr(module, "shipped_results", lambda: shipped)
     put_run(own, "06_final", 0.25, 0.5)
     put_run(own, "my_variant", 0.75)
