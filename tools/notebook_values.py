@@ -90,11 +90,13 @@ def changes_table(experiment: Experiment, base: Experiment | None) -> str:
         rows = [(WORDS[name][0], _in_words(name, new)) for name in new if name.partition(".")[0] in FEATURES]
         rows += [] if experiment.augmentation else [("augmentation", "none")]
         return as_table(("setting", experiment.name[:2]), rows)
+    columns = [known.name[:2] for known in (base, experiment)]
+    columns = columns if len({*columns}) == 2 else [base.name, experiment.name]
     changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if unknown := [name for name in changed if name not in WORDS]:
         raise Error(f"the settings {', '.join(unknown)} have no words; add them to WORDS in tools/notebook_values.py.")
     rows = [(WORDS[name][0], _in_words(name, old), _in_words(name, new)) for name in WORDS if name in changed]
-    return as_table(("setting", base.name[:2], experiment.name[:2]), [row for row in rows if row[1] != row[2]])
+    return as_table(("setting", *columns), [row for row in rows if row[1] != row[2]])
 
 
 def _settings(experiment):

@@ -77,13 +77,9 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     recipe = ingredients.RECIPE.name
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
     records = tables.read_results(results)
-    shorter = {
-        f"08_in_{epochs}_epochs": replace(ingredients.RECIPE, name=f"08_in_{epochs}_epochs", epochs=epochs)
-        for epochs in (8, 7)
-    }
-    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None, **shorter})
-    by_length = {experiment.epochs: tried[name] for name, experiment in shorter.items()}
-    by_length[ingredients.RECIPE.epochs] = records[recipe]
+    shortest = replace(ingredients.RECIPE, name="08_in_7_epochs", epochs=7)
+    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None, shortest.name: shortest})
+    by_length = {10: records[recipe], 8: records["08_in_8_epochs"], 7: tried[shortest.name]}
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
     front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}

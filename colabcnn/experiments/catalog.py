@@ -78,6 +78,7 @@ _in_minutes = replace(
     batch_norm_momentum=0.97,
     reported=Reported(),
 )
+_in_8_epochs = replace(_in_minutes, name="08_in_8_epochs", epochs=8)
 
 
 def _by_name(*experiments):
@@ -87,7 +88,7 @@ def _by_name(*experiments):
 ABLATIONS = _by_name(_descending, _augmentation, _dropout_20, _dropout_50, _ascending, _final)
 """The article's six experiments in its own order; read-only."""
 
-RECIPES = _by_name(_without_luck, _in_minutes)
+RECIPES = _by_name(_without_luck, _in_minutes, _in_8_epochs)
 """Other ways to train the network of `06_final`; read-only."""
 
 EXPERIMENTS = MappingProxyType({**ABLATIONS, **RECIPES})

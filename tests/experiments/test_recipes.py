@@ -52,7 +52,7 @@ def test_in_minutes_is_ten_epochs():
 
 def test_recipes_are_found_by_name_and_listed_in_the_error_for_an_unknown_name():
     assert find_experiment("08_in_minutes") is RECIPES["08_in_minutes"]
-    with pytest.raises(Error, match=r"06_final, 07_without_luck, 08_in_minutes\."):
+    with pytest.raises(Error, match=r"06_final, 07_without_luck, 08_in_minutes, 08_in_8_epochs\."):
         find_experiment("09")
     with pytest.raises(Error, match="one of its own"):
         find_experiment(replace(RECIPES["08_in_minutes"], dropout=0.5))
