@@ -68,7 +68,7 @@ def parse():
 def row(precision, accuracies, reference):
     """Return the table row of a precision; the standard error is that of the difference of the two means."""
     difference = statistics.mean(accuracies) - statistics.mean(reference)
-    several = len(accuracies) > 1
+    several = min(len(accuracies), len(reference)) > 1
     error = math.sqrt(sum(statistics.variance(v) / len(v) for v in (accuracies, reference))) if several else 0.0
     in_errors = f"{abs(difference) / error:.1f}" if error else ""
     cells = [

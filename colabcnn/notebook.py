@@ -26,7 +26,7 @@ ADVICE = {
     "once: it moves the former run aside, here and on Drive.",
     "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
     "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Without one, {smaller}open 08_in_minutes, which "
-    "needs the fewest epochs. ALLOW_LONG = True trains all of them.",
+    "needs only 10 epochs. ALLOW_LONG = True trains all of them.",
 }
 
 
@@ -115,8 +115,8 @@ def _drive_in_words():
 def _register_errors():
     """Let the notebook show an `Error` as its message and the advice for notebooks, and continue with the next cell.
 
-    Without that, Run all would end at a refused run, and the cells below would stay empty. It does end if a value was
-    to be assigned: the cells below need it, or would use a former one.
+    Without that, Run all would end at a refused run, and the cells below would stay empty. It does end if an
+    assignment failed: the cells below need its value, or would use a former one.
     """
     if shell := output.running_shell():
         shell.set_custom_exc((Error,), _show_error)
@@ -139,13 +139,18 @@ def advice(error: Error) -> str:
 
 def _continue_after_error(result):
     error = getattr(result, "error_in_exec", None)
-    if isinstance(error, Error) and not isinstance(_failed_statement(result.info.raw_cell, error), ast.Assign):
+    if isinstance(error, Error) and not _was_to_assign(result.info.raw_cell, error):
         result.error_in_exec = None
 
 
-def _failed_statement(cell, error):
-    """Return the cell's statement that raised the error, as `ast` parses it."""
+def _was_to_assign(cell, error):
+    """Return whether the cell's statement that raised the error is an assignment."""
     shell = output.running_shell()
-    line = next(line for frame, line in walk_tb(error.__traceback__) if frame.f_globals is shell.user_global_ns)
-    statements = ast.parse(shell.transform_cell(cell)).body
-    return next(statement for statement in statements if statement.lineno <= line <= (statement.end_lineno or line))
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_globals is shell.user_global_ns]
+    # The innermost statement comes last.
+    raised = [
+        node
+        for node in ast.walk(ast.parse(shell.transform_cell(cell)))
+        if isinstance(node, ast.stmt) and lines and node.lineno <= lines[0] <= (node.end_lineno or 0)
+    ]
+    return bool(raised) and isinstance(raised[-1], (ast.Assign, ast.AnnAssign, ast.AugAssign))

@@ -73,7 +73,9 @@ def test_notebook_shows_an_error_as_text_with_advice_and_continues_with_the_next
         # The cells below would use a former value.
         refused = "colabcnn.Experiment(\n    'mine',\n    dropout=3,\n)"
         assert not shell.run_cell(f"%matplotlib agg\nfirst = 1\nEXPERIMENT = {refused}").success
+        assert not shell.run_cell(f"if first:\n    EXPERIMENT: object = {refused}").success
         assert shell.run_cell(f"first = 1\nif first:\n    {refused};").success
+        assert shell.run_cell("@colabcnn.find_experiment('unknown')\ndef function():\n    pass").success
     finally:
         shell.set_custom_exc((), None)
         shell.events.unregister("post_run_cell", notebook._continue_after_error)

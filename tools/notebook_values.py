@@ -129,6 +129,7 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         "name": experiment.name,
         "epochs": str(experiment.epochs),
         "article_seconds": f"{seconds:g}",
+        "article_hours": f"{EXPERIMENTS['06_final'].epochs * seconds / 3600:g}",
         "reported": reported[:1].upper() + reported[1:],
         "parameters": f"{experiment.parameter_count():,}",
         "changes": changes_table(experiment, base),

@@ -47,8 +47,8 @@ def load_data(data: str | Path, *, size: int | None = None, test_size: int | Non
         from colabcnn.data.synthetic import load_synthetic
 
         size, test_size = TRAIN_SIZE if size is None else size, TEST_SIZE if test_size is None else test_size
-        check_count("size", size, 0, MOST_IMAGES)
-        check_count("test_size", test_size, 0, MOST_IMAGES)
+        check_count("the number of synthetic training images", size, 0, MOST_IMAGES)
+        check_count("the number of synthetic test images", test_size, 0, MOST_IMAGES)
         return load_synthetic(size, test_size)
     return load_cifar10(None if data == "cifar10" else data)
 

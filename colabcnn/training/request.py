@@ -68,7 +68,7 @@ class RunRequest:
     drive_folder: str | Path | None = None
     data: str | Path = "cifar10"
     epochs: Annotated[int, check_count] | None = None
-    holdout: Annotated[int, check_count, 0, TRAIN_SIZE - NUM_CLASSES] = 0
+    holdout: Annotated[int, check_count, 0] = 0
     train_size: Annotated[int, check_count] | None = None
     val_size: Annotated[int, check_count] | None = None
     seed: Annotated[int, check_count, 0] = 0
@@ -84,6 +84,8 @@ class RunRequest:
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
+        if data_name(self.data) == "cifar10":  # First, as a notebook calculates the sizes from it.
+            check_count("holdout", self.holdout, 0, TRAIN_SIZE - NUM_CLASSES)
         check_fields(self)
         given = self.callbacks if isinstance(self.callbacks, Iterable) else [self.callbacks]
         object.__setattr__(self, "callbacks", tuple(given))

@@ -5,7 +5,7 @@ import functools
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -46,7 +46,7 @@ class Result:
     """
 
     run_dir: Path
-    history: dict[str, list]
+    history: dict[str, list] = field(repr=False)
     complete: bool
     reason: str
 

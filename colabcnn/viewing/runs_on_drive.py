@@ -40,9 +40,10 @@ def runs_on_drive(folder: str | Path | None) -> Table:
         runs = runs_by_name([path])
     except FileNotFoundError:
         runs = {}
-    except (Error, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        return Table(f"{folder} cannot be read ({reason}).")
+    except OSError as error:
+        return Table(f"{folder} cannot be read ({error.strerror}).")
+    except Error as error:
+        return Table(str(error))
     rows = sorted((_row(run_dir) for run_dirs in runs.values() for run_dir in run_dirs), key=lambda row: row[0])
     if not rows:
         return Table(f"There is no run in {path} yet.")

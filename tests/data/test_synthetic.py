@@ -21,7 +21,7 @@ def test_test_set_is_as_large_as_cifar10s_unless_a_size_is_given():
     sizes = (None, 30, 0)
     assert [len(load_data("synthetic", size=1, test_size=size)[1][1]) for size in sizes] == [10_000, 30, 0]
     for size in (-5, 1_000_001):
-        with pytest.raises(Error, match=f"test_size is {size}; expected"):
+        with pytest.raises(Error, match=f"the number of synthetic test images is {size}; expected"):
             load_data("synthetic", size=1, test_size=size)
 
 

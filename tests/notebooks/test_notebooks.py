@@ -141,6 +141,8 @@ def test_notebook_runs_from_top_to_bottom(project, tmp_path, name):
     if "run" in outputs:
         assert kinds(outputs["run"]).count("text/html") == 3  # The data, the figure, and a picture without scripts.
         assert "epoch 1/1" in str(outputs["run"])
+    shown = {cell for cell, parts in outputs.items() if any(part["output_type"] == "execute_result" for part in parts)}
+    assert not shown & {"run", "sweep", "fetch"}  # A value that nobody asked for, such as a complete history.
     if name in EXPERIMENTS:
         assert read_history(project / "drive" / name / "seed-0" / "history.csv")["epoch"] == [1]
         assert outputs["share"] == []

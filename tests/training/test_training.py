@@ -253,7 +253,6 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
         {"val_size": 0},
         {"seed": -1},
         {"holdout": 7},
-        {"holdout": 60_000, "train_size": -10_000},
         {"hours": 0},
         {"checkpoint_minutes": -1},
         {"checkpoint_minutes": float("nan")},
@@ -268,6 +267,11 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
     with pytest.raises(Error, match=next(iter(bad.values())) if "data" in bad else next(iter(bad))):
         run(small_experiment, tmp_path / "run", **{**small_options, **bad})
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
+
+
+def test_too_many_held_out_images_are_named_before_the_size_that_a_notebook_calculates_from_them(tmp_path):
+    with pytest.raises(Error, match="^holdout is 60000; expected a whole number from 0 to 49990"):
+        run("06_final", tmp_path / "run", holdout=60_000, train_size=50_000 - 60_000)
 
 
 @pytest.mark.newest

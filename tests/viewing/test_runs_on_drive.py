@@ -110,7 +110,7 @@ def test_missing_empty_or_no_folder_is_one_sentence(tmp_path):
     assert "DRIVE_FOLDER is empty" in runs_on_drive("")
     (tmp_path / "file").write_text("")
     assert "cannot be read (Not a directory)" in runs_on_drive(tmp_path / "file")
-    assert "cannot be read" in runs_on_drive("~nobody-of-this-name/runs")
+    assert "give the full path" in runs_on_drive("~nobody-of-this-name/runs")
 
 
 def test_missing_drive_is_one_sentence(tmp_path, monkeypatch):
