@@ -270,7 +270,7 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
 
 
 def test_too_many_held_out_images_are_named_before_the_size_that_a_notebook_calculates_from_them(tmp_path):
-    with pytest.raises(Error, match="^holdout is 60000; expected a whole number from 0 to 49990"):
+    with pytest.raises(Error, match=r"^holdout is 60000; expected a whole number from 0 to 49990"):
         run("06_final", tmp_path / "run", holdout=60_000, train_size=50_000 - 60_000)
 
 
