@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # Here, where a reader that has exited is no error.
         return code
     except Error as error:
-        output.write(f"colabcnn: {error}{ADVICE.get(error.kind, '')}", stream=sys.stderr)
+        advice = (
+            "" if error.kind == "another_run" and not hasattr(options, "start_over") else ADVICE.get(error.kind, "")
+        )
+        output.write(f"colabcnn: {error}{advice}", stream=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         if not isinstance(interrupt, Interrupted):  # A run has reported its own.

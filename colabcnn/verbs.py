@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 import time
 from argparse import Namespace
 
@@ -28,6 +30,7 @@ DEMO = {"name": "demo", "filters": (16, 32, 64), "batch_size": 16, "precise_batc
 def demo(options: Namespace) -> None:
     """Train the final network, with a quarter of its filters, on synthetic images."""
     _keep_onednn(options.run_dir)
+    _import_keras()
     from dataclasses import replace
 
     from colabcnn.training.run import run
@@ -60,6 +63,7 @@ def list_experiments(options: Namespace) -> None:
 def train(options: Namespace) -> int:
     """Train an experiment, or resume its run."""
     _keep_onednn(options.run_dir)
+    _import_keras()
     from colabcnn.store.experiment_file import read_experiment
     from colabcnn.training.run import run
 
@@ -88,6 +92,22 @@ def _keep_onednn(run_dir):
     record = run_folder(run_dir).read_record()
     if record and record.starts:
         onednn.keep(record.starts[-1].onednn)
+
+
+def _import_keras():
+    """Import Keras; Ctrl-C takes effect behind it: within TensorFlow's import, it may crash or be swallowed."""
+    pressed = []
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    is_ours = is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        import keras  # noqa: F401
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _report(result, started_over=False):
@@ -138,6 +158,7 @@ def _verify(options):
 
 def evaluate(options: Namespace) -> None:
     """Measure a run on the test set."""
+    _import_keras()
     from colabcnn.inspection.evaluation import evaluate
     from colabcnn.store.run_folder import FLIP_AVERAGED
 
@@ -152,6 +173,7 @@ def evaluate(options: Namespace) -> None:
 
 def measure(options: Namespace) -> None:
     """Measure the speed of a run on this device, into a small file."""
+    _import_keras()
     from colabcnn.measuring.measurement import measure, offer_measurement
 
     given = {name: value for name, value in vars(options).items() if name not in ("output", "verb")}
@@ -175,6 +197,7 @@ def fetch(options: Namespace) -> None:
 
 def predict(options: Namespace) -> None:
     """Classify a picture."""
+    _import_keras()
     from colabcnn.inspection.predictions import predict
     from colabcnn.viewing.curves import save_figure
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 from PIL import Image
 
-from colabcnn import ABLATIONS, RECIPES, __version__, shipped_results
+from colabcnn import ABLATIONS, RECIPES, __version__, shipped_results, verbs
 from colabcnn.cli import main
 from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
@@ -198,6 +198,21 @@ def test_full_disk_is_one_line_and_keeps_the_history(main_here, mount_tmpfs):
     assert_refused(completed, "No space left on device", "make room")
     assert not [path for path in tiny_disk.rglob("*") if path.name.endswith(".partial")]
     assert read_history(tiny_disk / "run" / "history.csv")["epoch"] == [1]
+
+
+def test_ctrl_c_takes_effect_behind_the_import_of_keras(tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nis_imported = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keras")
+    with pytest.raises(KeyboardInterrupt):
+        verbs._import_keras()
+    assert sys.modules["keras"].is_imported
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_demo_in_the_folder_of_another_run_is_advised_no_option_that_it_lacks(main_here, trained):
+    assert_refused(completed := main_here("demo", "--run-dir", trained[0]), "holds another run")
+    assert "--start-over" not in completed.stderr
 
 
 @pytest.mark.kill

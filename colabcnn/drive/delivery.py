@@ -19,6 +19,8 @@ FETCH_SECONDS = 180
 HANG_SECONDS = 600
 # The longest wait for Drive at the end of a run.
 FINISH_SECONDS = 300
+# The assumed time for copying 48 MB to Drive, until a copy has measured it.
+_UNKNOWN_COPY_SECONDS = 15
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 30, 600
 
 
@@ -68,6 +70,11 @@ class Delivery:
         self._failures = 0
         self._reported = None
         self._last_error = None
+
+    @property
+    def reserved_seconds(self) -> float:
+        """How many seconds to reserve for a delivery: twice those of the last copy."""
+        return 2 * (self.copy_seconds or _UNKNOWN_COPY_SECONDS)
 
     def fetch(self, local_epoch: int, fingerprint: str | None = None) -> dict[str, Any]:
         """Fetch the newest checkpoint that verifies from Drive, if it is newer than `local_epoch`; see `DriveFolder`.

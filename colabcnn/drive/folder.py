@@ -203,8 +203,11 @@ class DriveFolder:
             A dict of `move_aside`, the new folder, or None if there was no file to move.
         """
         self._mount.make_folder()
-        paths = checkpoint_files(self.drive / "checkpoints")
+        folder = self.drive / "checkpoints"
+        paths = checkpoint_files(folder)
         if names is None:
+            # The folder itself, so that what is moved is a run.
+            paths = [folder] if paths else []
             paths += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
             # It stops older sessions, and no later session looks for the moved checkpoint.
             write_session(

@@ -163,7 +163,7 @@ def _accelerator():
         return None if device.platform == "cpu" else _Accelerator(device.device_kind, has_bfloat16)
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if not gpus:
         return None
     details = tf.config.experimental.get_device_details(gpus[0])

@@ -73,6 +73,9 @@ class TrainingModel(keras.Model):
     def save_weights(self, *args: Any, **options: Any) -> None:
         self.network.save_weights(*args, **options)
 
+    def load_weights(self, *args: Any, **options: Any) -> None:
+        self.network.load_weights(*args, **options)
+
     def build_state(self) -> None:
         """Create the optimizer's, the metrics' and the loss's state, after `compile`.
 

@@ -21,8 +21,6 @@ from colabcnn.training.interruption import EPOCH_SECONDS
 if TYPE_CHECKING:
     from colabcnn.training.session import Session
 
-# The assumed time for copying 48 MB to Drive, until a delivery has measured it.
-UNKNOWN_DELIVERY_SECONDS = 15
 # A reserve before the hours have passed.
 MARGIN_SECONDS = 5
 
@@ -147,7 +145,7 @@ class Recorder(FitCallback):
     def _reserve(self):
         """Return the seconds that another epoch, its checkpoint and its delivery may take."""
         delivery = self._session.delivery
-        seconds = 0 if delivery is None else 2 * (delivery.copy_seconds or UNKNOWN_DELIVERY_SECONDS)
+        seconds = delivery.reserved_seconds if delivery else 0
         return 1.1 * (self.epoch_seconds() or 0.0) + self._save_seconds + seconds + MARGIN_SECONDS
 
     def _checkpoint(self):

@@ -36,13 +36,13 @@ HELP = {
     "out to resume that one",
     "allow_long": "train even if more than 40 hours are left on a CPU; without it such a run stops after its first "
     "steps, with a message about what would fit",
-    "callbacks": "your own Keras callbacks; their `model` is a `keras.Model` whose only child is the network. On a GPU "
-    "or TPU a call may make several steps; batch methods are then called once per call. One that sets "
-    "`model.stop_training` stops the run at the end of the epoch; one that sets the learning rate needs an experiment "
-    "without a schedule",
+    "callbacks": "your own Keras callbacks; their `model` is a `keras.Model` whose only child is its `network`: call "
+    "`model.predict`, but `model.network.evaluate`. On a GPU or TPU a call may make several steps; batch methods are "
+    "then called once per call. One that sets `model.stop_training` stops the run at the end of the epoch; one that "
+    "sets the learning rate needs an experiment without a schedule",
     "profile": "write a trace of ten calls of the compiled step into this folder, for TensorBoard, and under JAX for "
     "Perfetto, too",
-    "quiet": "print nothing but errors",
+    "quiet": "print nothing but errors, and the download of CIFAR-10",
 }
 """The meaning of each option of `run`, for the command line's help and `run`'s docstring."""
 

@@ -105,8 +105,11 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
             f"{' '.join(saved.skipped.values()) or 'it is missing.'} Fetch the run again, or use another folder."
         )
     resumption = Resumption(request, folder, saved)
-    if not resumption.experiment.is_extendable and resumption.experiment.epochs != request.experiment.epochs:
-        info(f"The learning rate falls over {resumption.experiment.epochs} epochs, not {request.experiment.epochs}.")
+    epochs, usual = resumption.experiment.epochs, request.experiment.epochs
+    if not resumption.experiment.is_extendable and epochs != usual:
+        info(f"The learning rate falls over {epochs} epochs, not {usual}.")
+    elif request.epochs is None and epochs != usual:
+        info(f"The run ends with epoch {epochs}; to train the experiment's {usual}, give that number as epochs.")
     return resumption
 
 
@@ -174,7 +177,8 @@ def move_unusable_aside(folder: RunFolder, saved: SavedRun, info: Info) -> None:
         info(f"Skipped: {reason}")
     unusable = list(saved.skipped)
     if saved.checkpoint is None:
-        unusable += [path for path in folder.small_files if path != folder.run_json]
+        kept = (folder.run_json,) if last else (folder.run_json, folder.history_csv)
+        unusable += [path for path in folder.small_files if path not in kept]
     if any(path.exists() for path in unusable):
         target = move_aside(folder.path, unusable)
         epoch = f"continues with epoch {saved.epoch + 1}" if saved.checkpoint else "starts with epoch 1"
@@ -231,9 +235,10 @@ def _with_drive(folder, saved, requested, delivery, info):
     delivery.take(name)
     if checkpoint is None and saved.record is None:
         return saved
-    # Another machine may have extended the run since. A checkpoint's record lacks the end of its last start.
+    # Another machine, whose clock may be wrong, may have extended the run since. A checkpoint's record lacks the end of
+    # its last start.
     known = filter(None, [saved.record, *records])
-    record = max(known, key=lambda record: record.starts[-1].time if record.starts else "")
+    record = max(known, key=lambda record: (len(record.starts), record.starts[-1].time if record.starts else ""))
     if checkpoint is None:
         return replace(saved, record=record)
     skipped = {path: reason for path, reason in saved.skipped.items() if epoch_of(path) > checkpoint.epoch}

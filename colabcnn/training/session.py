@@ -70,9 +70,13 @@ class Session:
         self.folder.write_record(self.record)
 
     def seconds_for_delivery(self, most: float) -> float:
-        """Return how many seconds the last delivery may take, at most `most`."""
+        """Return how many seconds the last delivery may take, at most `most`: as many as a signal or the hours leave.
+
+        An epoch may have taken longer than the hours: then, as many as are reserved for a delivery.
+        """
         left = most if self.deadline is None else min(most, self.deadline - time.monotonic())
-        return max(1.0, self.interruption.seconds_left() or left)
+        reserved = self.delivery.reserved_seconds if self.delivery else 0.0
+        return self.interruption.seconds_left() or max(reserved, left)
 
 
 def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
@@ -210,7 +214,7 @@ def _announce(session):
         f"{session.folder.path}"
     )
     if record.starts:
-        _report_changes(record.starts[-1], start, record.precision, progress)
+        _report_changes(record.starts[-1], start, record.experiment, record.precision, progress)
 
 
 def _executable_model(session, split):
@@ -260,7 +264,7 @@ def _execution_of(starts, progress):
     return suitable
 
 
-def _report_changes(before, now, precision, progress):
+def _report_changes(before, now, experiment, precision, progress):
     """Report another device, versions or commit than those of the run's last start."""
     changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
@@ -274,7 +278,8 @@ def _report_changes(before, now, precision, progress):
         former = f' To get the former, set CODE = "{before.commit}" in the notebook.' if is_published else ""
         progress.info(f"colabcnn's commit was {before.commit or 'not known'}, now {now.commit or 'not known'}.{former}")
     if changed:
-        progress.info(f"{'; '.join(changed)}: the same state, order and augmentation, the last bits may differ.")
+        masks = "dropout may draw other masks, and " if experiment.dropout else ""
+        progress.info(f"{'; '.join(changed)}: the same state, order and augmentation; {masks}the last bits may differ.")
     if None not in (before.onednn, now.onednn) and before.onednn != now.onednn:
         progress.info(
             f"TensorFlow used oneDNN before: {before.onednn}, now: {now.onednn}; the last bits may differ. To keep "

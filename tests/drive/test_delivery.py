@@ -217,7 +217,8 @@ def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, loc
     deliver(older, 1)
     newer = deliver_to(drive, begin=False)
     kept = Path(newer.move_aside())
-    assert {path.name[:6] for path in kept.iterdir()} == {"epoch-", "histor"}
+    assert {path.name for path in kept.iterdir()} == {"checkpoints", "history.csv"}
+    assert len(checkpoint_files(kept / "checkpoints")) == 1
     newer.begin("this run")
     wait_for_response(newer)
     elsewhere = tmp_path / "elsewhere"

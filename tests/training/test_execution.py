@@ -227,7 +227,7 @@ def test_a_gpus_compute_capability_decides_on_the_precision(monkeypatch, capabil
         import tensorflow as tf
 
         details = {"device_name": "Some GPU", "compute_capability": capability}
-        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"])
         monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     assert not devices.is_cpu()
     assert devices.device_name() == "Some GPU"

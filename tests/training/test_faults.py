@@ -139,9 +139,11 @@ def test_fault_24_older_session_stops_in_order_when_another_machine_takes_over(t
     assert "a newer session trains this run" in starts[0]["ended"]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_fault_25_run_resumes_on_another_device_or_version_and_reports_it(
-    tmp_path, small_experiment, small_options, capsys
+    tmp_path, small_experiment, small_options, capsys, dropout
 ):
+    small_experiment = replace(small_experiment, dropout=dropout)
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})
     path = tmp_path / "run.json"
     record = json.loads(path.read_text())
@@ -156,6 +158,7 @@ def test_fault_25_run_resumes_on_another_device_or_version_and_reports_it(
     assert "keras 3.0.0 before" in output
     assert f'set CODE = "{"ab" * 20}"' in output
     assert "the last bits may differ" in output
+    assert ("dropout may draw other masks" in output) == bool(dropout)
 
 
 def test_fault_26_run_ended_by_early_stopping_is_finished_until_it_is_extended(
@@ -228,6 +231,7 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
     for folder in (tmp_path / "run", tmp_path / "drive"):
         assert status(folder)["epoch"] == 1
         assert read_history(folder / "moved-aside-1" / "history.csv")["epoch"] == [1, 2]
+        assert status(folder / "moved-aside-1")["epoch"] == 2  # What was moved is a run.
         assert f"The former run is kept in {folder / 'moved-aside-1'}." in output
     shutil.rmtree(tmp_path / "run")
     assert run(small_experiment, tmp_path / "run", **other).history == again.history
@@ -279,6 +283,10 @@ def test_run_that_another_machine_has_extended_keeps_its_length_and_all_starts(
     small_options["epochs"] = None
     options = {**small_options, "drive_folder": tmp_path / "drive"}
     assert run(small_experiment, tmp_path / "one", **{**options, "epochs": 1}).complete
+    # The first machine's clock is fast.
+    record = json.loads((tmp_path / "one" / "run.json").read_text())
+    record["starts"][0]["time"] = "2099-01-01T00:00:00+00:00"
+    (tmp_path / "one" / "run.json").write_text(json.dumps(record))
     with pytest.raises(KeyboardInterrupt) if not new_epochs else contextlib.nullcontext():
         longer = {**options, "epochs": 3, "hours": 1e-9, "callbacks": [StopWithinFirst()]}
         assert not run(small_experiment, tmp_path / "two", **longer).complete

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -20,6 +21,7 @@ from colabcnn import run, status
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import read_history
 from colabcnn.training.recorder import Recorder
+from colabcnn.training.session import Session
 from support.runs import BACKENDS, differences
 from support.shared_files import COMPLETE
 
@@ -221,6 +223,17 @@ def test_fault_28_damaged_history_is_repaired_to_one_row_an_epoch(tmp_path, sess
     sessions(damaged, epochs=3)
     assert differences(uninterrupted(3), damaged) == []
     assert read_history(path)["epoch"] == [1, 2, 3]
+
+
+def test_last_delivery_has_the_time_that_is_reserved_for_it_though_the_hours_have_passed():
+    left, now = [None], time.monotonic()
+    session = SimpleNamespace(deadline=now - 5, delivery=SimpleNamespace(reserved_seconds=30.0))
+    session.interruption = SimpleNamespace(seconds_left=lambda: left[0])
+    assert Session.seconds_for_delivery(session, 300) == 30
+    session.deadline = now + 1000
+    assert Session.seconds_for_delivery(session, 300) == 300
+    left[0] = 12.0  # Of a machine that is shut down.
+    assert Session.seconds_for_delivery(session, 300) == 12
 
 
 def test_fault_31_limit_of_hours_ends_with_the_epoch_saved_and_delivered(

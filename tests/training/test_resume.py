@@ -56,6 +56,16 @@ def test_extended_run_equals_run_of_that_length(tmp_path, small_options):
     assert differences(tmp_path / "uninterrupted", tmp_path / "extended") == []
 
 
+def test_run_keeps_its_length_and_says_so_if_the_experiment_has_another_one(tmp_path, small_options, capsys):
+    options = {**small_options, "epochs": None, "quiet": False}
+    run(replace(COMPLETE, epochs=1), tmp_path, **options)
+    assert "ends with" not in capsys.readouterr().out
+    assert run(replace(COMPLETE, epochs=2), tmp_path, **options).history["epoch"] == [1]
+    assert (
+        "The run ends with epoch 1; to train the experiment's 2, give that number as epochs." in capsys.readouterr().out
+    )
+
+
 @pytest.mark.colab
 def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
     """A callback ruins the network after epoch 1 and after the resume; the best weights stay those of epoch 1."""
@@ -206,6 +216,21 @@ def test_broken_newest_checkpoint_is_skipped_with_the_reason(tmp_path, small_exp
     assert again.history["loss"] == first.history["loss"]
     assert [path.name for path in (tmp_path / "moved-aside-1").iterdir()] == [newest.name]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+
+
+@pytest.mark.newest
+def test_run_that_was_stopped_before_its_first_checkpoint_leaves_nothing_to_move(
+    tmp_path, small_experiment, small_options, capsys
+):
+    def stop(batch, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        callback = keras.callbacks.LambdaCallback(on_train_batch_begin=stop)
+        run(small_experiment, tmp_path, **{**small_options, "callbacks": [callback]})
+    assert run(small_experiment, tmp_path, **{**small_options, "quiet": False}).complete
+    assert "Unusable" not in capsys.readouterr().out
+    assert not (tmp_path / "moved-aside-1").exists()
 
 
 @pytest.mark.newest
