@@ -238,7 +238,11 @@ def test_start_over_moves_the_run_aside_here_and_on_drive(tmp_path, small_experi
 
 
 def test_run_whose_folder_vanishes_ends_in_one_error(tmp_path, small_experiment, small_options):
-    gone = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch and shutil.rmtree(tmp_path / "run"))
+    def lose(epoch, logs):
+        if epoch:
+            (tmp_path / "run").rename(tmp_path / "lost")
+
+    gone = keras.callbacks.LambdaCallback(on_epoch_begin=lose)
     with pytest.raises(Error, match="No such file or directory"):
         run(small_experiment, tmp_path / "run", **{**small_options, "callbacks": [gone]})
 
