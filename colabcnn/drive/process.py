@@ -18,9 +18,15 @@ from typing import Any
 from colabcnn.drive.folder import DriveFolder, failure
 from colabcnn.errors import AnotherRunError
 
-# Isolated and with the library's folder last: of the user's own modules none is imported there.
-_START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.drive.process import main; main()"
 LIBRARY = str(Path(__file__).resolve().parents[2])
+# The code of a process that calls `main` of one of our modules, given `LIBRARY` as its first argument. It is this very
+# library, also if another version is installed, but its folder is last: of the user's own modules none is imported.
+START = (
+    "import importlib.util, sys; sys.path.append(sys.argv.pop(1)); "
+    "spec = importlib.util.spec_from_file_location('colabcnn', sys.path[-1] + '/colabcnn/__init__.py'); "
+    "sys.modules['colabcnn'] = library = importlib.util.module_from_spec(spec); spec.loader.exec_module(library); "
+    "from colabcnn.{} import main; main()"
+)
 # Processes that may hang: Python warns of one that still runs when its `Popen` is deleted.
 _abandoned: list[subprocess.Popen] = []
 
@@ -52,7 +58,15 @@ class DriveProcess:
         self._connection, other_end = Pipe()
         with other_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, LIBRARY, *self._folders, str(other_end.fileno())],
+                [
+                    sys.executable,
+                    "-I",
+                    "-c",
+                    START.format("drive.process"),
+                    LIBRARY,
+                    *self._folders,
+                    str(other_end.fileno()),
+                ],
                 pass_fds=[other_end.fileno()],
                 # An abandoned process would keep inherited streams open, and `train ... | tee log` would not end.
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from colabcnn.drive.process import LIBRARY
+from colabcnn.drive.process import LIBRARY, START
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
@@ -20,7 +20,7 @@ from colabcnn.training.run import run
 
 CHECKPOINT_SECONDS = 60
 # Isolated, with the caller's folders last: no module of the user's project replaces one of the standard library.
-_START = "import sys; sys.path += sys.argv.pop(1).split(':'); from colabcnn.measuring.killed_run import main; main()"
+_START = f"import sys; sys.path += sys.argv.pop(1).split(':'); {START.format('measuring.killed_run')}"
 
 
 class _EndedError(Exception):
@@ -76,7 +76,7 @@ def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dic
     request = json.dumps({"experiment": experiment.settings(), "run_dir": str(run_dir), "options": options})
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _START, ":".join(filter(None, [*sys.path, LIBRARY])), request],
+            [sys.executable, "-I", "-c", _START, ":".join(filter(None, sys.path)), LIBRARY, request],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -19,7 +19,7 @@ from typing import Any
 
 from colabcnn.colab import seconds_since_start
 from colabcnn.drive.delivery import FETCH_SECONDS
-from colabcnn.drive.process import LIBRARY, DriveProcess
+from colabcnn.drive.process import LIBRARY, START, DriveProcess
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.experiment_file import ENDING, write_experiment
@@ -37,7 +37,6 @@ LOG = "train.log"
 # A session delivers every ten minutes. Without three deliveries it counts as dead.
 _IDLE_MINUTES, _IDLE_DELIVERIES = 30, 3
 _POLL_SECONDS, _STOP_SECONDS = 1, SECONDS + 10
-_START = "import sys; sys.path.append(sys.argv.pop(1)); from colabcnn.sweeps.tied import main; main()"
 # No process takes all memory of a GPU at its start: other runs may use it, and so may the process that sweeps.
 _SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -120,7 +119,16 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
         write_experiment(settings, request.experiment)
         arguments = [str(settings), *replace(request, hours=hours).arguments()]
         # Of the user's own modules none is imported there: -P leaves the current folder out.
-        command = [sys.executable, "-P", "-c", _START, LIBRARY, str(os.getpid()), "train", *arguments]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            START.format("sweeps.tied"),
+            LIBRARY,
+            str(os.getpid()),
+            "train",
+            *arguments,
+        ]
         # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, **streams)

@@ -247,6 +247,17 @@ def test_modules_of_the_users_project_are_not_imported_by_drives_process(
     assert epoch_of(delivery.delivered) == 1
 
 
+def test_another_version_that_is_installed_is_not_used_by_drives_process(tmp_path, local, deliver_to, monkeypatch):
+    installed = tmp_path / "site" / "colabcnn"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise ZeroDivisionError")
+    command = process.START.format("drive.process")
+    monkeypatch.setattr(process, "START", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {command}")
+    delivery = deliver_to(tmp_path / "drive")
+    deliver(delivery, 1)
+    assert epoch_of(delivery.delivered) == 1
+
+
 def test_epoch_of_seven_digits_is_delivered_and_fetched(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     for epoch in (999_999, 1_000_000):
