@@ -70,7 +70,7 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, good: set[str] 
     """Write a checkpoint, then remove those that are older than the newest three good ones.
 
     Args:
-        folder: the folder of the run's checkpoints; made if missing.
+        folder: the folder of the run's checkpoints; made if missing, in the run's folder.
         checkpoint: `Checkpoint`.
         good: set of the names in that folder known to verify; the new one is added.
 
@@ -81,7 +81,7 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, good: set[str] 
         OSError: an error of the disk; the older checkpoints are kept.
     """
     folder, good = Path(folder), set() if good is None else good
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # Without parents: a run's folder that has vanished is an error.
     content = checkpoint_bytes(checkpoint)
     path = folder / checkpoint_name(checkpoint.epoch, content)
     write_atomically(path, content)

@@ -63,6 +63,7 @@ def altered(trained, tmp_path):
         if "data_sha256" not in fields:
             recorded["data_sha256"] = split_of(recorded).digest()
         arrays, metadata = {**checkpoint.arrays, "best": best}, {**checkpoint.metadata, "run": recorded}
+        (tmp_path / "altered").mkdir(exist_ok=True)
         write_checkpoint(tmp_path / "altered" / "checkpoints", replace(checkpoint, arrays=arrays, metadata=metadata))
         return tmp_path / "altered"
 

@@ -37,6 +37,12 @@ def test_checkpoint_is_read_as_written_even_if_not_contiguous(tmp_path):
     same(read_checkpoint(write_checkpoint(tmp_path, written)), written)
 
 
+def test_runs_folder_that_has_vanished_is_not_made_again(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_checkpoint(tmp_path / "run" / "checkpoints", checkpoint(1))
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_than_ten_thousand_arrays_keep_their_order(tmp_path):
     many = [np.array(index) for index in range(12_000)]
     path = write_checkpoint(tmp_path, Checkpoint(1, "run", {"model": many}, {}))
