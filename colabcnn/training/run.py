@@ -115,16 +115,10 @@ def run(
         precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
         resumption, record = resumption.with_data(split, precision)
         resume.move_unusable_aside(folder, resumption.saved, progress.info)
+        checkpoint, deadline = resumption.saved.checkpoint, start + hours * 3600 if hours else None
+        same_call = "the same call without start_over" if start_over else "the same call"
         session = Session(
-            folder,
-            record,
-            resumption.saved.checkpoint,
-            interruption,
-            progress,
-            delivery,
-            deadline=start + hours * 3600 if hours else None,
-            checkpoint_minutes=checkpoint_minutes,
-            same_call="the same call without start_over" if start_over else "the same call",
+            folder, record, checkpoint, interruption, progress, delivery, deadline, checkpoint_minutes, same_call
         )
         try:
             reason = train_session(session, split, _callbacks(request, record, progress, stack))

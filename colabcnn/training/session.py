@@ -74,9 +74,9 @@ class Session:
 
         An epoch may have taken longer than the hours: then, as many as are reserved for a delivery.
         """
-        left = most if self.deadline is None else min(most, self.deadline - time.monotonic())
         reserved = self.delivery.reserved_seconds if self.delivery else 0.0
-        return self.interruption.seconds_left() or max(reserved, left)
+        left = most if self.deadline is None else max(reserved, self.deadline - time.monotonic())
+        return self.interruption.seconds_left() or min(most, left)
 
 
 def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:

@@ -230,6 +230,7 @@ def test_last_delivery_has_the_time_that_is_reserved_for_it_though_the_hours_hav
     session = SimpleNamespace(deadline=now - 5, delivery=SimpleNamespace(reserved_seconds=30.0))
     session.interruption = SimpleNamespace(seconds_left=lambda: left[0])
     assert Session.seconds_for_delivery(session, 300) == 30
+    assert Session.seconds_for_delivery(session, 20) == 20
     session.deadline = now + 1000
     assert Session.seconds_for_delivery(session, 300) == 300
     left[0] = 12.0  # Of a machine that is shut down.
