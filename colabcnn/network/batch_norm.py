@@ -70,7 +70,7 @@ def renew_statistics(network: keras.Model, images: Any, *, batch_size: int = BAT
 
     Args:
         network: as `build_model` makes it: a sequence of layers; changed in place, except frozen layers.
-        images: `(count, 32, 32, 3)`, uint8, on the device or not.
+        images: `(count, 32, 32, 3)`, 0 to 255, of any dtype, on the device or not.
         batch_size: images per batch; a smaller last batch counts as much as the others.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]

@@ -12,7 +12,7 @@ from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.network.augmentation import apply_transforms
 from colabcnn.network.batch_norm import call_fused
-from colabcnn.network.devices import PLAIN
+from colabcnn.network.devices import PLAIN, is_cpu
 from colabcnn.network.keras_types import FitCallback, Logs, ops
 from colabcnn.network.model import reseed_dropout
 
@@ -31,7 +31,7 @@ class TrainingModel(keras.Model):
 
     Args:
         network: as `build_model` makes it.
-        split: `Split`; its images are copied to the device here, as uint8.
+        split: `Split`; its images are copied to the device here.
         experiment: `Experiment`; its batch size and its augmentation are used.
         execution: `Execution`. Under TensorFlow the steps of a call are Keras's `steps_per_execution`. Under JAX that
             would be a loop in Python, so `fit` receives the positions of several batches as one batch, and the model
@@ -165,11 +165,13 @@ def _compiled_by_xla(function):
 
 
 class _DeviceData:
-    """The images, the labels and the plan on the device, in an object that Keras does not track."""
+    """The images (whole numbers, 0 to 255), labels and plan on the device, in an object that Keras does not track."""
 
     def __init__(self, split):
-        self._training = ops.convert_to_tensor(split.train_images), ops.convert_to_tensor(split.train_labels)
-        self._validation = ops.convert_to_tensor(split.val_images), ops.convert_to_tensor(split.val_labels)
+        # TensorFlow gathers uint8 on a GPU only with XLA; plain steps would copy all images to the host each time.
+        dtype = "uint8" if keras.backend.backend() == "jax" or is_cpu() else "float16"
+        self._training = ops.convert_to_tensor(split.train_images, dtype), ops.convert_to_tensor(split.train_labels)
+        self._validation = ops.convert_to_tensor(split.val_images, dtype), ops.convert_to_tensor(split.val_labels)
         self._plan = {}
 
     def training(self):

@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import pytest
 
-from colabcnn import run
+from colabcnn import RECIPES, run
 from colabcnn.data.split import load_split
 from colabcnn.errors import Interrupted
 from colabcnn.experiments.execution import Execution
-from colabcnn.network import devices
+from colabcnn.network import devices, training_model
 from colabcnn.network.model import reseed_dropout
 from colabcnn.network.training_model import PlanEpoch
 from colabcnn.store.checkpoint import newest_checkpoint
@@ -233,6 +233,45 @@ def test_a_gpus_compute_capability_decides_on_the_precision(monkeypatch, capabil
     assert devices.device_name() == "Some GPU"
     assert devices.auto_execution() == Execution(steps, xla=True)
     assert devices.auto_precision() == precision
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX has all operations on every device")
+@pytest.mark.parametrize(
+    ("recipe", "precision"), [("07_without_luck", "mixed_float16"), ("08_in_minutes", "mixed_bfloat16")]
+)
+def test_a_gpu_has_every_operation_of_plain_steps(monkeypatch, recipe, precision):
+    """TensorFlow makes an operation that a GPU lacks on the CPU, and copies what it needs to there and back."""
+    import tensorflow as tf
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+    if not tf.test.is_built_with_cuda():
+        pytest.skip("this TensorFlow lists no operations of GPUs")
+    monkeypatch.setattr(training_model, "is_cpu", lambda: False)
+    split, experiment = load_split("synthetic", train_size=256, val_size=250), RECIPES[recipe]
+    model = compiled_model(experiment, split, seed=0, precision=precision)
+    plan = PlanEpoch(experiment, seed=0, size=256)
+    plan.set_model(model)
+    plan.on_epoch_begin(0)
+    for step in (model.train_step, model.test_step):
+        traced = tf.function(lambda positions, step=step: step((positions,)))
+        graph = traced.get_concrete_function(tf.TensorSpec((128,), "int64")).graph
+        operations = [*graph.get_operations()]
+        for definition in graph.as_graph_def().library.function:
+            operations += function_def_to_graph(definition).get_operations()
+        assert len(operations) > 100
+        assert [operation.type for operation in operations if not has_gpu_kernel(operation)] == []
+
+
+def has_gpu_kernel(operation):
+    """Return whether TensorFlow has code for an operation with its dtypes on a GPU; a GPU need not be there."""
+    from tensorflow.python.framework import kernels
+
+    def fits(constraint):
+        allowed = constraint.allowed_values.list.type
+        return not allowed or operation.get_attr(constraint.name).as_datatype_enum in allowed
+
+    found = kernels.get_registered_kernels_for_op(operation.type).kernel
+    return any(kernel.device_type in ("GPU", "DEFAULT") and all(map(fits, kernel.constraint)) for kernel in found)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX names other GPUs and TPUs")
