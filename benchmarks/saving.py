@@ -38,7 +38,7 @@ def main():
             began = time.perf_counter()
             recorder.on_epoch_end(epoch, logs)
             waits.append(1000 * (time.perf_counter() - began))
-            recorder.wait()
+            recorder.writer.wait()
             on_disk = 1000 * (time.perf_counter() - began)
             print(f"  save {epoch + 1}: training waits {waits[-1]:.0f} ms, on disk after {on_disk:.0f} ms")
         size = max(path.stat().st_size for path in Path(folder, "checkpoints").iterdir())

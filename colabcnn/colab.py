@@ -22,7 +22,9 @@ def mounted_drive() -> Path | None:
 
 def lost_with_session(folder: Path) -> str:
     """Return a warning if a folder is on the Colab runtime's own disk, or ""; below `DRIVE_MOUNT` it is never."""
-    real = Path(os.path.realpath(folder)) if in_colab() else DRIVE_MOUNT / "MyDrive"
+    if not in_colab() or DRIVE_MOUNT in folder.parents:  # Drive is not looked up: a call to it may hang.
+        return ""
+    real = Path(os.path.realpath(folder))
     if DRIVE_MOUNT in real.parents or any(map(os.path.ismount, (real, *real.parents[:-1]))):
         return ""
     return (

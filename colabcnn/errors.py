@@ -29,7 +29,7 @@ class Error(Exception):
 
 
 class AnotherRunError(Error):
-    """A folder holds another run than the requested one."""
+    """Drive holds another run than the one that is delivered."""
 
 
 class UnknownFormatError(Error):

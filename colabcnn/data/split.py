@@ -61,7 +61,7 @@ def load_split(
     Args, Returns and Raises are those of `load_data` and `split_data`.
     """
     needed = train_size + holdout if train_size else None
-    train, test = load_data(data, size=needed, test_size=None if holdout else val_size)
+    train, test = load_data(data, size=needed, test_size=0 if holdout else val_size)
     return split_data(train, test, train_size=train_size, val_size=val_size, holdout=holdout)
 
 

@@ -6,6 +6,7 @@ from colabcnn.data.cifar10 import Labelled
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES, TEST_SIZE, TRAIN_SIZE
 
 # Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
+_CHUNK = 1000  # Images that are drawn at a time.
 _COLOURS = np.array(
     [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 0.5, 0), (0.5, 0, 1)]
 )
@@ -30,11 +31,11 @@ def load_synthetic(train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE) -> 
     return _draw(train_size, key=1), _draw(test_size, key=2)
 
 
-def _draw(size, key, chunk=1000):
+def _draw(size, key):
     parameters, noise = np.random.Philox(key=key), np.random.Philox(key=key + 100)
     images = np.empty((size, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
-    for start in range(0, size, chunk):
-        count = min(chunk, size - start)
+    for start in range(0, size, _CHUNK):
+        count = min(_CHUNK, size - start)
         unit = (parameters.random_raw(count * 12).reshape(count, 12) >> np.uint64(11)) * 2.0**-53
         grain = (
             noise.random_raw(count * IMAGE_SIZE**2 * 3 // 8).view(np.uint8).reshape(count, IMAGE_SIZE, IMAGE_SIZE, 3)

@@ -13,8 +13,6 @@ from colabcnn.drive.process import DriveProcess
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, checkpoint_files, epoch_of
 
-# A working Drive responds sooner: 48 MB are read in seconds, and a failed read is tried four times.
-FETCH_SECONDS = 180
 # A request that takes longer is given up with its process, and a new process tries again.
 HANG_SECONDS = 600
 # The longest wait for Drive at the end of a run.
@@ -120,13 +118,11 @@ class Delivery:
         self._request()
 
     def tick(self) -> None:
-        """Poll the response to the last request, and begin a delivery when one is due; never waits."""
+        """Poll the response to the last request, and begin a delivery when one is due; wait a second at most."""
         self._poll_response(0)
         if self._process.busy and self._clock() - self._requested_at > HANG_SECONDS:
             self.close()
-            self._handle_failure(
-                {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {HANG_SECONDS} s"}
-            )
+            self._handle_failure(self._process.no_response(HANG_SECONDS))
         elif not self._process.busy and self._clock() >= self._due_at:
             self._request()
 
@@ -182,10 +178,7 @@ class Delivery:
 
     def _call(self, verb, **arguments):
         """Send a request and return its response; raise Error if it reports one, or does not come in time."""
-        self._process.request(verb, **arguments)
-        response = self._process.poll_response(FETCH_SECONDS)
-        if response is None:
-            response = {"errno": errno.ETIMEDOUT, "error": f"{self.drive} has not responded for {FETCH_SECONDS} s"}
+        response = self._process.call(verb, **arguments)
         if "error" in response:
             self.close()
             raise (AnotherRunError if response.get("another_run") else Error)(self._error_text(response))

@@ -15,8 +15,8 @@ from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import MALFORMED, AnotherRunError, Error
 from colabcnn.store.checkpoint_files import (
     FETCHED_SUFFIX,
-    MEASURED,
     SMALL_FILES,
+    TEST_JSON,
     checkpoint_files,
     epoch_of,
     read_verified,
@@ -210,9 +210,7 @@ class DriveFolder:
             paths = [folder] if paths else []
             paths += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
             # It stops older sessions, and no later session looks for the moved checkpoint.
-            write_session(
-                self.drive, {**NO_SESSION, "session": newest_session(self.drive)["session"] + 1, "ended": True}
-            )
+            write_session(self.drive, {"session": newest_session(self.drive)["session"] + 1, "ended": True})
         else:
             paths = [path for path in paths if path.name in names]
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
@@ -235,7 +233,7 @@ class DriveFolder:
 
         Not before it is certain that Drive holds this run.
         """
-        here, there = self.local / MEASURED, self.drive / MEASURED
+        here, there = self.local / TEST_JSON, self.drive / TEST_JSON
         with contextlib.suppress(OSError):
             if _measured_epoch(there) > _measured_epoch(here):
                 retried(copy_atomically, there, here)

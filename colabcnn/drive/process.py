@@ -5,6 +5,7 @@ a separate process makes the calls; training can abandon it.
 """
 
 import contextlib
+import errno
 import json
 import signal
 import subprocess
@@ -17,16 +18,10 @@ from typing import Any
 
 from colabcnn.drive.folder import DriveFolder, failure
 from colabcnn.errors import AnotherRunError
+from colabcnn.own_process import command_of
 
-LIBRARY = str(Path(__file__).resolve().parents[2])
-# The code of a process that calls `main` of one of our modules, given `LIBRARY` as its first argument. It is this very
-# library, also if another version is installed, but its folder is last: of the user's own modules none is imported.
-START = (
-    "import importlib.util, sys; sys.path.append(sys.argv.pop(1)); "
-    "spec = importlib.util.spec_from_file_location('colabcnn', sys.path[-1] + '/colabcnn/__init__.py'); "
-    "sys.modules['colabcnn'] = library = importlib.util.module_from_spec(spec); spec.loader.exec_module(library); "
-    "from colabcnn.{} import main; main()"
-)
+# A working Drive responds sooner: 48 MB are read in seconds, and a failed read is tried four times.
+CALL_SECONDS = 180
 # Processes that may hang: Python warns of one that still runs when its `Popen` is deleted.
 _abandoned: list[subprocess.Popen] = []
 
@@ -34,7 +29,7 @@ _abandoned: list[subprocess.Popen] = []
 class DriveProcess:
     """A `DriveFolder` in a separate process; it takes one request at a time, and `request` does not wait.
 
-    A request starts the process if there is none.
+    A request starts the process if there is none, or if it has died since the last response.
 
     Args:
         local: as for `DriveFolder`.
@@ -50,7 +45,7 @@ class DriveProcess:
         """Send a request; `poll_response` returns its response."""
         self.busy = True
         with contextlib.suppress(OSError):  # `poll_response` reports it.
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
                 self._start()
             self._connection.send_bytes(json.dumps({"verb": verb, "arguments": arguments}).encode())
 
@@ -58,15 +53,7 @@ class DriveProcess:
         self._connection, other_end = Pipe()
         with other_end:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-c",
-                    START.format("drive.process"),
-                    LIBRARY,
-                    *self._folders,
-                    str(other_end.fileno()),
-                ],
+                command_of("drive.process", *self._folders, other_end.fileno()),
                 pass_fds=[other_end.fileno()],
                 # An abandoned process would keep inherited streams open, and `train ... | tee log` would not end.
                 stdin=subprocess.DEVNULL,
@@ -93,6 +80,15 @@ class DriveProcess:
             return {"errno": None, "error": "the process that copies to Drive has died"}
         self.busy = False
         return response
+
+    def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request and return its response, or an error after `CALL_SECONDS`."""
+        self.request(verb, **arguments)
+        return self.poll_response(CALL_SECONDS) or self.no_response(CALL_SECONDS)
+
+    def no_response(self, seconds: float) -> dict[str, Any]:
+        """Return the error that stands for a response that has not come within `seconds`."""
+        return {"errno": errno.ETIMEDOUT, "error": f"{self._folders[1]} has not responded for {seconds} s"}
 
     def close(self) -> None:
         """End the process, if there is one; one that hangs in a call is abandoned, and ends with the call."""

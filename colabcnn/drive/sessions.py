@@ -32,7 +32,7 @@ def newest_session(drive: Path) -> dict[str, Any]:
             by_number.setdefault(int(match[1]), []).append(name)
     number = max(by_number, default=0)
     found = [_read(drive / name) for name in by_number.get(number, ())]
-    while (next_one := _read(drive / f"session-{number + 1}.json")) is not None:
+    while (next_one := _read(drive / f"session-{number + 1}.json", is_listed=False)) is not None:
         number, found = number + 1, [next_one]
     newest = max((session for session in found if session), key=lambda session: session["identity"], default={})
     return {**NO_SESSION, **newest, "session": number}
@@ -44,16 +44,21 @@ def write_session(drive: Path, session: dict[str, Any]) -> None:
     Raises:
         OSError: an error of Drive.
     """
-    write_atomically(drive / f"session-{session['session']}.json", json.dumps(session) + "\n")
+    write_atomically(drive / f"session-{session['session']}.json", json.dumps({**NO_SESSION, **session}) + "\n")
 
 
-def _read(path):
-    """Return a session file's dict, an empty one if it is broken or unreadable, None if it is missing."""
+def _read(path, is_listed=True):
+    """Return a session file's dict, an empty one if it is broken or unreadable, None if it is missing.
+
+    A file that is not listed and cannot be read may not exist: then the error is raised.
+    """
     try:
-        session = {"ended": False, **json.loads(retried(path.read_text, encoding="utf-8"))}  # Earlier ones lack it.
+        session = json.loads(retried(path.read_text, encoding="utf-8"))
         texts = (session["identity"], session["run"] or "", session["newest"] or "")
         return {key: session[key] for key in NO_SESSION} if all(isinstance(text, str) for text in texts) else {}
     except FileNotFoundError:
         return None
-    except (OSError, *MALFORMED):
+    except (OSError, *MALFORMED) as error:
+        if isinstance(error, OSError) and not is_listed:
+            raise
         return {}

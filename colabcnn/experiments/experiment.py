@@ -121,9 +121,13 @@ class Experiment:
         """Whether a run may change its number of epochs: its learning rate does not depend on it."""
         return isinstance(self.schedule, Constant)
 
-    def settings(self) -> dict[str, Any]:
-        """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`."""
-        return {name: value for name, value in as_json(self).items() if name != "kind"}
+    def settings(self, changed_only: bool = False) -> dict[str, Any]:
+        """Return all fields but `reported` as JSON types; a nested dataclass has its class's name as `kind`.
+
+        Args:
+            changed_only: leave out fields at their defaults, so that a new field with a default changes nothing.
+        """
+        return {name: value for name, value in as_json(self, changed_only).items() if name != "kind"}
 
     def convolutions(self) -> list[tuple[int, int, int, int]]:
         """Return `(kernel size, channels, filters, output size)` of each convolution, in order."""

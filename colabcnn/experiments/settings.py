@@ -18,11 +18,6 @@ def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, An
     return flat
 
 
-def changed_settings(experiment: Any) -> dict[str, Any]:
-    """Return an `Experiment`'s settings that differ from their defaults: a new field with a default changes nothing."""
-    return {name: value for name, value in as_json(experiment, changed_only=True).items() if name != "kind"}
-
-
 def as_json(value: Any, changed_only: bool = False) -> Any:
     """Return a field's value as JSON types: of a dataclass its class's name as `kind`, and the fields that it compares.
 

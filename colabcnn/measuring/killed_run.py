@@ -9,18 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from colabcnn.drive.process import LIBRARY, START
 from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
 from colabcnn.network.keras_types import FitCallback
+from colabcnn.own_process import SHARED_GPU, command_of
 from colabcnn.store.checkpoint_files import checkpoint_files
-from colabcnn.store.run_folder import run_folder
+from colabcnn.store.run_folder import RunFolder
 from colabcnn.training.run import run
 
 CHECKPOINT_SECONDS = 60
-# Isolated, with the caller's folders last: no module of the user's project replaces one of the standard library.
-_START = f"import sys; sys.path += sys.argv.pop(1).split(':'); {START.format('measuring.killed_run')}"
 
 
 class _EndedError(Exception):
@@ -37,7 +35,7 @@ class _EndInEpoch2(FitCallback):
 
     def __init__(self, run_dir, end):
         super().__init__()
-        self._checkpoints = run_folder(run_dir).checkpoints
+        self._checkpoints = RunFolder(run_dir).checkpoints
         self._end = end
         self._second = False
 
@@ -71,12 +69,12 @@ def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dic
     Returns:
         "", or the reason why this failed, as part of a sentence.
     """
-    if _one_process_only():
+    if devices.is_tpu():
         return "only one process can use a TPU"
     request = json.dumps({"experiment": experiment.settings(), "run_dir": str(run_dir), "options": options})
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _START, ":".join(filter(None, sys.path)), LIBRARY, request],
+            command_of("measuring.killed_run", request),
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -88,7 +86,7 @@ def train_until_killed(experiment: Experiment, run_dir: str | Path, options: dic
         return f"the process did not reach epoch 2 in {seconds:.0f} s"
     except OSError as error:
         return f"no process could be started: {error.strerror}"
-    if not checkpoint_files(run_folder(run_dir).checkpoints):
+    if not checkpoint_files(RunFolder(run_dir).checkpoints):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return f"the process ended with {done.returncode} and no checkpoint: {last[:200]}"
     return "" if done.returncode == -signal.SIGKILL else f"the process ended with {done.returncode}, not by SIGKILL"
@@ -107,23 +105,9 @@ def train_until_exception(experiment: Experiment, run_dir: str | Path, options: 
     raise Error(f"the run in {run_dir} was not interrupted; expected an exception in epoch 2.")
 
 
-def _one_process_only():
-    if devices.backend() != "jax":
-        return False
-    import jax
-
-    return jax.devices()[0].platform == "tpu"
-
-
 def _environment():
     """Return the environment of a second process on the same device."""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": devices.backend(),
-        # This process may hold most of a GPU's memory; the rest is enough without preallocation.
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
+    environment = {**os.environ, **SHARED_GPU, "KERAS_BACKEND": devices.backend()}
     if devices.backend() == "jax" and (cache := devices.compilations_folder()):
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
     return environment

@@ -20,7 +20,7 @@ from colabcnn.network import devices
 from colabcnn.network.arithmetic import gflop_an_image, matrix_gflops, peak_memory, reset_peak_memory
 from colabcnn.store.files import expand
 from colabcnn.store.measurements import Measurement, read_measurement, write_measurement
-from colabcnn.store.run_folder import run_folder
+from colabcnn.store.run_folder import RunFolder
 from colabcnn.training.progress import ProgressLine
 from colabcnn.version import commit
 from colabcnn.viewing.measurement_table import in_words
@@ -73,7 +73,7 @@ def measure(
     check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
     check_text("sent_by", sent_by, 60)
     start, progress = time.monotonic(), ProgressLine(quiet)
-    run_folder(folder).create()
+    RunFolder(folder).create()
     # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _separate_compilations(work):

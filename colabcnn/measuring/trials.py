@@ -10,7 +10,7 @@ from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
 from colabcnn.network.keras_types import FitCallback
-from colabcnn.store.measurements import Interruption, Training
+from colabcnn.store.measurements import InterruptedRun, Training
 from colabcnn.store.run_folder import open_checkpoint, open_run
 from colabcnn.store.run_record import RunRecord
 from colabcnn.training.progress import ProgressLine
@@ -103,8 +103,8 @@ def train_plain(setting: Setting) -> tuple[Training | None, str]:
         return None, _reason(error)
 
 
-def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None, Interruption]:
-    """Interrupt a run in epoch 2 and resume it; return `(training, Interruption)`, the training None if it failed.
+def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None, InterruptedRun]:
+    """Interrupt a run in epoch 2 and resume it; return `(training, InterruptedRun)`, the training None if it failed.
 
     Args:
         setting: `Setting`.
@@ -126,7 +126,7 @@ def train_interrupted(setting: Setting, auto: Training) -> tuple[Training | None
     except Exception as error:  # The measurement reports every failure of the device.
         resumed, failed, first_epoch, same = None, _reason(error), 0, False
     by = "exception" if why_not else "SIGKILL"
-    return resumed, Interruption(by, as_line(why_not, 400), first_epoch=first_epoch, bit_for_bit=same, failed=failed)
+    return resumed, InterruptedRun(by, as_line(why_not, 400), first_epoch=first_epoch, bit_for_bit=same, failed=failed)
 
 
 def _bit_for_bit(run_dir, other_dir):

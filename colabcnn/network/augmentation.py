@@ -9,6 +9,7 @@ import numpy as np
 from colabcnn.errors import Error
 from colabcnn.experiments.checks import check_choice
 from colabcnn.experiments.ingredients import FILL_MODES, Augmentation
+from colabcnn.network.devices import is_tpu
 from colabcnn.network.keras_types import ops
 
 
@@ -90,7 +91,7 @@ def augment(
     rows, columns = _source_positions(height, width, rotation, row_shift, column_shift, flip)
     fill = _reflect if fill_mode == "reflect" else _repeat
     rows, columns = fill(rows, height), fill(columns, width)
-    warped = (_sample_by_products if _is_tpu() else _sample)(images, rows, columns)
+    warped = (_sample_by_products if is_tpu() else _sample)(images, rows, columns)
     darkest = ops.min(warped, axis=(1, 2, 3), keepdims=True)
     brightest = ops.max(warped, axis=(1, 2, 3), keepdims=True)
     return ops.clip(warped + _per_image(channel_shift, 4), darkest, brightest)
@@ -173,14 +174,6 @@ def _sample_by_products(images, rows, columns):
 def _weights(positions, size):
     """Return the weight of each integer below `size` at fractional positions; the two next to it have one above 0."""
     return ops.maximum(1 - ops.abs(ops.expand_dims(positions, -1) - np.arange(size, dtype="float32")), 0.0)
-
-
-def _is_tpu():
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.default_backend() == "tpu"
 
 
 def _neighbours(positions, size):

@@ -53,6 +53,15 @@ def is_cpu() -> bool:
     return _accelerator() is None
 
 
+def is_tpu() -> bool:
+    """Return whether Keras computes on a TPU."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.devices()[0].platform == "tpu"
+
+
 def auto_precision() -> str:
     """Return the precision that suits the device.
 

@@ -1,5 +1,6 @@
 """The objects that a model holds, found by the attributes, lists and dicts that lead to them."""
 
+import functools
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -102,9 +103,9 @@ def package_of(value: Any) -> str:
 
 def is_of_keras(name: str) -> bool:
     """Return whether Keras or TensorFlow gives any model an attribute of that name."""
-    if not _KERAS_NAMES:
-        _KERAS_NAMES.update(vars(keras.Model()), vars(keras.Layer()), ["stop_training", "_jax_state"])
-    return name in _KERAS_NAMES or name.startswith(_TENSORFLOWS)
+    return name in _keras_names() or name.startswith(_TENSORFLOWS)
 
 
-_KERAS_NAMES: set[str] = set()
+@functools.cache
+def _keras_names():
+    return {*vars(keras.Model()), *vars(keras.Layer()), "stop_training", "_jax_state"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from colabcnn.errors import MALFORMED, Error
 from colabcnn.experiments.catalog import find_experiment
-from colabcnn.experiments.checks import check_count, check_kind, check_text
+from colabcnn.experiments.checks import check_kind, check_text
 from colabcnn.store.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
 from colabcnn.store.history import COLUMNS
 from colabcnn.store.run_record import RunRecord
@@ -17,7 +17,6 @@ from colabcnn.store.run_record import RunRecord
 MAX_BYTES = 1 << 30
 # The file's text after 700 epochs has 0.1 MB; parsed JSON takes twenty times its size in memory.
 _MAX_HEADER_BYTES = 2 << 20
-_MAX_VAL_SIZE = 60_000  # All images of CIFAR-10.
 _MAX_FLOAT32 = 3.4028235e38
 # Tables and terminals show devices and times, so these must not contain Markdown, links or control characters.
 _PLAIN = re.compile(r"(?!.*(://|www\.|\w@\w))[\w .,;:()/@+-]{1,200}", re.ASCII | re.IGNORECASE)
@@ -102,8 +101,6 @@ def _check_record(record):
             f"the file's run is named {record.experiment.name}, with other settings than this version's experiment of "
             "that name; ask its sender which version of colabcnn wrote it."
         ) from None
-    check_count("val_size", record.val_size, 1, _MAX_VAL_SIZE)
-    check_count("holdout", record.holdout, 0, _MAX_VAL_SIZE)
     for start in record.starts:
         if not _PLAIN.fullmatch(start.device) or not _PLAIN.fullmatch(start.time):
             raise Error(

@@ -17,10 +17,10 @@ from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
 from colabcnn.store.checkpoint import Checkpoint, newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_name
-from colabcnn.store.files import move_aside, write_atomically
+from colabcnn.store.files import expand, move_aside, write_atomically
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_checkpoint, run_folder
+from colabcnn.store.run_folder import SHARED_RUN, RunFolder, open_checkpoint
 from colabcnn.viewing.curves import save_curves_if_possible
 
 SUFFIX = ".safetensors"
@@ -47,7 +47,7 @@ def export(
     """
     folder, record, newest = open_checkpoint(run_dir)
     content = _exported_bytes(folder, newest, checkpoint)
-    path = folder.path if path is None else run_folder(path).path
+    path = folder.path if path is None else expand(path)
     if path.suffix.lower() != SUFFIX:
         path = path / f"{record.experiment.name}-seed-{record.seed}{SUFFIX}"
     sha256 = hashlib.sha256(content).hexdigest()
@@ -108,7 +108,7 @@ def fetch(
             full. The file is not kept.
     """
     source, sha256 = source_and_digest(source, sha256)
-    folder = run_folder(folder).path
+    folder = expand(folder)
     info = (lambda text: None) if quiet else output.write
     if run_dir := _fetched_before(folder, source, sha256):
         info(f"{run_dir} exists already; nothing was downloaded. To download it again, move that folder away.")

@@ -14,8 +14,8 @@ from colabcnn.errors import Error
 
 KEEP = 3
 # The files beside the checkpoints; all but test.json can be written again from a checkpoint.
-MEASURED = "test.json"
-SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", MEASURED)
+TEST_JSON = "test.json"
+SMALL_FILES = ("run.json", "history.csv", "curves.png", "model.keras", TEST_JSON)
 # Added to the name of a checkpoint from Drive, until the caller has checked that it is the right run's.
 FETCHED_SUFFIX = ".fetched"
 _NAME = re.compile(r"epoch-(\d{6,18})-([0-9a-f]{64})\.safetensors", re.ASCII)

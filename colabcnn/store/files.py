@@ -1,4 +1,4 @@
-"""Write files atomically.
+"""Files and paths: atomic writes, retries, and an error of the disk in words.
 
 Every call goes through `os`, where a test can make the Nth one fail, or kill the process after it.
 """
@@ -37,6 +37,11 @@ def expand(path: str | Path) -> Path:
         ) from None
     except RuntimeError as error:
         raise Error(f"{path}: {error}; give the full path.") from None
+
+
+def is_same_folder(local: str | Path, drive: str | Path) -> bool:
+    """Return whether both are one folder; `drive` is not looked up: a call to a Drive that hangs does not return."""
+    return os.path.abspath(drive) in (os.path.abspath(local), os.path.realpath(local))
 
 
 def check_folder(path: str | Path, expected: str) -> None:

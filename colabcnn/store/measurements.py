@@ -81,7 +81,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Interruption:
+class InterruptedRun:
     """A run that was interrupted in its second epoch and then resumed.
 
     Args:
@@ -141,7 +141,7 @@ class Measurement:
     plain: Training | None
     plain_failed: Sentence
     resumed: Training | None
-    interruption: Interruption
+    interruption: InterruptedRun
     __post_init__ = check_fields
 
     def full_epoch_seconds(self, training: Training) -> float:

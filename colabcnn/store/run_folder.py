@@ -19,10 +19,14 @@ SHARED_RUN = "shared.json"
 
 
 class RunFolder:
-    """The paths in a run's folder; `small_files` are those beside the checkpoints."""
+    """The paths in a run's folder, `~` for the home folder; `small_files` are those beside the checkpoints.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Raises:
+        Error: it is no path, or there is no such home folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = path = expand(path)
         self.run_json = path / "run.json"
         self.history_csv = path / "history.csv"
         self.checkpoints = path / "checkpoints"
@@ -45,7 +49,7 @@ class RunFolder:
         """
         try:
             if self.path.exists() and not self.path.is_dir():
-                raise Error(f"{self.path} is a file; expected a folder for the run, or a name that is not taken.")
+                raise Error(f"{self.path} is a file; expected a folder, or a name that is not taken.")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / ".writable", bytes(2**14))  # A full disk may have room for an empty file.
             (self.path / ".writable").unlink(missing_ok=True)  # Another process may try at the same moment.
@@ -136,22 +140,13 @@ def read_saved(folder: RunFolder) -> SavedRun:
     return SavedRun(record, checkpoint, skipped)
 
 
-def run_folder(run_dir: str | Path) -> RunFolder:
-    """Return the `RunFolder` at a path, `~` for the home folder.
-
-    Raises:
-        Error: it is no path, or there is no such home folder.
-    """
-    return RunFolder(expand(run_dir))
-
-
 def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:
     """Return `(RunFolder, RunRecord, SavedRun)` of an existing run.
 
     Raises:
         Error: there is no run in that folder.
     """
-    folder = run_folder(run_dir)
+    folder = RunFolder(run_dir)
     saved = read_saved(folder)
     if saved.record is None:
         raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
@@ -220,7 +215,7 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
     Raises:
         Error: there is no such folder, or it cannot be listed.
     """
-    folder = run_folder(run_dir)
+    folder = RunFolder(run_dir)
     check_folder(folder.path, "a run's folder")
     try:
         files = checkpoint_files(folder.checkpoints)

@@ -18,7 +18,7 @@ from colabcnn.experiments.checks import (
 )
 from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import PRECISIONS, Experiment
-from colabcnn.experiments.settings import changed_settings, flatten_settings, make
+from colabcnn.experiments.settings import flatten_settings, make
 
 FORMAT = 2
 """The format of `run.json` and of checkpoints. 0.1.0 wrote format 1, without a number."""
@@ -109,7 +109,7 @@ class RunRecord:
 
         It leaves out settings at their defaults, so that a version may add fields with defaults.
         """
-        experiment = changed_settings(self.experiment)
+        experiment = self.experiment.settings(changed_only=True)
         if self.experiment.is_extendable:
             experiment.pop("epochs", None)
         others = {name: value for name, value in self.identity().items() if not name.startswith("experiment")}

@@ -66,7 +66,7 @@ class Workers:
 
     def __init__(self, client: Any, root: Path, info: Callable[[str], None]):
         self._client, self._root, self._info = client, root, info
-        self._admitted, self._refused = set(), {}
+        self._admitted, self._refused = set(), set()
 
     def wait(self) -> int:
         """Wait for the first workers, and return how many may train.
@@ -85,7 +85,7 @@ class Workers:
     def admit(self) -> int:
         """Admit new workers, each for one run at a time, and report those that cannot train; return how many may."""
         present = set(self._client.nthreads())
-        if new := sorted(present - self._admitted - set(self._refused)):
+        if new := sorted(present - self._admitted - self._refused):
             token = self._root / f".sweep-{uuid.uuid4().hex}"
             token.touch()  # A folder of the same name on another disk does not have it.
             try:
@@ -94,7 +94,7 @@ class Workers:
                 token.unlink()
             self._admitted |= {address for address, answer in answers.items() if answer is True}
             for address in answers.keys() - self._admitted:  # A worker that has left has no answer.
-                self._refused[address] = answers[address]
+                self._refused.add(address)
                 self._info(f"The worker {address} {_reason(answers[address], self._root)}")
         return len(present & self._admitted)
 

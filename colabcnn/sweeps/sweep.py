@@ -13,9 +13,9 @@ from colabcnn.colab import seconds_since_start
 from colabcnn.errors import Error, Interrupted
 from colabcnn.experiments.checks import check_count, check_kind, parse_seeds
 from colabcnn.experiments.experiment import Experiment
-from colabcnn.store.checkpoint_files import MEASURED
+from colabcnn.store.checkpoint_files import TEST_JSON
 from colabcnn.store.experiment_file import read_experiment
-from colabcnn.store.files import expand
+from colabcnn.store.files import expand, is_same_folder
 from colabcnn.store.history import newest_in_words
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import DATA_NAMES
@@ -57,7 +57,7 @@ class _Run:
 
     @property
     def line(self):
-        history = RunFolder(Path(self.request.run_dir)).read_history()
+        history = RunFolder(self.request.run_dir).read_history()
         return self.state, self.details or newest_in_words(history, max(self.epochs, len(history["epoch"])))
 
     @property
@@ -112,7 +112,7 @@ def sweep(
     root, progress = expand(root).absolute(), ProgressLine(quiet)
     if root.exists() and not root.is_dir():
         raise Error(f"{root} is a file; expected the folder of all runs, or a name that is not taken.")
-    if drive is not None and expand(drive).resolve() == root.resolve():
+    if drive is not None and is_same_folder(root, expand(drive)):
         raise Error(f"drive and root are both {drive}; expected a root on the local disk.")
     runs = _plan(experiments, parse_seeds(seeds), root, drive, options, progress.info)
     if dry_run or all(run.state != WAITING for run in runs):
@@ -149,7 +149,7 @@ def _plan(experiments, seeds, root, drive, options, info):
             found = resume.find(request, RunFolder(root / place), None, messages.append)
             run.epochs = found.experiment.epochs
             # Otherwise the run's process writes or delivers what is missing.
-            written = (path.exists() for path in found.folder.small_files if path.name != MEASURED)
+            written = (path.exists() for path in found.folder.small_files if path.name != TEST_JSON)
             if found.is_finished and folder is None and all(written):
                 run.state = FINISHED
         except (Error, OSError) as error:

@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.colab import seconds_since_start
-from colabcnn.drive.delivery import FETCH_SECONDS
-from colabcnn.drive.process import LIBRARY, START, DriveProcess
+from colabcnn.drive.process import DriveProcess
 from colabcnn.errors import Error
+from colabcnn.own_process import SHARED_GPU, command_of
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.experiment_file import ENDING, write_experiment
 from colabcnn.store.lock import TRAINED_BY, Lock
@@ -37,8 +36,6 @@ LOG = "train.log"
 # A session delivers every ten minutes. Without three deliveries it counts as dead.
 _IDLE_MINUTES, _IDLE_DELIVERIES = 30, 3
 _POLL_SECONDS, _STOP_SECONDS = 1, SECONDS + 10
-# No process takes all memory of a GPU at its start: other runs may use it, and so may the process that sweeps.
-_SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 async def prepare(token: str, dask_worker: Any) -> bool:
@@ -69,7 +66,7 @@ def check_availability(request: RunRequest, claim: str | None = None) -> tuple[s
     response = _on_drive(request, "claim", identity=claim, idle_seconds=idle_seconds)
     if (active := response.get("active")) is not None:
         return ELSEWHERE, f"another session was active in {request.drive_folder} {active / 60:.0f} min ago"
-    if response.get("errno") in _OUTAGE and not checkpoint_files(RunFolder(Path(request.run_dir)).checkpoints):
+    if response.get("errno") in _OUTAGE and not checkpoint_files(RunFolder(request.run_dir).checkpoints):
         return WAITING, f"{response['error']}; the run may be there"
     return WAITING, ""
 
@@ -79,9 +76,7 @@ def _on_drive(request, verb, **arguments):
     if request.drive_folder is None:
         return {}
     with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
-        drive.request(verb, **arguments)
-        late = {"errno": errno.ETIMEDOUT, "error": f"{request.drive_folder} has not responded for {FETCH_SECONDS} s"}
-        return drive.poll_response(FETCH_SECONDS) or late
+        return drive.call(verb, **arguments)
 
 
 def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, str]:
@@ -104,7 +99,7 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
     if stop.is_set() or seconds <= 0:
         return STOPPED, ""
     try:
-        RunFolder(Path(request.run_dir)).create()
+        RunFolder(request.run_dir).create()
     except Error as error:
         return FAILED, str(error)
     claim = uuid.uuid4().hex
@@ -112,23 +107,13 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
     if reason:
         return state, reason
     hours = None if math.isinf(seconds) else (seconds + seconds_since_start()) / 3600
-    environment = {**_SHARED_GPU, **os.environ}
+    environment = {**SHARED_GPU, **os.environ}
     log_file = Path(request.run_dir, LOG)
     with tempfile.TemporaryDirectory() as folder, log_file.open("a+", encoding="utf-8", errors="replace") as log:
         settings, begin = Path(folder, f"experiment{ENDING}"), log.tell()
         write_experiment(settings, request.experiment)
-        arguments = [str(settings), *replace(request, hours=hours).arguments()]
-        # Of the user's own modules none is imported there: -P leaves the current folder out.
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            START.format("sweeps.tied"),
-            LIBRARY,
-            str(os.getpid()),
-            "train",
-            *arguments,
-        ]
+        arguments = [settings, *replace(request, hours=hours).arguments()]
+        command = command_of("sweeps.tied", os.getpid(), "train", *arguments)
         # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, **streams)

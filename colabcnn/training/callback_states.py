@@ -64,9 +64,8 @@ def restore_states(
             if (kind := _builtin_class(callback)) is None:
                 continue
             monitor = _monitor_of(callback)
-            # A checkpoint of an earlier version names no monitor.
-            fitting = (state for state in unused if state["class"] == kind.__name__)
-            state = next((state for state in fitting if state.get("monitor", monitor) == monitor), None)
+            owner = kind.__name__, monitor
+            state = next((state for state in unused if (state["class"], state["monitor"]) == owner), None)
             if state is None:
                 of_monitor = f" of {monitor}" if monitor else ""
                 info(f"{kind.__name__}{of_monitor} was not among the callbacks before; it keeps its initial state.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.output import running_shell, write
 from colabcnn.store.checkpoint import CheckpointWriter, newest_checkpoint, read_checkpoint
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, epoch_of
-from colabcnn.store.files import disk_errors_readable, expand, move_aside, remove_partials
+from colabcnn.store.files import disk_errors_readable, expand, is_same_folder, move_aside, remove_partials
 from colabcnn.store.lock import Lock
 from colabcnn.training.callback_states import early_stopping_ended, report_forgotten
 from colabcnn.training.fit_checkpoint import FitCheckpoint
@@ -86,7 +85,7 @@ class CheckpointToDrive(FitCallback):
             check_number(name, value, 0)
         self.folder = expand(folder).absolute()
         self.local_folder = expand(local_folder or _default_local_folder(self.folder)).absolute()
-        if os.path.realpath(self.local_folder) == os.path.realpath(self.folder):
+        if is_same_folder(self.local_folder, self.folder):
             raise Error(f"local_folder is {self.folder}, which folder is too; expected a folder on the local disk.")
         self.drive_minutes = drive_minutes
         self._pause = checkpoint_minutes * 60

@@ -116,15 +116,14 @@ class FitCheckpoint:
             AttributeError, LookupError, TypeError, ValueError: it is not what `take` returns.
         """
         plan, arrays, optimizer = checkpoint.metadata["build"], checkpoint.arrays, self._model.optimizer
-        # A checkpoint of an earlier version lacks some of the metadata.
-        former, classes = checkpoint.metadata.get("optimizer"), _classes_of(optimizer)
-        if former not in (None, classes):
+        former, classes = checkpoint.metadata["optimizer"], _classes_of(optimizer)
+        if former != classes:
             raise Error(
                 f"the checkpoint's optimizer is {former!r:.80}, now {classes!r}; use another folder for another one."
             )
         self._late_layers |= plan["layers"].keys()
         state = FitState.of(self._model).build_layers(plan)
-        before, now = checkpoint.metadata.get("trainable", {}), state.trainable()
+        before, now = checkpoint.metadata["trainable"], state.trainable()
         is_changed = any(before[path] != now[path] for path in before.keys() & now.keys())
         if is_changed and state.trains_others(plan):
             raise Error(
@@ -142,7 +141,7 @@ class FitCheckpoint:
         rate = _rate_of(optimizer)
         for of_group in zip(variables, groups, names, strict=True):
             assign_arrays(*of_group)
-        if continues and self._rate != checkpoint.metadata.get("rate", self._rate) and _rate_of(optimizer) != rate:
+        if continues and self._rate != checkpoint.metadata["rate"] and _rate_of(optimizer) != rate:
             self._info(
                 f"The learning rate is {_rate_of(optimizer):g}, which the checkpoint has, and not {rate:g}. To change "
                 "it within a run, use keras.callbacks.LearningRateScheduler."

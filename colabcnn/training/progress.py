@@ -29,11 +29,7 @@ class ProgressLine:
         self._logged = {}
         self._open = 0  # How many lines are shown that the next state replaces.
         self._terminal = not quiet and not self.in_notebook and _is_terminal()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether lines are updated in place."""
-        return self._terminal or self.in_notebook
+        self._is_live = self._terminal or self.in_notebook  # Whether lines are updated in place.
 
     def info(self, message: str) -> None:
         """Print a message on its own line."""
@@ -55,8 +51,8 @@ class ProgressLine:
             milestone: the end of an epoch, which a log file shows too.
             last: the final state, always shown.
         """
-        pause = REFRESH_SECONDS if self.is_live else LOG_SECONDS
-        if self._quiet or not (last or ((self.is_live or milestone) and time.monotonic() - self._shown_at >= pause)):
+        pause = REFRESH_SECONDS if self._is_live else LOG_SECONDS
+        if self._quiet or not (last or ((self._is_live or milestone) and time.monotonic() - self._shown_at >= pause)):
             return
         self._shown_at = time.monotonic()
         if self.in_notebook:
@@ -79,7 +75,7 @@ class ProgressLine:
             last: the final state, always shown.
         """
         texts = {name: ": ".join((name, ", ".join(filter(None, line)))) for name, line in lines.items()}
-        if self.is_live:
+        if self._is_live:
             # The cursor could not return to a line that has left the screen.
             hidden = max(0, len(texts) + 2 - shutil.get_terminal_size().lines) if self._terminal and not last else 0
             shown = [f"... {hidden + 1} more", *[*texts.values()][hidden + 1 :]] if hidden else texts.values()

@@ -43,7 +43,7 @@ class Recorder(FitCallback):
         self.epoch = 0
         self._session = session
         self._callbacks = callbacks
-        self._writer = CheckpointWriter(session.folder.checkpoints)
+        self.writer = CheckpointWriter(session.folder.checkpoints)
         self._epochs_seconds = []
         self._save_seconds = 0.0
         self._checkpoint_at = time.monotonic()
@@ -58,14 +58,6 @@ class Recorder(FitCallback):
         """Return the median of this session's recent epochs; None before the first one, which holds the compilation."""
         seconds = self._epochs_seconds[1:][-20:] or self._epochs_seconds
         return statistics.median(seconds) if seconds else None
-
-    def wait(self) -> None:
-        """Wait until the newest checkpoint is on disk.
-
-        Raises:
-            OSError: the disk's own; the older checkpoints are kept.
-        """
-        self._writer.wait()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         # Keras's own callbacks have just reset themselves.
@@ -112,7 +104,7 @@ class Recorder(FitCallback):
         checkpoint = self._checkpoint() if self.is_last or due or seconds > EPOCH_SECONDS else None
         write_history(self._session.folder.history_csv, self.history)
         if checkpoint:
-            self._writer.write(checkpoint)
+            self.writer.write(checkpoint)
             self._checkpoint_at = time.monotonic()
         self._save_seconds = max(self._save_seconds, time.monotonic() - start)
 

@@ -228,7 +228,7 @@ def _with_drive(folder, saved, requested, delivery, info):
                 if difference := first_difference(record.identity(), identity):
                     _refuse(delivery.drive, *difference)
         if saved.record and response["fingerprint"] not in (None, saved.record.fingerprint()):
-            raise AnotherRunError(f"{delivery.drive} holds another run; use another folder.", "another_run")
+            raise Error(f"{delivery.drive} holds another run; use another folder.", "another_run")
     except BaseException:
         delivery.take(None)
         raise

@@ -17,10 +17,10 @@ from colabcnn.errors import Error
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.inspection.weights import write_model
 from colabcnn.network import devices
-from colabcnn.store.files import disk_errors_readable
+from colabcnn.store.files import disk_errors_readable, expand, is_same_folder
 from colabcnn.store.history import best_of, write_history
 from colabcnn.store.lock import Lock
-from colabcnn.store.run_folder import open_checkpoint, run_folder
+from colabcnn.store.run_folder import RunFolder, open_checkpoint
 from colabcnn.training import resume
 from colabcnn.training.checkpoint_to_drive import CheckpointToDrive
 from colabcnn.training.interruption import Interruption
@@ -97,7 +97,7 @@ def run(
     start = time.monotonic() - seconds_since_start()
     _check_callbacks(request)
     devices.keep_compilations()
-    folder, progress = run_folder(run_dir), ProgressLine(quiet)
+    folder, progress = RunFolder(run_dir), ProgressLine(quiet)
     folder.create()
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(Interruption(progress.info))
@@ -137,8 +137,8 @@ run.__doc__ = re.sub("^( *)OPTIONS$", lambda line: options_as_text(line[1]), run
 def _delivery(request, folder, progress, stack):
     if request.drive_folder is None:
         return None
-    drive = run_folder(request.drive_folder).path
-    if drive.resolve() == folder.path.resolve():
+    drive = expand(request.drive_folder)
+    if is_same_folder(folder.path, drive):
         raise Error(f"drive_folder is {drive}, which run_dir is too; expected a run_dir on the local disk.")
     delivery = Delivery(folder.path, drive, minutes=request.drive_minutes, info=progress.info)
     return stack.enter_context(contextlib.closing(delivery))

@@ -132,7 +132,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
     finally:
         session.interruption.allow(None)
         progress.end()
-        recorder.wait()
+        recorder.writer.wait()
         if ended is not None:
             session.write_start(ended=ended, last_epoch=history["epoch"][-1] if history["epoch"] else 0)
         if ended == "interrupted":

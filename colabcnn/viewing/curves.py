@@ -13,7 +13,6 @@ from typing import Any
 
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -36,10 +35,6 @@ def shortened(label: str, most: int = 45) -> str:
 
 class Picture(Figure):
     """A figure that a notebook shows as a picture, without pyplot."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        FigureCanvasAgg(self)
 
     def _repr_png_(self):
         return png_of(self)
@@ -97,8 +92,13 @@ def plot_curves(
     if line is not None and not math.isfinite(line):
         raise Error(f"line is {line}; expected a finite number.")
     for name, limits in (("epochs", epochs), ("value_range", value_range)):
-        if limits is not None and None not in limits and not limits[0] < limits[1]:
-            raise Error(f"{name} is {limits[0]}:{limits[1]}; expected the lower end first.")
+        try:
+            low, high = limits or (None, None)
+            is_range = low is None or high is None or float(low) < float(high)
+        except (TypeError, ValueError):
+            is_range = False
+        if not is_range:
+            raise Error(f"{name} is {limits!r:.80}; expected two numbers, the lower one first, or None for an end.")
     histories = [read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs]
     histories = dict(zip(run_labels(run_dirs), histories, strict=True))
     (first, last), count = epochs or (None, None), max(len(history["epoch"]) for history in histories.values())

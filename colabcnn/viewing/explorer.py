@@ -38,13 +38,9 @@ class Explorer:
         self._run_dirs = list(run_dirs)
         self._view = view
         self._numbers = {}
+        self._output: Any = None
         self._read(self._run_dirs)
         self._key = uuid.uuid4().hex
-
-    @property
-    def labels(self) -> list[str]:
-        """The labels of all runs."""
-        return list(self._runs)
 
     def refresh(self, *more_dirs: str | Path) -> None:
         """Read the runs again; what is shown is refreshed and keeps its view.
@@ -60,8 +56,6 @@ class Explorer:
         self._run_dirs = run_dirs
         if self._output is not None:
             self._output.update({"text/html": self._data_html()}, raw=True)
-
-    _output: Any = None
 
     def _read(self, run_dirs):
         paths = list_runs(*run_dirs)

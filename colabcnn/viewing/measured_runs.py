@@ -87,7 +87,7 @@ class MeasuredRun:
     def flip_averaged(self) -> float | None:
         """Return what `evaluate` measured of the last epoch; None without it, or if it used other images."""
         try:
-            measured = json.loads((self.run_dir / "test.json").read_text(encoding="utf-8"))
+            measured = json.loads(RunFolder(self.run_dir).test_json.read_text(encoding="utf-8"))
             last, size = measured["last_epoch"], measured["test_size"]
             is_same = (last["epoch"], size, 0) == (self.length, self.record.val_size, self.record.holdout)
             return float(last[FLIP_AVERAGED]) if is_same else None

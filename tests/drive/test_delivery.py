@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import Error
-from colabcnn.drive import process
+from colabcnn import Error, own_process
 from colabcnn.drive.delivery import Delivery
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.errors import AnotherRunError
@@ -72,11 +72,22 @@ def test_checkpoint_of_an_interrupted_session_is_delivered_at_once(tmp_path, loc
     assert again.copy_seconds is None  # Nothing was copied, so a delivery is not measured yet.
 
 
-def test_dead_delivery_process_is_replaced(tmp_path, local, deliver_to):
+def test_delivery_process_that_has_died_is_replaced_for_the_last_delivery(tmp_path, local, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     delivery._process._process.kill()
     delivery._process._process.wait()
-    deliver(delivery, 1)
+    save(local, 1)
+    delivery.finish(30)
+    assert epoch_of(delivery.delivered) == 1
+
+
+def test_delivery_process_that_dies_in_a_delivery_is_reported_and_replaced(tmp_path, local, deliver_to):
+    delivery = deliver_to(tmp_path / "drive")
+    delivery._process._process.send_signal(signal.SIGSTOP)
+    save(local, 1)
+    delivery.tick()
+    delivery._process._process.kill()
+    wait_for_response(delivery)
     assert "has died" in delivery.messages[0]
     delivery.clock.now += 31
     tick(delivery)
@@ -184,7 +195,8 @@ def test_path_in_a_session_file_cannot_leave_the_folder(tmp_path, local):
     name = save(outside, 5)
     drive = tmp_path / "drive"
     (drive / "checkpoints").mkdir(parents=True)
-    session = {"session": 1, "identity": "", "run": None, "newest": f"../../outside/checkpoints/{name}"}
+    session = {"session": 1, "identity": "", "run": None, "ended": False}
+    session |= {"newest": f"../../outside/checkpoints/{name}"}
     (drive / "session-1.json").write_text(json.dumps(session))
     assert fetch(local, drive)["fetched"] is None
 
@@ -238,7 +250,7 @@ def test_modules_of_the_users_project_are_not_imported_by_drives_process(
         (tmp_path / "project" / f"{name}.py").write_text("raise ZeroDivisionError")
     if library_inside:  # As where a notebook lies beside the library's folder.
         (tmp_path / "project" / "colabcnn").symlink_to(Path(colabcnn.__file__).parent)
-        monkeypatch.setattr(process, "LIBRARY", str(tmp_path / "project"))
+        monkeypatch.setattr(own_process, "LIBRARY", str(tmp_path / "project"))
     monkeypatch.syspath_prepend(tmp_path / "project")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project"))
     monkeypatch.chdir(tmp_path / "project")
@@ -251,8 +263,8 @@ def test_another_version_that_is_installed_is_not_used_by_drives_process(tmp_pat
     installed = tmp_path / "site" / "colabcnn"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("raise ZeroDivisionError")
-    command = process.START.format("drive.process")
-    monkeypatch.setattr(process, "START", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {command}")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {own_process._START}"
+    monkeypatch.setattr(own_process, "_START", start)
     delivery = deliver_to(tmp_path / "drive")
     deliver(delivery, 1)
     assert epoch_of(delivery.delivered) == 1

@@ -100,6 +100,21 @@ def test_fault_15_newer_session_missing_from_a_stale_listing_is_found(local, mou
     assert older.newer_session == 2
 
 
+def test_fault_15_session_that_drive_cannot_look_for_ends_no_run(local, mount, deliver_to):
+    delivery = deliver_to(mount.path / "run")
+    mount.faults(listing="stale")
+    os.listdir(mount.path / "run")
+    next_one = mount.files / "run" / "session-2.json"
+    next_one.mkdir()  # It is not listed, and reading it fails with an error of the disk.
+    deliver(delivery, 1)
+    assert delivery.newer_session is None
+    assert os.strerror(errno.EISDIR) in delivery.messages[0]
+    next_one.rmdir()
+    delivery.clock.now += 31
+    tick(delivery)
+    assert epoch_of(delivery.delivered) == 1
+
+
 def test_fault_16_dead_mount_is_reported_once_and_polled_less_and_less_often(local, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     requests = []
@@ -349,7 +364,7 @@ def test_fault_24_one_of_two_sessions_with_the_same_number_stops(tmp_path, local
     drive = tmp_path / "drive"
     one = deliver_to(drive)
     (drive / "session-1 (1).json").write_text(
-        json.dumps({"session": 1, "identity": "~", "run": "this run", "newest": None})
+        json.dumps({"session": 1, "identity": "~", "run": "this run", "newest": None, "ended": False})
     )
     deliver(one, 1)
     assert one.newer_session == 1

@@ -16,7 +16,6 @@ from colabcnn import (
 )
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.experiments.ingredients import RiseAndFall
-from colabcnn.experiments.settings import changed_settings
 
 pytestmark = pytest.mark.versions
 
@@ -63,8 +62,8 @@ def test_new_field_changes_neither_settings_nor_fingerprint_of_earlier_runs():
     earlier = {name: value for name, value in settings.items() if name != "precise_batch_norm"}
     assert Experiment.from_settings(earlier) == RECIPES["08_in_minutes"]
     # A field at its default is not in the fingerprint, so a new field with a default changes no fingerprint.
-    assert set(changed_settings(ABLATIONS["03_dropout_20"])) == {"name", "dropout", "augmentation"}
-    assert changed_settings(ABLATIONS["03_dropout_20"])["augmentation"] == {
+    assert set(ABLATIONS["03_dropout_20"].settings(changed_only=True)) == {"name", "dropout", "augmentation"}
+    assert ABLATIONS["03_dropout_20"].settings(changed_only=True)["augmentation"] == {
         "kind": "Augmentation",
         "channel_shift_range": 50.0,
     }

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from colabcnn import Error, measure, offer_measurement, summarize
+from colabcnn import Error, measure, offer_measurement, own_process, summarize
 from colabcnn.cli import main
 from colabcnn.experiments.execution import Execution
 from colabcnn.measuring import killed_run, trials
@@ -145,21 +145,20 @@ def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatc
 @pytest.mark.parametrize(
     ("broken", "seconds", "reason"),
     [
-        ({"_one_process_only": lambda: True}, 600, "only one process can use a TPU"),
+        ((devices, "is_tpu", lambda: True), 600, "only one process can use a TPU"),
         (
-            {"_START": "raise SystemExit('no memory is left')"},
+            (own_process, "_START", "raise SystemExit('no memory is left')"),
             600,
             "the process ended with 1 and no checkpoint: no memory",
         ),
-        ({"_START": "import time; time.sleep(600)"}, 2, "the process did not reach epoch 2 in 2 s"),
+        ((own_process, "_START", "import time; time.sleep(600)"), 2, "the process did not reach epoch 2 in 2 s"),
     ],
 )
 @pytest.mark.newest
 def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(
     setting, monkeypatch, broken, seconds, reason
 ):
-    for name, value in broken.items():
-        monkeypatch.setattr(killed_run, name, value)
+    monkeypatch.setattr(*broken)
     began = time.monotonic()
     folder, options = setting.folder / "run", setting.options()
     reported = killed_run.train_until_killed(setting.experiment, folder, options, seconds=seconds)
@@ -169,7 +168,7 @@ def test_process_that_cannot_be_killed_in_epoch_2_is_reported_with_the_reason(
 
 @pytest.mark.newest
 def test_exception_ends_the_run_if_no_process_can_be_killed(setting, monkeypatch):
-    monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
+    monkeypatch.setattr(devices, "is_tpu", lambda: True)
     auto = train(setting, "auto")
     resumed, interruption = train_interrupted(setting, auto)
     assert (interruption.by, interruption.why_not_killed) == ("exception", "only one process can use a TPU")
@@ -182,12 +181,12 @@ def test_run_that_cannot_be_resumed_is_reported(tmp_path, setting, measured, val
     def fail(experiment, run_dir, options):
         run_dir.write_text("no folder")
 
-    monkeypatch.setattr(killed_run, "_one_process_only", lambda: True)
+    monkeypatch.setattr(devices, "is_tpu", lambda: True)
     monkeypatch.setattr("colabcnn.measuring.trials.train_until_exception", fail)
     (path,) = (measured / "measured").iterdir()
     resumed, interruption = train_interrupted(setting, read_measurement(path).auto)
     assert resumed is None
-    assert "is a file; expected a folder for the run" in interruption.failed
+    assert "is a file; expected a folder, or" in interruption.failed
     values |= {"resumed": None, "interruption": vars(interruption)}
     assert f"did NOT go through: {interruption.failed}" in put(tmp_path, values)["interrupted and resumed"]
 

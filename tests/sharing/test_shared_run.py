@@ -14,7 +14,7 @@ import pytest
 import colabcnn
 from colabcnn import Error, evaluate, export, fetch, find_runs, load_model, predict, run, status
 from colabcnn.store.checkpoint import newest_checkpoint
-from colabcnn.store.run_folder import read_saved, run_folder, verify
+from colabcnn.store.run_folder import RunFolder, read_saved, verify
 from support.file_server import FileServer
 from support.runs import differences
 from support.shared_files import COMPLETE, OPTIONS, altered
@@ -41,7 +41,7 @@ def resumable(trained, tmp_path_factory):
 
 def test_fetched_run_equals_the_exported_one(trained, fetched):
     assert (fetched / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
-    one, other = (read_saved(run_folder(folder)) for folder in (fetched, trained))
+    one, other = (read_saved(RunFolder(folder)) for folder in (fetched, trained))
     # The end of a start is written to run.json after the last checkpoint.
     assert one.record == other.record.with_last_start(ended=None, last_epoch=None)
     best = newest_checkpoint(trained / "checkpoints")[0].arrays["best"]
@@ -132,7 +132,7 @@ def test_callback_states_of_a_shared_checkpoint_change_no_path(resumable, tmp_pa
     victim = tmp_path / "thesis.weights.h5"
     victim.write_text("mine")
     values = {"filepath": str(victim), "best": None, "_batches_seen_since_last_saving": 0, "_last_batch_seen": 0}
-    states = [{"class": "ModelCheckpoint", "values": values}]
+    states = [{"class": "ModelCheckpoint", "monitor": "val_loss", "values": values}]
     content = altered(resumable, lambda checkpoint: checkpoint.metadata.update(callbacks=states))
     fetched = fetch(offered(content), folder=tmp_path / "fetched", quiet=True)
     mine = keras.callbacks.ModelCheckpoint(str(tmp_path / "mine.weights.h5"), save_weights_only=True)
@@ -144,7 +144,9 @@ def test_callback_states_of_a_shared_checkpoint_change_no_path(resumable, tmp_pa
 HOSTILE_STATES = {
     "callbacks": lambda c: c.metadata.update(callbacks=[7]),
     "nested callbacks": lambda c: c.metadata.update(
-        callbacks=[{"class": "ModelCheckpoint", "values": {"best": json.loads("[" * 900 + "]" * 900)}}]
+        callbacks=[
+            {"class": "ModelCheckpoint", "monitor": "val_loss", "values": {"best": json.loads("[" * 900 + "]" * 900)}}
+        ]
     ),
     "optimizer": lambda c: c.arrays["optimizer"].pop(),
 }

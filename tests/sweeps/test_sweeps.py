@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import colabcnn
+from colabcnn import own_process
 from colabcnn.store.experiment_file import write_experiment
 from colabcnn.store.history import read_history
 from colabcnn.sweeps import task
@@ -279,7 +280,7 @@ def test_run_refused_because_another_sweep_trains_it_waits_for_that_one(tmp_path
     refused = tmp_path / "refused"
     once = f"import pathlib; refused = pathlib.Path({str(refused)!r}); first = not refused.exists(); refused.touch(); "
     refuse = f"print({printed[0]!r}, {printed[1]!r}, sep=chr(10)); raise SystemExit(2)"
-    monkeypatch.setattr(task, "START", f"{once}\nif first: {refuse}\n{task.START}")
+    monkeypatch.setattr(own_process, "_START", f"{once}\nif first: {refuse}\n{own_process._START}")
     monkeypatch.setattr("colabcnn.sweeps.sweep._CHECK_AGAIN_SECONDS", 0)
     sizes = {"data": "synthetic", "train_size": 200, "val_size": 20, "epochs": 1}
     states = colabcnn.sweep(EXPERIMENT, seeds=0, root=tmp_path / "runs", quiet=True, **sizes)

@@ -430,7 +430,7 @@ def test_layer_that_only_train_step_calls_resumes(callback, capsys):
         ("build", {"layers": 7}),
         ("others", ["a", "b"]),
         ("callbacks", [{"class": "History"}]),
-        ("callbacks", [{"class": "History", "values": {"epoch": {"timedelta": [10**10, 0, 0]}}}]),
+        ("callbacks", [{"class": "History", "monitor": None, "values": {"epoch": {"timedelta": [10**10, 0, 0]}}}]),
     ],
 )
 def test_altered_checkpoint_is_one_error(callback, tmp_path, name, value):

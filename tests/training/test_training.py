@@ -260,10 +260,12 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
         {"data": "nowhere"},
         {"callbacks": None},
         {"callbacks": ["plateau"]},
+        {"drive_folder": "{tmp_path}/other/../run"},
     ],
 )
 @pytest.mark.newest
 def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, small_experiment, small_options, bad):
+    bad = {name: value.format(tmp_path=tmp_path) if isinstance(value, str) else value for name, value in bad.items()}
     with pytest.raises(Error, match=next(iter(bad.values())) if "data" in bad else next(iter(bad))):
         run(small_experiment, tmp_path / "run", **{**small_options, **bad})
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}

@@ -207,12 +207,12 @@ def test_refresh_reads_new_epochs_and_new_folders(tmp_path):
     write_run(tmp_path / "a" / "two", history_of(0.1))
     write_run(tmp_path / "b" / "three", history_of(0.1))
     shown.refresh()
-    assert shown.labels == ["one", "two"]
+    assert list(shown._runs) == ["one", "two"]
     shown.refresh(tmp_path / "b")
-    assert shown.labels == ["one", "two", "three"]
+    assert list(shown._runs) == ["one", "two", "three"]
     with pytest.raises(Error, match="does not exist"):
         shown.refresh(tmp_path / "nowhere")
-    assert shown.labels == ["one", "two", "three"]
+    assert list(shown._runs) == ["one", "two", "three"]
     shown.refresh()
 
 

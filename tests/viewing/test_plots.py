@@ -99,7 +99,10 @@ def test_link_and_pipe_are_kept_and_receive_the_picture(runs, tmp_path):
     ("arguments", "message"),
     [
         ({"metric": "f1"}, "metric is 'f1'"),
-        ({"epochs": (5, 2)}, "epochs is 5:2"),
+        ({"epochs": (5, 2)}, r"epochs is \(5, 2\); expected two numbers, the lower one first"),
+        ({"epochs": 5}, "epochs is 5; expected two numbers"),
+        ({"epochs": (5,)}, r"epochs is \(5,\); expected two numbers"),
+        ({"metric": "loss", "value_range": ("a", "b")}, r"value_range is \('a', 'b'\); expected two numbers"),
         ({"value_range": (0.5, 0.9)}, "needs a metric"),
     ],
 )
