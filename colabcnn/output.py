@@ -22,9 +22,7 @@ def write(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> N
         end: what follows it.
         stream: `sys.stdout` if None.
     """
-    stream = stream or sys.stdout
-    if stream is None:  # As under pythonw, and in some services.
-        return
+    stream = stream or sys.stdout  # None under pythonw, and in some services: then `print` drops the text.
     try:
         try:
             print(text, end=end, file=stream, flush=True)

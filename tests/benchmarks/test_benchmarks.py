@@ -44,7 +44,6 @@ comparisons = {{
     "hang": hang,
     "fail": fail,
     "flags": flags,
-    "slow": lambda options: time.sleep(600),
     "never": lambda options: {{"value": 2}},
 }}
 processes.PAGES = Path({folder!r})
@@ -97,20 +96,19 @@ def test_hanging_and_failing_comparisons_do_not_stop_the_others(tmp_path, start)
     assert ends((tmp_path / "child").read_text())
     assert lines["fail"] == "not yet measured: ValueError: no such / device"
     assert "--a" in lines["flags"]
-    assert lines["slow"].startswith("not yet measured: stopped after ")
     assert lines["never"] == "{'value': 2}"
-    assert list(lines) == ["device", "quick", "hang", "fail", "flags", "slow", "never"]
+    assert list(lines) == ["device", "quick", "hang", "fail", "flags", "never"]
 
 
 def test_without_time_left_nothing_more_is_started(tmp_path, start):
     began = time.monotonic()
-    process = start("--seconds", "16", share=1)
+    process = start("--seconds", "10", share=1)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 30  # A comparison would run for ten minutes.
     lines = lines_of(tmp_path / "a-b-gpu-float32.md")
     assert lines["hang"].startswith("not yet measured: stopped after ")
-    assert {lines[name] for name in ("fail", "flags", "slow", "never")} == {"not yet measured"}
+    assert {lines[name] for name in ("fail", "flags", "never")} == {"not yet measured"}
 
 
 def test_page_is_written_early_and_names_missing_results(tmp_path, start):
@@ -120,7 +118,7 @@ def test_page_is_written_early_and_names_missing_results(tmp_path, start):
         time.sleep(0.05)
     lines = lines_of(tmp_path / "a-b-gpu-float32.md")
     assert lines["quick"] == "{'value': 1}"
-    assert {lines[name] for name in ("hang", "fail", "flags", "slow", "never")} == {"not yet measured"}
+    assert {lines[name] for name in ("hang", "fail", "flags", "never")} == {"not yet measured"}
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM

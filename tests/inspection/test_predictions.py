@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 
 import keras
-import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 from PIL import Image
@@ -327,7 +327,7 @@ def test_pyplot_keeps_no_figure(trained):
     plot_confusion(trained)
     plot_mistakes(trained)
     predict(trained, PICTURE)
-    assert not matplotlib._pylab_helpers.Gcf.figs
+    assert not matplotlib.pyplot.get_fignums()
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,11 @@ def test_schedule_without_a_case_is_an_error_and_no_constant_rate():
 
 def rates_of(recipe):
     """Return the rate of each step, and of one step after the run, in epochs of five steps."""
-    rate = make_optimizer(recipe, steps_per_epoch=5, precision="float32")._learning_rate
-    return [float(rate(step)) for step in range(recipe.epochs * 5 + 2)]
+    optimizer, rates = make_optimizer(recipe, steps_per_epoch=5, precision="float32"), []
+    for step in range(recipe.epochs * 5 + 2):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    return rates
 
 
 def test_smoothed_loss_is_the_cross_entropy_with_smoothed_one_hot_labels():

@@ -134,15 +134,6 @@ def test_badges_open_the_branch(checkout):
     assert_stamped(checkout, "https://github.com/you/it", address.commit, opened)
 
 
-def test_committed_files_are_stamped():
-    address = read_address(ROOT)
-    opened = address.home.replace("https://github.com/", "https://colab.research.google.com/github/")
-    for name in NAMES:
-        assert cells(ROOT, name)["setup"] == address.setup_cell()
-        texts = "\n".join(cells(ROOT, name).values())
-        assert badges(texts) == [f"{opened}/blob/{address.branch}/notebooks/{name}"]
-
-
 def test_copy_without_an_address_has_none_in_its_setup_cell():
     assert PLACEHOLDER not in read_address(ROOT).setup_cell()
 

@@ -53,7 +53,8 @@ class StopWithinFirstEpoch(keras.callbacks.Callback):
 def test_epoch_in_which_a_callback_stops_is_complete_and_its_row_is_the_runs_own(tmp_path, trained, small_options):
     small_options["epochs"] = 2
     stopped = run(COMPLETE, tmp_path / "run", callbacks=[StopWithinFirstEpoch()], **small_options)
-    assert (stopped.complete, stopped.history["epoch"]) == (False, [1])
+    assert (stopped.complete, stopped.reason) == (False, "stopped by a callback after epoch 1")
+    assert stopped.history["epoch"] == [1]
     assert stopped.history["seconds"][0] > 0
     run(COMPLETE, tmp_path / "run", **small_options)
     assert differences(tmp_path / "run", trained) == []

@@ -1,7 +1,6 @@
 """`CheckpointToDrive` in a user's own `fit`: the same call resumes it."""
 
 import errno
-import itertools
 import os
 import subprocess
 import sys
@@ -93,11 +92,7 @@ def uninterrupted(tmp_path_factory):
 # Each of the stock callbacks is first once with ours before them and once with ours behind them; the two that watch a
 # value, in one of both ways with Colab's versions, too.
 @pytest.mark.parametrize(
-    "order, place",
-    [
-        pytest.param(order, 3 * (number % 2), marks=[] if number in (1, 2) else [pytest.mark.newest])
-        for number, order in enumerate(itertools.permutations(range(3)))
-    ],
+    "order, place", [((0, 1, 2), 3), ((1, 2, 0), 0), pytest.param((2, 0, 1), 3, marks=pytest.mark.newest)]
 )
 def test_fault_09_result_does_not_depend_on_the_order_of_callbacks(tmp_path, uninterrupted, order, place):
     result, best = uninterrupted

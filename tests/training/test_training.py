@@ -204,18 +204,6 @@ def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, s
     assert run(small_experiment, tmp_path, **options).complete
 
 
-@pytest.mark.newest
-def test_run_that_a_callback_stopped_resumes_with_the_same_call(tmp_path, small_experiment, small_options):
-    class StopAtTwo(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.stop_training = epoch == 1
-
-    options = {**small_options, "epochs": 3}
-    result = run(small_experiment, tmp_path, callbacks=[StopAtTwo()], **options)
-    assert (result.complete, result.reason) == (False, "stopped by a callback after epoch 2")
-    assert run(small_experiment, tmp_path, **options).history["epoch"] == [1, 2, 3]
-
-
 @pytest.mark.colab
 def test_tensorboard_continues_after_a_resume(tmp_path, small_experiment, small_options):
     tensorflow = pytest.importorskip("tensorflow")
@@ -287,11 +275,6 @@ def test_one_callback_needs_no_list_and_all_images_are_another_run(tmp_path, sma
         others = {name: value for name, value in small_options.items() if name != size}
         with pytest.raises(Error, match=f"its {size} is {small_options[size]}, now given {all_of_them}"):
             run(small_experiment, tmp_path / "run", **others)
-
-
-def test_own_variant_trains(tmp_path, small_options):
-    mine = replace(COMPLETE, name="mine", augmentation=None, dropout=0.0, kernel_sizes=(1,))
-    assert run(mine, tmp_path, **{**small_options, "epochs": 1}).complete
 
 
 @pytest.mark.newest

@@ -4,7 +4,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-import matplotlib
+import matplotlib.pyplot
 import pytest
 
 from colabcnn import Error, plot_curves
@@ -71,7 +71,7 @@ def test_title_of_a_long_name_is_shortened_and_one_epoch_is_a_whole_number(runs,
 
 def test_pyplot_keeps_no_figure(runs):
     plot_curves(*runs)
-    assert not matplotlib._pylab_helpers.Gcf.figs
+    assert not matplotlib.pyplot.get_fignums()
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
