@@ -50,6 +50,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 gc.set_threshold(100_000)
 # A test that calls the command line in this process leaves its stderr to pytest.
 output.drop_notices.grep = None
+# No setting of the user's, and no file in the user's home folder.
+_home = tempfile.TemporaryDirectory(prefix="colabcnn-home-")
+os.environ |= {"KERAS_HOME": f"{_home.name}/keras", "IPYTHONDIR": f"{_home.name}/ipython"}
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the
 # time. The session has its own cache unless the caller names one.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -78,6 +81,16 @@ def pytest_terminal_summary(terminalreporter):
         for name, text in report.user_properties:
             if name == "counted" and report.when == "call":
                 terminalreporter.write_line(text)
+
+
+@pytest.fixture
+def shell():
+    """IPython's shell, as in a notebook, for this test only."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    yield InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture(scope="session")

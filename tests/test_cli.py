@@ -212,6 +212,16 @@ def test_ctrl_c_takes_effect_behind_the_import_of_keras(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.kill
+def test_demo_trains_once(main_here, tmp_path, monkeypatch):
+    for name, value in {"train_size": 64, "val_size": 20, "epochs": 1}.items():
+        monkeypatch.setitem(verbs.DEMO_OPTIONS, name, value)
+    first, again = (main_here("demo", "--run-dir", tmp_path / "demo") for _ in range(2))
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert "The curves:" in first.stdout
+    assert "Nothing is left to train" in again.stdout
+
+
 def test_demo_in_the_folder_of_another_run_is_advised_no_option_that_it_lacks(main_here, trained):
     assert_refused(completed := main_here("demo", "--run-dir", trained[0]), "holds another run")
     assert "--start-over" not in completed.stderr

@@ -43,35 +43,25 @@ def test_every_public_name_exists_and_is_documented():
         colabcnn.nothing  # noqa: B018
 
 
-def test_error_is_one_message_in_a_notebook():
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell.instance()
+def test_error_is_one_message_in_a_notebook(shell):
     shown = []
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
     shell.run_cell("import colabcnn; raise colabcnn.Error('one readable message')")
     assert shown == ["colabcnn.Error: one readable message"]
 
 
-def test_notebook_shows_an_error_as_text_with_advice_and_continues_with_the_next_cell(capsys):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell.instance()
+def test_notebook_shows_an_error_as_text_with_advice_and_continues_with_the_next_cell(shell, capsys):
     notebook._register_errors()
-    try:
-        refused = "raise colabcnn.Error('too long', 'too_long', epochs=3, train_size=200)"
-        # A kernel runs the next cell only if this one succeeded.
-        assert shell.run_cell(f"import colabcnn; {refused}").success
-        assert not shell.run_cell("raise ValueError('not an error of this library')").success
-        # The cells below would use a former value.
-        refused = "colabcnn.Experiment(\n    'mine',\n    dropout=3,\n)"
-        assert not shell.run_cell(f"%matplotlib agg\nfirst = 1\nEXPERIMENT = {refused}").success
-        assert not shell.run_cell(f"if first:\n    EXPERIMENT: object = {refused}").success
-        assert shell.run_cell(f"first = 1\nif first:\n    {refused};").success
-        assert shell.run_cell("@colabcnn.find_experiment('unknown')\ndef function():\n    pass").success
-    finally:
-        shell.set_custom_exc((), None)
-        shell.events.unregister("post_run_cell", notebook._continue_after_error)
+    refused = "raise colabcnn.Error('too long', 'too_long', epochs=3, train_size=200)"
+    # A kernel runs the next cell only if this one succeeded.
+    assert shell.run_cell(f"import colabcnn; {refused}").success
+    assert not shell.run_cell("raise ValueError('not an error of this library')").success
+    # The cells below would use a former value.
+    refused = "colabcnn.Experiment(\n    'mine',\n    dropout=3,\n)"
+    assert not shell.run_cell(f"%matplotlib agg\nfirst = 1\nEXPERIMENT = {refused}").success
+    assert not shell.run_cell(f"if first:\n    EXPERIMENT: object = {refused}").success
+    assert shell.run_cell(f"first = 1\nif first:\n    {refused};").success
+    assert shell.run_cell("@colabcnn.find_experiment('unknown')\ndef function():\n    pass").success
     message, advice = capsys.readouterr().err.splitlines()[:2]
     assert message == "colabcnn.Error: too long"
     assert "TRAIN_SIZE = 200" in advice

@@ -105,7 +105,6 @@ def home(tmp_path, monkeypatch):
     """An empty home folder, and no variable that names another folder."""
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr("keras.config.keras_home", lambda: str(tmp_path / "keras"), raising=False)
     return tmp_path / "keras"
 
 
@@ -161,6 +160,15 @@ def test_download_is_kept_and_the_second_load_needs_no_network(archive, home, se
     assert np.array_equal(first[0][0], second[0][0])
     kept = home / "datasets" / "cifar-10-batches-py-target" / "cifar-10-batches-py"
     assert files_in(home / "datasets") == sorted(str((kept / name).relative_to(home / "datasets")) for name in FILE_MD5)
+
+
+def test_download_that_drive_cannot_keep_is_used(archive, home, serve, monkeypatch, tmp_path, capsys):
+    (tmp_path / "MyDrive").mkdir()
+    (tmp_path / "MyDrive" / "colabcnn").write_text("a file")  # No folder can be made there.
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: tmp_path / "MyDrive")
+    serve(archive)
+    assert load_cifar10()[0][0].shape == (50_000, 32, 32, 3)
+    assert "CIFAR-10 is not kept on Drive; the next session downloads it" in capsys.readouterr().out
 
 
 def test_download_is_kept_on_drive_and_loaded_from_there(archive, home, serve, monkeypatch, tmp_path):

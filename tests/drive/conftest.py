@@ -3,7 +3,7 @@
 import pytest
 
 from colabcnn.drive.delivery import Delivery
-from support.deliveries import Clock, Messages, wait_for_response
+from support.deliveries import Clock, wait_for_response
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def deliver_to(local):
     started = []
 
     def deliver_to(drive, minutes=0, begin=True, folder=local):
-        messages, clock = Messages(), Clock()
-        delivery = Delivery(folder, drive, minutes=minutes, info=messages, clock=clock)
+        messages, clock = [], Clock()
+        delivery = Delivery(folder, drive, minutes=minutes, info=messages.append, clock=clock)
         delivery.messages, delivery.clock = messages, clock
         started.append(delivery)
         if begin:

@@ -8,6 +8,8 @@ import pytest
 from colabcnn import run
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.drive.sessions import newest_session
+from colabcnn.sweeps import task
+from colabcnn.training.request import RunRequest
 from support.deliveries import save
 
 HALF_AN_HOUR = 1800
@@ -62,6 +64,16 @@ def test_of_two_claims_at_the_same_time_one_gives_way(machines, monkeypatch):
 
     monkeypatch.setattr(one, "begin", begin_and_be_replaced)
     assert one.claim("first", HALF_AN_HOUR) == {"active": 0}
+
+
+@pytest.mark.parametrize(("drive_minutes", "state"), [(10, task.WAITING), (20, task.ELSEWHERE)])
+def test_session_is_dead_after_half_an_hour_or_three_deliveries(machines, drive_minutes, state):
+    one, two = machines
+    one.claim("first", HALF_AN_HOUR)
+    then = time.time() - 40 * 60
+    os.utime(one.drive / "session-1.json", (then, then))
+    request = RunRequest("06_final", two.local, one.drive, drive_minutes=drive_minutes)
+    assert task.check_availability(request)[0] == state
 
 
 def test_run_that_has_ended_is_free(tmp_path, small_experiment, small_options):

@@ -21,7 +21,7 @@ from colabcnn.store.run_folder import RunFolder
 from colabcnn.training import resume
 from colabcnn.training.request import RunRequest
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial, wait_for_response
+from support.deliveries import deliver, fetch, restored_epoch, save, tick, wait_for_partial, wait_for_response
 from support.runs import make_record
 from support.shared_files import EXPERIMENT
 
@@ -120,7 +120,7 @@ def test_checkpoint_that_training_deletes_during_its_delivery_arrives_complete(l
     assert delivery.messages == []
 
 
-def test_another_run_on_drive_stays_unchanged(tmp_path, local, mount, deliver_to):
+def test_another_run_on_drive_stays_unchanged(tmp_path, mount, deliver_to):
     theirs = deliver_to(mount.path / "run")
     for epoch in (1, 2, 3):
         deliver(theirs, epoch)
@@ -130,7 +130,7 @@ def test_another_run_on_drive_stays_unchanged(tmp_path, local, mount, deliver_to
     elsewhere.mkdir()
     mine = deliver_to(mount.path / "run", begin=False, folder=elsewhere)
     with pytest.raises(AnotherRunError):
-        fetch_from_drive(mine, 7, Messages(), fingerprint="my run")
+        fetch_from_drive(mine, 7, [].append, fingerprint="my run")
     mine.begin("my run")
     for epoch in (7, 8, 9):
         deliver(mine, epoch)
@@ -139,7 +139,7 @@ def test_another_run_on_drive_stays_unchanged(tmp_path, local, mount, deliver_to
     assert "holds another run" in mine.messages[0]
 
 
-def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, local, deliver_to):
+def test_finished_run_does_not_deliver_into_another_runs_folder(tmp_path, deliver_to):
     """Its run.json is lost; the session file names the run that owns the folder."""
     drive = tmp_path / "drive"
     theirs = deliver_to(drive)
@@ -160,17 +160,17 @@ def test_missing_checkpoint_that_a_session_file_names_starts_no_run(tmp_path, lo
     shutil.rmtree(drive / "checkpoints")
     shutil.rmtree(local / "checkpoints")
     with pytest.raises(Error, match="Nothing was started"):
-        fetch_from_drive(delivery, 0, Messages())
+        fetch_from_drive(delivery, 0, [].append)
 
 
-def test_deleted_drive_folder_is_created_again(tmp_path, local, deliver_to):
+def test_deleted_drive_folder_is_created_again(tmp_path, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     shutil.rmtree(tmp_path / "drive")
     deliver(delivery, 1)
     assert epoch_of(delivery.delivered) == 1
 
 
-def test_partial_file_of_an_abandoned_delivery_is_removed(tmp_path, local, deliver_to):
+def test_partial_file_of_an_abandoned_delivery_is_removed(tmp_path, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     partial = tmp_path / "drive" / "checkpoints" / ".epoch-000001-0.safetensors.1.partial"
     partial.write_bytes(b"half")
@@ -178,7 +178,7 @@ def test_partial_file_of_an_abandoned_delivery_is_removed(tmp_path, local, deliv
     assert not partial.exists()
 
 
-def test_unreadable_session_file_does_not_block_the_run(tmp_path, local, deliver_to):
+def test_unreadable_session_file_does_not_block_the_run(tmp_path, deliver_to):
     drive = tmp_path / "drive"
     delivery = deliver_to(drive)
     deliver(delivery, 1)
@@ -201,7 +201,7 @@ def test_path_in_a_session_file_cannot_leave_the_folder(tmp_path, local):
     assert fetch(local, drive)["fetched"] is None
 
 
-def test_unreadable_old_checkpoint_does_not_block_a_new_one(tmp_path, local):
+def test_unreadable_old_checkpoint_does_not_block_a_new_one(local):
     save(local, 1)
     (old,) = checkpoint_files(local / "checkpoints")
     old.unlink()
@@ -210,7 +210,7 @@ def test_unreadable_old_checkpoint_does_not_block_a_new_one(tmp_path, local):
     assert restored_epoch(local) == 2
 
 
-def test_last_three_valid_checkpoints_are_kept_beside_broken_ones(local, mount, deliver_to):
+def test_last_three_valid_checkpoints_are_kept_beside_broken_ones(mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     broken = []
     for epoch in range(1, 8):
@@ -223,7 +223,7 @@ def test_last_three_valid_checkpoints_are_kept_beside_broken_ones(local, mount, 
     assert [epoch for epoch in kept if epoch not in (4, 6)] == [7, 5, 3]
 
 
-def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, local, deliver_to):
+def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, deliver_to):
     drive = tmp_path / "drive"
     older = deliver_to(drive)
     deliver(older, 1)
@@ -243,7 +243,7 @@ def test_run_on_drive_is_moved_aside_and_older_sessions_still_stop(tmp_path, loc
 
 @pytest.mark.parametrize("library_inside", [False, True])
 def test_modules_of_the_users_project_are_not_imported_by_drives_process(
-    tmp_path, local, deliver_to, monkeypatch, library_inside
+    tmp_path, deliver_to, monkeypatch, library_inside
 ):
     for name in ("signal", "json", "numpy", "colab"):
         (tmp_path / "project" / f"{name}.py").parent.mkdir(exist_ok=True)
@@ -259,7 +259,7 @@ def test_modules_of_the_users_project_are_not_imported_by_drives_process(
     assert epoch_of(delivery.delivered) == 1
 
 
-def test_another_version_that_is_installed_is_not_used_by_drives_process(tmp_path, local, deliver_to, monkeypatch):
+def test_another_version_that_is_installed_is_not_used_by_drives_process(tmp_path, deliver_to, monkeypatch):
     installed = tmp_path / "site" / "colabcnn"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("raise ZeroDivisionError")

@@ -23,7 +23,7 @@ from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.run_folder import verify
 from colabcnn.training.resume import fetch_from_drive
-from support.deliveries import Messages, deliver, fetch, restored_epoch, save, tick, wait_for_partial
+from support.deliveries import deliver, fetch, restored_epoch, save, tick, wait_for_partial
 
 
 def test_fault_13_missing_delivered_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path, local, deliver_to):
@@ -33,13 +33,13 @@ def test_fault_13_missing_delivered_checkpoint_is_reported_and_the_previous_one_
         name = deliver(delivery, epoch)
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
-    messages = Messages()
-    delivery.take(fetch_from_drive(delivery, 0, messages)["fetched"])
+    messages = []
+    delivery.take(fetch_from_drive(delivery, 0, messages.append)["fetched"])
     assert restored_epoch(local) == 1
     assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in messages
 
 
-def test_fault_13_lost_write_is_detected_by_reading_back(local, mount, deliver_to):
+def test_fault_13_lost_write_is_detected_by_reading_back(mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(lose="epoch-")
@@ -76,7 +76,7 @@ def test_fault_14_any_subset_of_the_files_restores_a_complete_state_or_none(tmp_
         assert restored_epoch(target) == (epoch_of(complete[0]) if complete else 0)
 
 
-def test_fault_15_checkpoint_missing_from_a_stale_listing_is_found(tmp_path, local, mount, deliver_to):
+def test_fault_15_checkpoint_missing_from_a_stale_listing_is_found(tmp_path, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(listing="stale")
@@ -91,7 +91,7 @@ def test_fault_15_checkpoint_missing_from_a_stale_listing_is_found(tmp_path, loc
     assert restored_epoch(elsewhere) == 2
 
 
-def test_fault_15_newer_session_missing_from_a_stale_listing_is_found(local, mount, deliver_to):
+def test_fault_15_newer_session_missing_from_a_stale_listing_is_found(mount, deliver_to):
     older = deliver_to(mount.path / "run")
     mount.faults(listing="stale")
     os.listdir(mount.path / "run")
@@ -101,7 +101,7 @@ def test_fault_15_newer_session_missing_from_a_stale_listing_is_found(local, mou
     assert older.newer_session == 2
 
 
-def test_fault_15_session_that_drive_cannot_look_for_ends_no_run(local, mount, deliver_to):
+def test_fault_15_session_that_drive_cannot_look_for_ends_no_run(mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     mount.faults(listing="stale")
     os.listdir(mount.path / "run")
@@ -143,7 +143,7 @@ def test_fault_16_run_on_a_dead_mount_is_not_called_missing(mount):
         verify(mount.path / "run")
 
 
-def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local, mount, deliver_to):
+def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     mount.unmount()
     (mount.path / "run" / "checkpoints").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_fault_17_nothing_is_written_to_a_plain_folder_where_the_mount_was(local
     assert list((mount.path / "run").rglob("*")) == [mount.path / "run" / "checkpoints"]
 
 
-def test_fault_17_nothing_is_written_where_the_run_folder_was_the_mount_point(local, mount, deliver_to):
+def test_fault_17_nothing_is_written_where_the_run_folder_was_the_mount_point(mount, deliver_to):
     delivery = deliver_to(mount.path)
     mount.unmount()
     (mount.path / "checkpoints").mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_fault_18_waiting_checkpoints_are_delivered_when_the_mount_is_back(local
     assert f"{mount.path / 'run'} responds again." in delivery.messages
 
 
-def test_fault_18_newer_checkpoint_is_not_overwritten(tmp_path, local, mount, deliver_to):
+def test_fault_18_newer_checkpoint_is_not_overwritten(tmp_path, mount, deliver_to):
     ahead_folder = tmp_path / "ahead"
     ahead_folder.mkdir()
     for epoch in (1, 2, 3, 4, 5):
@@ -231,14 +231,14 @@ def test_fault_19_unreadable_drive_without_a_local_checkpoint_starts_no_run(loca
     for faults in ({"errors": {"readdir": [errno.EIO, -1]}}, {"errors": {"open": [errno.EIO, -1]}}):
         mount.faults(**faults)
         with pytest.raises(Error, match="Nothing was started"):
-            fetch_from_drive(deliver_to(mount.path / "run", begin=False), 0, Messages())
+            fetch_from_drive(deliver_to(mount.path / "run", begin=False), 0, [].append)
     mount.faults(errors={"readdir": [errno.EIO, -1]})
-    messages = Messages()
-    assert fetch_from_drive(deliver_to(mount.path / "run", begin=False), 7, messages)["fetched"] is None
+    messages = []
+    assert fetch_from_drive(deliver_to(mount.path / "run", begin=False), 7, messages.append)["fetched"] is None
     assert "Training continues from the checkpoint here" in messages[0]
 
 
-def test_fault_20_full_drive_keeps_the_last_checkpoint_and_names_the_fix(local, mount, deliver_to):
+def test_fault_20_full_drive_keeps_the_last_checkpoint_and_names_the_fix(mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     used = sum(path.stat().st_size for path in mount.files.rglob("*") if path.is_file())
@@ -265,7 +265,7 @@ def test_fault_21_checkpoints_are_emptied_before_they_go_to_the_trash(local, mou
     assert mount.trashed_bytes() < size / 4
 
 
-def test_fault_22_run_recovers_from_a_rename_that_unlinks_and_then_fails(tmp_path, local, mount, deliver_to):
+def test_fault_22_run_recovers_from_a_rename_that_unlinks_and_then_fails(tmp_path, mount, deliver_to):
     delivery = deliver_to(mount.path / "run")
     deliver(delivery, 1)
     mount.faults(rename="unlink first")
@@ -363,7 +363,7 @@ def test_fault_24_newest_session_wins_and_the_older_one_delivers_nothing(tmp_pat
     assert epoch_of(newer.delivered) == 2
 
 
-def test_fault_24_one_of_two_sessions_with_the_same_number_stops(tmp_path, local, deliver_to):
+def test_fault_24_one_of_two_sessions_with_the_same_number_stops(tmp_path, deliver_to):
     """Both took number 1 before either saw the other's file; Drive keeps two files of the same name."""
     drive = tmp_path / "drive"
     one = deliver_to(drive)

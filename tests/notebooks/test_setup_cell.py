@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from stamp_address import Address
+from support.repository import git
 
 pytestmark = pytest.mark.notebook
 
@@ -40,11 +41,6 @@ def python(tmp_path_factory):
     # Python reads `.pth` files of this folder only, so an editable installation of the library is not found.
     (packages / "all.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "bin" / "python"
-
-
-def git(folder, *arguments):
-    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")

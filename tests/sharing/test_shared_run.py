@@ -75,7 +75,7 @@ def test_fetched_run_is_shown_beside_an_own_run_and_marked(trained, fetched, tmp
     assert colabcnn.plot_confusion(fetched)
 
 
-def test_picture_is_that_of_the_run(shared, fetched):
+def test_picture_is_that_of_the_run(fetched):
     assert (fetched / "curves.png").read_bytes() == colabcnn.plot_curves(fetched)._repr_png_()
 
 

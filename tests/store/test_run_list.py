@@ -146,7 +146,7 @@ def test_what_is_no_path_is_refused(name):
         list_runs(name)
 
 
-def test_run_whose_path_is_the_end_of_another_one_has_its_full_path(tmp_path):
+def test_run_whose_path_is_the_end_of_another_one_has_its_full_path():
     one, other = Path("/a/seed-0"), Path("/x/a/seed-0")
     assert run_labels([one, other, other]) == ["/a/seed-0", "x/a/seed-0", "x/a/seed-0"]
 

@@ -38,13 +38,6 @@ class Clock:
         return self.now
 
 
-class Messages(list):
-    """The messages that a person gets."""
-
-    def __call__(self, message):
-        self.append(message)
-
-
 def wait_for_response(delivery, seconds=30):
     """Wait until no request is pending."""
     deadline = time.monotonic() + seconds

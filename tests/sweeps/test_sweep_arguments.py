@@ -31,7 +31,7 @@ def test_seeds_that_are_none_are_refused(given):
         parse_seeds(given)
 
 
-def test_arguments_of_a_request_are_the_same_request_to_the_command_line(tmp_path):
+def test_arguments_of_a_request_are_the_same_request_to_the_command_line():
     request = RunRequest("06_final", "run dir", "drive", "folder", 7, seed=3, hours=0.5, quiet=True, drive_minutes=2)
     options = _parser().parse_args(["train", "06_final", *request.arguments()])
     options.experiment, options.allow_long, options.callbacks = request.experiment, False, ()

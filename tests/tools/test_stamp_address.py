@@ -13,14 +13,10 @@ import pytest
 
 from colabcnn import Error
 from stamp_address import PLACEHOLDER, READMES, read_address, stamp
+from support.repository import git
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-
-
-def git(folder, *arguments):
-    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import keras
 import numpy as np
 import pytest
 
 from colabcnn import CheckpointToDrive, Error, status
+from colabcnn.drive.sessions import write_session
 from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
@@ -53,12 +55,13 @@ class StopBefore(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def fit(drive, local, callbacks=(), *, epochs=EPOCHS, place=0, stop=None, model=None):
+def fit(drive, local, callbacks=(), *, epochs=EPOCHS, place=0, stop=None, model=None, checkpoint_minutes=0):
     """Train as a user's cell does; return the model and the history."""
     model = model or compiled_model()
     images, labels = images_and_labels()
     listed = list(callbacks)
-    listed.insert(place, CheckpointToDrive(drive, local_folder=local, checkpoint_minutes=0, drive_minutes=0))
+    options = {"checkpoint_minutes": checkpoint_minutes, "drive_minutes": 0}
+    listed.insert(place, CheckpointToDrive(drive, local_folder=local, **options))
     listed += [StopBefore(stop)] if stop is not None else []
     options = {"validation_data": (images, labels), "batch_size": 32, "shuffle": False, "verbose": 0}
     return model, model.fit(images, labels, epochs=epochs, callbacks=listed, **options)
@@ -107,6 +110,28 @@ def test_fault_09_result_does_not_depend_on_the_order_of_callbacks(tmp_path, uni
             fit(tmp_path / "drive", tmp_path / "local", callbacks(), place=place, stop=stop)
     assert same(fit(tmp_path / "drive", tmp_path / "local", callbacks(), place=place), result)
     assert sorted(path.name for path in (tmp_path / "best").iterdir()) == best
+
+
+def test_checkpoint_is_taken_after_its_minutes_and_at_the_end(tmp_path):
+    fit(tmp_path / "drive", tmp_path / "local", checkpoint_minutes=60)
+    assert [epoch_of(path) for path in checkpoint_files(tmp_path / "local" / "checkpoints")] == [EPOCHS]
+
+
+def test_fit_stops_in_order_if_a_newer_session_has_taken_over(tmp_path, capsys):
+    class TakeOver(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            deadline = time.monotonic() + 60
+            while epoch == 2 and not (tmp_path / "drive" / "session-1.json").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            if epoch == 2:
+                write_session(tmp_path / "drive", {"session": 2, "identity": "another machine's"})
+            elif epoch > 2:
+                time.sleep(0.05)  # As an epoch takes longer than a response of Drive.
+
+    _, history = fit(tmp_path / "drive", tmp_path / "local", [TakeOver()], epochs=600)
+    assert 3 <= len(history.epoch) < 600
+    assert f"A newer session trains this run in {tmp_path / 'drive'}: this one stops." in capsys.readouterr().out
 
 
 def test_fit_resumes_from_drive_on_another_machine(tmp_path):

@@ -114,7 +114,7 @@ def test_fault_19_unreadable_drive_without_a_local_run_is_refused(tmp_path, sess
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
-def test_fault_24_second_run_in_a_folder_is_refused(tmp_path, sessions, run_cli, small_experiment):
+def test_fault_24_second_run_in_a_folder_is_refused(tmp_path, sessions, run_cli):
     (tmp_path / "run").mkdir()
     with Lock(tmp_path / "run"):
         refused = run_cli("train", "06_final", "--run-dir", tmp_path / "run", "--data", "synthetic")

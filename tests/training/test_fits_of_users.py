@@ -188,7 +188,7 @@ def test_fit_that_failed_in_another_thread_is_tried_again(callback):
         assert fit(dense(), [callback()]).epoch == [0, 1, 2, 3]
 
 
-def test_second_fit_of_a_folder_in_another_thread_is_refused(callback, tmp_path):
+def test_second_fit_of_a_folder_in_another_thread_is_refused(callback):
     entered, leave, histories = threading.Event(), threading.Event(), []
 
     def wait(model):

@@ -56,10 +56,7 @@ def test_log_file_gets_the_first_and_the_last_epoch_and_no_control_codes():
     assert output.splitlines() == ["epoch 1/700", "epoch 700/700"]
 
 
-def test_notebook_updates_one_line_and_the_outputs_below_it(monkeypatch):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell.instance()
+def test_notebook_updates_one_line_and_the_outputs_below_it(shell, monkeypatch):
     published = []
     monkeypatch.setattr(shell.display_pub, "publish", lambda data, *_, **options: published.append((data, options)))
     monkeypatch.setattr(shell, "kernel", object(), raising=False)

@@ -16,6 +16,7 @@ from colabcnn import ABLATIONS, Error, evaluate, fetch, load_model, run, status
 from colabcnn.network import devices
 from colabcnn.network.training_model import TrainingModel
 from colabcnn.store.checkpoint import newest_checkpoint
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
 from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.training import progress
@@ -230,6 +231,17 @@ def test_interrupt_is_raised_and_the_same_call_resumes(tmp_path, small_experimen
     assert status(tmp_path)["epoch"] == 1
     assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
     assert run(small_experiment, tmp_path, **small_options).history["epoch"] == [1, 2, 3]
+
+
+@pytest.mark.newest
+def test_checkpoint_is_taken_after_its_minutes_after_each_long_epoch_and_at_the_end(
+    tmp_path, small_experiment, small_options, monkeypatch
+):
+    options = {**small_options, "checkpoint_minutes": 60}
+    for seconds, expected in ((15, [3]), (0, [3, 2, 1])):
+        monkeypatch.setattr("colabcnn.training.recorder.EPOCH_SECONDS", seconds)
+        run(small_experiment, tmp_path / str(seconds), **options)
+        assert [epoch_of(path) for path in checkpoint_files(tmp_path / str(seconds) / "checkpoints")] == expected
 
 
 @pytest.mark.parametrize(
