@@ -138,9 +138,16 @@ def assert_installed(completed, python, folder, commit):
     assert python.parent.parent in library(python, folder).parents
 
 
-@pytest.mark.parametrize("encode", [str, quote, lambda path: quote(path, safe="")], ids=["plain", "quoted", "all"])
-def test_commit_of_the_branch_that_the_notebook_was_opened_from_is_installed(python, github, tmp_path, encode):
+@pytest.mark.parametrize("encode", [str, quote], ids=["plain", "quoted"])
+def test_path_of_the_notebook_is_understood_in_each_encoding(python, tmp_path, encode):
+    before = "InteractiveShell.instance().register_magic_function(print, magic_name='pip')"
     with colab_with(encode(opened_from("new/idea"))) as runtime:
+        completed = run_cell(python, tmp_path, UNSTAMPED, before=before, **runtime)
+    assert f" git+{GITHUB}@new/idea\n" in completed.stdout
+
+
+def test_commit_of_the_branch_that_the_notebook_was_opened_from_is_installed(python, github, tmp_path):
+    with colab_with(quote(opened_from("new/idea"), safe="")) as runtime:
         completed = run_cell(python, tmp_path, UNSTAMPED, **runtime)
     assert_installed(completed, python, tmp_path, github["new/idea"])
     measured = library(python, tmp_path) / "results" / "06_final" / "seed-7"
