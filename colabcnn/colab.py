@@ -22,7 +22,8 @@ def mounted_drive() -> Path | None:
 
 def lost_with_session(folder: Path) -> str:
     """Return a warning if a folder is on the Colab runtime's own disk, or ""; below `DRIVE_MOUNT` it is never."""
-    if not in_colab() or DRIVE_MOUNT in folder.parents:  # Drive is not looked up: a call to it may hang.
+    # Drive is not looked up: a call to it may hang.
+    if not in_colab() or DRIVE_MOUNT in Path(os.path.abspath(folder)).parents:
         return ""
     real = Path(os.path.realpath(folder))
     if DRIVE_MOUNT in real.parents or any(map(os.path.ismount, (real, *real.parents[:-1]))):

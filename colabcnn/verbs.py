@@ -87,9 +87,10 @@ def sweep(options: Namespace) -> int:
 
 def _keep_onednn(run_dir):
     """Give TensorFlow, before its import, the oneDNN setting of the run in a folder."""
+    from colabcnn.store.files import expand
     from colabcnn.store.run_folder import RunFolder
 
-    record = RunFolder(run_dir).read_record()
+    record = RunFolder(expand(run_dir)).read_record()
     if record and record.starts:
         onednn.keep(record.starts[-1].onednn)
 
@@ -120,6 +121,7 @@ def _report(result, started_over=False):
 
 def status(options: Namespace) -> int | None:
     """Print the status of a run."""
+    from colabcnn.store.files import expand
     from colabcnn.store.history import newest_in_words
     from colabcnn.store.run_folder import RunFolder, status
 
@@ -134,7 +136,7 @@ def status(options: Namespace) -> int | None:
     if info["best_epoch"]:
         words.append(f"best validation accuracy {info['best_val_accuracy']:.4f} in epoch {info['best_epoch']}")
     else:
-        history = RunFolder(options.run_dir).read_history()
+        history = RunFolder(expand(options.run_dir)).read_history()
         in_history = newest_in_words(history, info["epochs"])
         words += ["no checkpoint is here", in_history and f"the history ends with {in_history}"]
     words += [f"weights {info['weights_sha256']}"] if info["weights_sha256"] else []

@@ -50,7 +50,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 gc.set_threshold(100_000)
 # A test that calls the command line in this process leaves its stderr to pytest.
 output.drop_notices.grep = None
-# No setting of the user's, and no file in the user's home folder.
+# Neither the user's settings of Keras and IPython, nor files of theirs in the user's home folder.
 _home = tempfile.TemporaryDirectory(prefix="colabcnn-home-")
 os.environ |= {"KERAS_HOME": f"{_home.name}/keras", "IPYTHONDIR": f"{_home.name}/ipython"}
 # The tests train the same small network many times, often in a new process; under JAX, compilation takes most of the

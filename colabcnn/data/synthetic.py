@@ -5,8 +5,8 @@ import numpy as np
 from colabcnn.data.cifar10 import Labelled
 from colabcnn.experiments.experiment import IMAGE_SIZE, NUM_CLASSES, TEST_SIZE, TRAIN_SIZE
 
-# Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
 _CHUNK = 1000  # Images that are drawn at a time.
+# Red, green and blue of each class's own colour, in [0, 1]: the corners of the cube and two more.
 _COLOURS = np.array(
     [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 0.5, 0), (0.5, 0, 1)]
 )

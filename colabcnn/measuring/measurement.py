@@ -73,7 +73,7 @@ def measure(
     check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
     check_text("sent_by", sent_by, 60)
     start, progress = time.monotonic(), ProgressLine(quiet)
-    RunFolder(folder).create()
+    RunFolder(expand(folder)).create()
     # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _separate_compilations(work):

@@ -40,7 +40,10 @@ def expand(path: str | Path) -> Path:
 
 
 def is_same_folder(local: str | Path, drive: str | Path) -> bool:
-    """Return whether both are one folder; `drive` is not looked up: a call to a Drive that hangs does not return."""
+    """Return whether both are one folder.
+
+    `drive` is not looked up, since a call to a Drive that hangs does not return: a link there is not followed.
+    """
     return os.path.abspath(drive) in (os.path.abspath(local), os.path.realpath(local))
 
 

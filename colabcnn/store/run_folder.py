@@ -19,14 +19,10 @@ SHARED_RUN = "shared.json"
 
 
 class RunFolder:
-    """The paths in a run's folder, `~` for the home folder; `small_files` are those beside the checkpoints.
-
-    Raises:
-        Error: it is no path, or there is no such home folder.
-    """
+    """The paths in a run's folder; `small_files` are those beside the checkpoints."""
 
     def __init__(self, path: str | Path):
-        self.path = path = expand(path)
+        self.path = path = Path(path)
         self.run_json = path / "run.json"
         self.history_csv = path / "history.csv"
         self.checkpoints = path / "checkpoints"
@@ -146,7 +142,7 @@ def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:
     Raises:
         Error: there is no run in that folder.
     """
-    folder = RunFolder(run_dir)
+    folder = RunFolder(expand(run_dir))
     saved = read_saved(folder)
     if saved.record is None:
         raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
@@ -215,7 +211,7 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
     Raises:
         Error: there is no such folder, or it cannot be listed.
     """
-    folder = RunFolder(run_dir)
+    folder = RunFolder(expand(run_dir))
     check_folder(folder.path, "a run's folder")
     try:
         files = checkpoint_files(folder.checkpoints)

@@ -72,7 +72,7 @@ def check_availability(request: RunRequest, claim: str | None = None) -> tuple[s
 
 
 def _on_drive(request, verb, **arguments):
-    """Return the response of the process that reaches Drive; an empty dict without Drive, or if it fails."""
+    """Return the response of the process that reaches Drive, an error among them; an empty dict without Drive."""
     if request.drive_folder is None:
         return {}
     with contextlib.closing(DriveProcess(request.run_dir, request.drive_folder)) as drive:
@@ -113,7 +113,7 @@ def train(request: RunRequest, deadline: float, stop_event: str) -> tuple[str, s
         settings, begin = Path(folder, f"experiment{ENDING}"), log.tell()
         write_experiment(settings, request.experiment)
         arguments = [settings, *replace(request, hours=hours).arguments()]
-        command = command_of("sweeps.tied", os.getpid(), "train", *arguments)
+        command = command_of("sweeps.tied", os.getpid(), "train", *arguments, isolated=False)
         # A session of its own: Ctrl-C reaches only the sweep, which stops its runs in order.
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen(command, env=environment, **streams)

@@ -97,7 +97,7 @@ def run(
     start = time.monotonic() - seconds_since_start()
     _check_callbacks(request)
     devices.keep_compilations()
-    folder, progress = RunFolder(run_dir), ProgressLine(quiet)
+    folder, progress = RunFolder(expand(run_dir)), ProgressLine(quiet)
     folder.create()
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(Interruption(progress.info))

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,7 @@ def plot_curves(
     if line is not None and not math.isfinite(line):
         raise Error(f"line is {line}; expected a finite number.")
     for name, limits in (("epochs", epochs), ("value_range", value_range)):
-        try:
-            low, high = limits or (None, None)
-            is_range = low is None or high is None or float(low) < float(high)
-        except (TypeError, ValueError):
-            is_range = False
-        if not is_range:
+        if limits is not None and not _is_range(limits):
             raise Error(f"{name} is {limits!r:.80}; expected two numbers, the lower one first, or None for an end.")
     histories = [read_history(expand(run_dir) / "history.csv") for run_dir in run_dirs]
     histories = dict(zip(run_labels(run_dirs), histories, strict=True))
@@ -112,6 +108,13 @@ def plot_curves(
         if len(histories) == 1:
             axes.set_title(shortened(next(iter(histories)), 60), fontsize=10)
     return figure
+
+
+def _is_range(limits):
+    if not isinstance(limits, (tuple, list)) or len(limits) != 2:
+        return False
+    ends = [end for end in limits if end is not None]
+    return all(isinstance(end, Real) and math.isfinite(end) for end in ends) and ends == sorted({*ends})
 
 
 def draw_curves(

@@ -1,5 +1,6 @@
 // The explorer: curves of runs, drawn by Plotly in the browser. It needs no Python once it is shown.
-// viewing/browser_data.py writes it into notebooks' outputs and pages, with the data that it makes. A refresh calls colabcnnExplorer.update, which keeps the view.
+// viewing/browser_data.py writes it into notebooks' outputs and pages, with the data that it makes. A refresh calls
+// colabcnnExplorer.update, which keeps the view.
 (function () {
   "use strict";
 

@@ -252,6 +252,7 @@ def test_modules_of_the_users_project_are_not_imported_by_drives_process(
         (tmp_path / "project" / "colabcnn").symlink_to(Path(colabcnn.__file__).parent)
         monkeypatch.setattr(own_process, "LIBRARY", str(tmp_path / "project"))
     monkeypatch.syspath_prepend(tmp_path / "project")
+    sys.path.append(tmp_path)  # Python ignores what is no text.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project"))
     monkeypatch.chdir(tmp_path / "project")
     delivery = deliver_to(tmp_path / "drive")

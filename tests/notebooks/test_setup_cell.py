@@ -97,7 +97,7 @@ def colab_with(path, waited=None):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield {"COLAB_JUPYTER_IP": host}
+        yield {"COLAB_JUPYTER_IP": host, "no_proxy": host}
     finally:
         server.shutdown()
         thread.join()

@@ -9,7 +9,7 @@ from colabcnn.training.interruption import Interruption
 
 
 def test_second_signal_stops_at_once():
-    messages = []
+    messages, before = [], signal.getsignal(signal.SIGINT)
     with Interruption(messages.append) as interrupted:
         interrupted.allow(lambda: 0.0)
         signal.raise_signal(signal.SIGINT)
@@ -17,7 +17,7 @@ def test_second_signal_stops_at_once():
         assert [message.partition(",")[0] for message in messages] == ["Stops after this epoch"]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_epoch_that_does_not_end_in_its_time_is_stopped(monkeypatch):
