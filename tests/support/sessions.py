@@ -93,7 +93,7 @@ def count_calls_of_saves(calls, save=Recorder._save):
     def save_and_wait(self, seconds):
         calls.on = True
         save(self, seconds)
-        self.wait()
+        self.writer.wait()
         calls.on = False
 
     Recorder._save = save_and_wait
