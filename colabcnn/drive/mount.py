@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn.colab import DRIVE_MOUNT
-from colabcnn.errors import MALFORMED
+from colabcnn.errors import MALFORMED, Error
 from colabcnn.store.files import write_atomically
 
 
@@ -30,8 +30,11 @@ class Mount:
         """Make the folder on Drive, also again if it is in the trash.
 
         Raises:
+            Error: it is the run's own folder.
             OSError: Drive is not mounted. A local folder would prevent the next mount, and its files would be lost.
         """
+        if str(self._drive) == os.path.realpath(self._file.parent):
+            raise Error(f"{self._drive} is the run's own folder, perhaps by a link; expected another one for Drive")
         noted = self.read_note().get("mount")
         mount = DRIVE_MOUNT if DRIVE_MOUNT in self._drive.parents else noted
         if mount is None:

@@ -42,7 +42,8 @@ def expand(path: str | Path) -> Path:
 def is_same_folder(local: str | Path, drive: str | Path) -> bool:
     """Return whether both are one folder.
 
-    `drive` is not looked up, since a call to a Drive that hangs does not return: a link there is not followed.
+    `drive` is not looked up, since a call to a Drive that hangs does not return: the process that may hang follows a
+    link there.
     """
     return os.path.abspath(drive) in (os.path.abspath(local), os.path.realpath(local))
 

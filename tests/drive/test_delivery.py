@@ -94,6 +94,13 @@ def test_delivery_process_that_dies_in_a_delivery_is_reported_and_replaced(tmp_p
     assert epoch_of(delivery.delivered) == 1
 
 
+def test_link_to_the_runs_own_folder_is_refused(tmp_path, local, deliver_to):
+    (tmp_path / "link").symlink_to(local)
+    with pytest.raises(Error, match=r"is the run's own folder, perhaps by a link; .*\. Nothing was started"):
+        fetch_from_drive(deliver_to(tmp_path / "link", begin=False), 0, [].append)
+    assert not [*local.iterdir()]
+
+
 def test_library_in_the_current_folder_is_found(tmp_path):
     code = (
         "import sys; sys.path[:] = [''] + [path for path in sys.path if path]; import colabcnn, os, time;"
