@@ -97,7 +97,9 @@ def has_avx512():
 def write_page(about, limits, rounds, options):
     device, versions = (part.strip() for part in about.split("|"))
     setting = (
-        f"limited to AVX2 by {' '.join(f'{name}={value}' for name, value in limits.items())}" if limits else "as it is"
+        f"limited to AVX2 by {' '.join(f'{name}={value}' for name, value in limits.items())}"
+        if limits
+        else "with all of its instructions"
     )
     ours, without, _ = names = list(SIDES)
     lines = [

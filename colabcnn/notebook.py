@@ -51,7 +51,8 @@ def welcome(code: str = "") -> None:
         output.write(
             "THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. This is a processor "
             f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes half a day to several days on "
-            "a processor; 08_in_minutes takes about a quarter of an hour with these instructions, and hours without."
+            "a processor. 08_in_minutes takes a quarter to half an hour on two cores with these instructions, hours "
+            "without."
         )
     if colab.in_colab():
         hours = colab.seconds_since_start() / 3600

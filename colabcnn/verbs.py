@@ -22,7 +22,7 @@ DONE, BAD_INPUT, STOPPED = 0, 2, 3
 
 DEMO_FOLDER = "colabcnn-demo"
 DEMO_OPTIONS = {"data": "synthetic", "train_size": 1500, "val_size": 200, "epochs": 5}
-# A quarter of the final network's filters, so that it takes less than a minute; in a run this short the running
+# A quarter of the final network's filters, so that it takes about a minute; in a run this short the running
 # statistics of BatchNorm lag behind, and validation would begin at chance.
 DEMO = {"name": "demo", "filters": (16, 32, 64), "batch_size": 16, "precise_batch_norm": True}
 

@@ -10,6 +10,7 @@ from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.experiments.settings import flatten_settings
 from colabcnn.store.history import History, best_epoch
+from colabcnn.viewing.luck import with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest
 from colabcnn.viewing.table import as_table, as_text
 from orderings import LAST, training_table
@@ -19,6 +20,7 @@ from result_tables import (
     by_device,
     complete_summary_table,
     duration_in_words,
+    last_epochs,
     seconds_in_table,
 )
 
@@ -121,7 +123,8 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         records: as `read_results` returns them.
 
     Returns:
-        A dict of tables and sentences, and of single numbers: `this.<name>` and `base.<name>`.
+        A dict of tables and sentences, and of single numbers: `this.<name>` and `base.<name>`. `mean` is of all seeds'
+        last epochs, the others are of the run that `plot_shipped` draws.
     """
     names = [known.name for known in (base, experiment) if known]
     reported, seconds = experiment.reported.in_words(), EXPERIMENTS["06_final"].reported.epoch_seconds or 0
@@ -137,7 +140,10 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         "duration": duration_sentence(experiment, longest(records[experiment.name])),
     }
     for prefix, known in (("this", experiment), ("base", base)):
-        values |= {f"{prefix}.{name}": number for name, number in numbers(known, records).items()} if known else {}
+        if known:
+            values |= {f"{prefix}.{name}": number for name, number in numbers(known, records).items()}
+            runs = longest(records[known.name])
+            values[f"{prefix}.mean"] = with_deviation(last_epochs(runs)) if runs else NOT_MEASURED
     if base:
         values["base.parameters"] = f"{base.parameter_count():,}"
         values["arithmetic"] = f"{_multiplications(experiment) / _multiplications(base):.1f}"

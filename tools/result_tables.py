@@ -1,7 +1,7 @@
 """The tables about the runs in `results/`, as Markdown: every number in them is computed here.
 
-Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 are used,
-and of each experiment only the longest.
+Accuracies are pooled over devices and precisions; seconds never are. Only complete runs are used, those of experiments
+only on all of CIFAR-10, and of each experiment only the longest.
 """
 
 import json
@@ -21,6 +21,7 @@ from colabcnn.viewing.table import as_table
 
 Records = Mapping[str, Sequence[MeasuredRun]]
 NOT_MEASURED = "not yet measured"
+FIRST_TRY = "07_rate_that_falls_at_once"
 _ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
 
 
@@ -29,13 +30,13 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
 
     Args:
         folder: the folder.
-        experiments: the experiment that the runs of each name must have; None takes any settings.
+        experiments: the experiment that the runs of each name must have; None takes any settings and images.
 
     Returns:
         A dict from each of the names to its records, empty if there is no run.
 
     Raises:
-        Error: a run is not complete, or not of that experiment, or not on all of CIFAR-10.
+        Error: a run is not complete, or not of that experiment on all of CIFAR-10.
     """
     runs, records = runs_by_name([folder]), {}
     for name, experiment in experiments.items():
@@ -43,19 +44,22 @@ def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EX
         for run_dir in runs.get(name, ()):
             record = read_measured_run(run_dir)
             if record is None or not _is_complete(record, experiment):
+                images = "" if experiment is None else ", on all training images, validated on the test set"
                 raise Error(
-                    f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
-                    "validated on the test set. Complete it, or keep it elsewhere."
+                    f"{run_dir} is not a complete run of {name}; expected all its epochs{images}. "
+                    "Complete it, or keep it elsewhere."
                 )
             records[name].append(record)
     return records
 
 
 def _is_complete(run, experiment):
-    """Return whether a run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
+    """Return whether a run has all its epochs and, if `experiment` is given, its settings, on all of CIFAR-10."""
     own = run.record.experiment
-    is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
-    return not run.images_in_words() and is_same and run.length == own.epochs
+    is_same = experiment is None or not (
+        run.images_in_words() or first_difference(identity_of(own), identity_of(experiment))
+    )
+    return is_same and run.length == own.epochs
 
 
 def experiments_table() -> str:
@@ -90,7 +94,14 @@ def complete_summary_table(records: Records, names: Iterable[str] = EXPERIMENTS)
 
 def recipes_table(records: Records) -> str:
     """Return the last epochs of each recipe's runs, how many reached the goal, and their durations on each device."""
-    columns = ("recipe", "epochs", "last epoch", "lowest to highest", "ended at 0.90 or above", "duration of a run")
+    columns = (
+        "recipe",
+        "epochs",
+        "last epoch",
+        "lowest to highest",
+        "ended at 0.90 or above",
+        "duration without other work",
+    )
     rows = []
     for name, experiment in RECIPES.items():
         runs = records[name]
@@ -107,7 +118,7 @@ def recipes_table(records: Records) -> str:
 
 def first_try_table(tried: Records, records: Records) -> str:
     """Return the first try of `07_without_luck` beside the recipe, both of seed 0."""
-    runs = [run for run in (*tried["07_rate_that_falls_at_once"], *records["07_without_luck"]) if run.record.seed == 0]
+    runs = [run for run in (*tried[FIRST_TRY], *records["07_without_luck"]) if run.record.seed == 0]
     rows = [
         (f"`{run.run_dir.parts[-2]}`", f"{last_epochs([run])[0]:.4f}", flip_averaged_mean([run]), str(run.length))
         for run in runs
@@ -183,6 +194,32 @@ def final_table(records: Records) -> str:
     return as_table(columns, rows)
 
 
+def longer_runs_table(runs: Sequence[MeasuredRun]) -> str:
+    """Return the last epoch of runs that are longer than `08_in_minutes`, by the images that they are validated on."""
+    rows = []
+    for run in runs:
+        training, last = (f"{run.history[name][-1]:.4f}" for name in ("accuracy", "val_accuracy"))
+        on_test_set = ("", last) if not run.record.holdout else (last, "")
+        rows.append((f"`{run.record.experiment.name}`", str(run.length), training, *on_test_set))
+    return as_table(("experiment", "epochs", "training", "held out", "test set"), rows)
+
+
+def devices_table(records: Records) -> str:
+    """Return what the runs of each experiment were trained on, and with which versions, a row for each combination."""
+    rows = []
+    for name in EXPERIMENTS:
+        seeds_by_device: dict[tuple[str, ...], list[str]] = {}
+        for run in records[name]:
+            versions = run.record.starts[-1].versions
+            in_words = ", ".join(
+                f"{of} {versions[of]}" for of in ("colabcnn", "keras", "tensorflow", "jax") if of in versions
+            )
+            trained_on = (", then ".join(run.devices), run.record.precision, in_words)
+            seeds_by_device.setdefault(trained_on, []).append(str(run.record.seed))
+        rows += [(f"`{name}`", ", ".join(seeds), *trained_on) for trained_on, seeds in seeds_by_device.items()]
+    return as_table(("experiment", "seed", "device", "precision", "versions"), rows)
+
+
 def resumed_sentences(records: Records) -> str:
     """Return one sentence for each interrupted run: the epochs in which it was resumed."""
     lines = []
@@ -204,9 +241,10 @@ def weights_sentences(records: Records) -> str:
                 right = json.loads(path.read_text(encoding="utf-8"))
                 accuracy = right["float16"] / right["images"]
                 lines.append(
-                    f"`{name}`, seed {run.record.seed}: the weights, stored in half precision, are right on "
-                    f"{right['float16']:,} of {right['images']:,} test images, an accuracy of {accuracy:.4f}; in full "
-                    f"precision they are right on {right['float32']:,}."
+                    f"`{name}`, seed {run.record.seed}, computed in float32: the weights as they are stored, in half "
+                    f"precision, are right on {right['float16']:,} of {right['images']:,} test images, an accuracy of "
+                    f"{accuracy:.4f}; in full precision they are right on {right['float32']:,}. The run computed in "
+                    f"{run.record.precision}: its last epoch had {run.history['val_accuracy'][-1]:.4f}."
                 )
     return "\n\n".join(lines) or "No weights are shipped yet."
 

@@ -20,6 +20,9 @@ from colabcnn import Error  # noqa: E402
 from colabcnn.viewing.figures import save_figures  # noqa: E402
 from colabcnn.viewing.table import summarize  # noqa: E402
 
+TRIALS = ("20_cutout_12_shift_4", "20_cutout_8_dropout_01")
+"""Runs of results/tried for a recipe that is longer than `08_in_minutes`."""
+
 
 def main() -> None:
     """Update the pages, or check them."""
@@ -78,9 +81,12 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
     records = tables.read_results(results)
     shortest = replace(ingredients.RECIPE, name="08_in_7_epochs", epochs=7)
-    tried = tables.read_results(results / "tried", {"07_rate_that_falls_at_once": None, shortest.name: shortest})
+    tried = tables.read_results(
+        results / "tried", dict.fromkeys((tables.FIRST_TRY, *TRIALS)) | {shortest.name: shortest}
+    )
     by_length = {10: records[recipe], 8: records["08_in_8_epochs"], 7: tried[shortest.name]}
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
+    longer = [run for name in TRIALS for run in tried[name]]
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
     front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
     return {
@@ -95,9 +101,11 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
         },
         "results/README.md": {
             "training": orderings.training_table(records),
+            "longer runs": tables.longer_runs_table(longer),
             "first try": tables.first_try_table(tried, records),
             "fewest epochs": tables.fewest_epochs_table(by_length),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
+            "devices": tables.devices_table(records),
             "resumed": tables.resumed_sentences(records),
             "weights": tables.weights_sentences(records),
             "measured": summarize(results).measured or "**No file has come in yet.**",

@@ -257,6 +257,32 @@ def test_shorter_trainings_are_listed_by_their_epochs(tools, tmp_path):
     ]
 
 
+def test_longer_runs_show_a_held_out_accuracy_in_a_column_of_its_own(tools, tmp_path):
+    tables = tools("result_tables")
+    put_run(tmp_path, "trial", [0.5, 0.91], training=0.93, holdout=5000)
+    put_run(tmp_path, "recipe", [0.5, 0.92], training=0.95)
+    runs = [run for kept in tables.read_results(tmp_path, dict.fromkeys(("trial", "recipe"))).values() for run in kept]
+    table = rows(tables.longer_runs_table(runs))
+    assert table["trial"] == ["2", "0.9300", "0.9100", ""]
+    assert table["recipe"] == ["2", "0.9500", "", "0.9200"]
+
+
+def test_devices_have_a_row_for_each_combination_of_device_precision_and_versions(tools, tmp_path):
+    tables = tools("result_tables")
+    for seed, precision in ((0, "float32"), (1, "float32"), (2, "mixed_float16"), (3, "float32")):
+        put_recipe(tmp_path, 0.9, seed=seed, precision=precision)
+    folder = RunFolder(tmp_path / "08_in_minutes/seed-3")
+    record = folder.read_record()
+    later = replace(record.starts[0], device="a GPU", first_epoch=5)
+    folder.write_record(replace(record, starts=(*record.starts, later)))
+    lines = [line for line in tables.devices_table(tables.read_results(tmp_path)).splitlines() if "`08" in line]
+    assert [line.split(" | ")[1:4] for line in lines] == [
+        ["0, 1", "CPU", "float32"],
+        ["2", "CPU", "mixed_float16"],
+        ["3", "CPU, then a GPU", "float32"],
+    ]
+
+
 def test_interrupted_runs_are_named(tools, tmp_path):
     tables = tools("result_tables")
     put_run(tmp_path, "05_ascending_kernels", [0.5] * 20)
