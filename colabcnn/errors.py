@@ -37,14 +37,14 @@ class UnknownFormatError(Error):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a run; a notebook shows one line instead of a traceback.
+    """Ctrl-C stopped a training; a notebook shows one line instead of a traceback.
 
     Args:
-        same_call: what continues the run, in words.
+        message: what was stopped, and what continues it.
     """
 
-    def __init__(self, same_call: str = "the same call"):
-        super().__init__(f"the run was stopped; {same_call} continues it.")
+    def __init__(self, message: str = "the run was stopped; the same call continues it."):
+        super().__init__(message)
 
     def _render_traceback_(self):
         """Return what IPython shows instead of a traceback."""

@@ -27,6 +27,8 @@ ADVICE = {
     "shared_without_checkpoint": "It is written by colabcnn.export(..., checkpoint=True).",
     "too_long": "In Colab choose a GPU: Runtime, Change runtime type. Without one, {smaller}open 08_in_minutes, which "
     "needs only 10 epochs. ALLOW_LONG = True trains all of them.",
+    "no_drive": "Run the setup cell again and allow the access, then choose Run all. To train without Drive, leave "
+    "DRIVE_FOLDER empty: then the run is lost when this session ends.",
 }
 
 
@@ -64,7 +66,9 @@ def welcome(code: str = "") -> None:
     output.write(_drive_in_words())
 
 
-def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: int = 0) -> Path | None:
+def folder_on_drive(
+    folder: str | Path | None, name: str | None = None, seed: int = 0, *, required: bool = False
+) -> Path | None:
     """Return the folder that a run is delivered to; without Drive print a warning and return None.
 
     In Colab a folder that is not on Drive is lost when the session ends, so that is a warning, too.
@@ -74,19 +78,32 @@ def folder_on_drive(folder: str | Path | None, name: str | None = None, seed: in
             nothing.
         name: the experiment's; None for the folder of all runs, which `sweep` takes.
         seed: the run's.
+        required: in Colab, raise an error if the folder is on Drive and Drive is not mounted.
 
     Returns:
         `<folder>/<name>/seed-<seed>`, or with no name `<folder>`, a `pathlib.Path`; or None.
+
+    Raises:
+        Error: as `required` says. An earlier session's run may be there, and a new one would be lost with the session.
     """
     if not folder:
+        if colab.in_colab():
+            output.write("DRIVE_FOLDER IS EMPTY: the run is lost when this session ends.")
         return None
     folder = expand(folder)
+    path = folder if name is None else folder / name / f"seed-{seed}"
     if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
+        if required and colab.in_colab():
+            raise Error(
+                f"Google Drive is not mounted, and this run may be on it, in {path}; nothing was started."
+                + _blocked_in_words(),
+                "no_drive",
+            )
         output.write(_drive_in_words())
         return None
     if warning := colab.lost_with_session(folder.absolute()):
         output.write(warning)
-    return folder if name is None else folder / name / f"seed-{seed}"
+    return path
 
 
 def _is_or_was_mounted():
@@ -102,15 +119,22 @@ def _drive_in_words():
     drive = colab.mounted_drive()
     if drive is not None:
         needed = f"a run keeps {RUN_GIGABYTES} GB there, CIFAR-10 {DATA_GIGABYTES} GB"
-        return f"Drive is mounted, {shutil.disk_usage(drive).free / 1e9:.1f} GB are free there; {needed}."
+        free = shutil.disk_usage(drive).free / 1e9
+        if free < RUN_GIGABYTES + DATA_GIGABYTES:
+            return f"DRIVE IS NEARLY FULL: {free:.2f} GB are free, and {needed}. Make room, and empty Drive's trash."
+        return f"Drive is mounted, {free:.1f} GB are free there; {needed}."
     if not colab.in_colab():
         return "Google Drive is not mounted: runs stay in the folder runs, and in DRIVE_FOLDER if that is elsewhere."
-    left = [path.name for path in colab.DRIVE_MOUNT.iterdir()] if os.path.isdir(colab.DRIVE_MOUNT) else []
-    reason = f" {colab.DRIVE_MOUNT} holds {', '.join(left[:3])}, which blocks the mount: move it away." if left else ""
     return (
-        f"GOOGLE DRIVE IS NOT MOUNTED.{reason} A run is lost when this session ends, and an earlier run on Drive is "
-        "not found. Run the setup cell again and allow the access; everything else works without it."
+        f"GOOGLE DRIVE IS NOT MOUNTED.{_blocked_in_words()} A run is lost when this session ends, and an earlier run "
+        "on Drive is not found. Run the setup cell again and allow the access; everything else works without it."
     )
+
+
+def _blocked_in_words():
+    """Return what blocks a mount of Drive, as a sentence after a space, or ""."""
+    left = [path.name for path in colab.DRIVE_MOUNT.iterdir()] if os.path.isdir(colab.DRIVE_MOUNT) else []
+    return f" {colab.DRIVE_MOUNT} holds {', '.join(left[:3])}, which blocks the mount: move it away." if left else ""
 
 
 def _register_errors():
@@ -135,7 +159,7 @@ def advice(error: Error) -> str:
     if error.kind != "too_long":
         return text
     smaller = " or ".join(f"{name.upper()} = {value}" for name, value in error.facts.items())
-    return text.format(smaller=f"set {smaller} in the form, or " if smaller else "")
+    return text.format(smaller=f"set {smaller} and another SEED, such as 99, in the form, or " if smaller else "")
 
 
 def _continue_after_error(result):

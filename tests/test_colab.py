@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import colabcnn
-from colabcnn import colab, folder_on_drive, version, welcome
+from colabcnn import Error, colab, folder_on_drive, version, welcome
+from colabcnn.notebook import advice
 
 
 @pytest.fixture(autouse=True)
@@ -77,10 +78,18 @@ def test_files_that_block_the_mount_are_named(capsys, in_colab):
     assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in welcome_text(capsys)
 
 
-def test_mounted_drive_is_reported_with_its_free_space(capsys, in_colab, drive):
-    free = shutil.disk_usage(drive.path / "MyDrive").free
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [
+        (371_000_000, "Drive is mounted, 0.4 GB are free there; a run keeps 0.2 GB there, CIFAR-10 0.17 GB."),
+        (369_000_000, "DRIVE IS NEARLY FULL: 0.37 GB are free, and a run keeps 0.2 GB there, CIFAR-10 0.17 GB."),
+    ],
+)
+def test_mounted_drive_is_reported_with_its_free_space(capsys, in_colab, drive, monkeypatch, free, expected):
+    usage = shutil.disk_usage(drive.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     output = welcome_text(capsys)
-    assert f"Drive is mounted, {free / 1e9:.1f} GB are free there; a run keeps 0.2 GB there, CIFAR-10 0.17 GB" in output
+    assert output.splitlines()[-1].startswith(expected)
     assert "NOT MOUNTED" not in output
 
 
@@ -109,9 +118,27 @@ def test_link_to_drive_is_drive(capsys, in_colab, drive, tmp_path):
 
 
 @pytest.mark.parametrize("folder", [None, ""])
-def test_no_folder_delivers_nothing(capsys, folder):
-    assert folder_on_drive(folder, "06_final", 0) is None
+def test_no_folder_delivers_nothing_and_colab_warns(capsys, monkeypatch, folder):
+    assert folder_on_drive(folder, "06_final", 0, required=True) is None
     assert capsys.readouterr().out == ""
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
+    assert folder_on_drive(folder, "06_final", 0, required=True) is None
+    assert capsys.readouterr().out == "DRIVE_FOLDER IS EMPTY: the run is lost when this session ends.\n"
+
+
+def test_run_that_may_be_on_drive_is_not_started_without_drive(in_colab):
+    folder = str(colab.DRIVE_MOUNT / "MyDrive" / "colabcnn")
+    with pytest.raises(Error, match=r"seed-0; nothing was started\.$") as refusal:
+        folder_on_drive(folder, "06_final", required=True)
+    assert "allow the access" in advice(refusal.value)
+    (colab.DRIVE_MOUNT / "MyDrive").mkdir(parents=True)
+    with pytest.raises(Error, match=r"nothing was started\. .* blocks the mount"):
+        folder_on_drive(folder, required=True)
+
+
+def test_run_is_started_without_drive_outside_colab(capsys):
+    assert folder_on_drive(str(colab.DRIVE_MOUNT / "MyDrive" / "colabcnn"), "06_final", required=True) is None
+    assert "Google Drive is not mounted" in capsys.readouterr().out
 
 
 def test_nothing_is_delivered_without_a_mount_and_a_warning_is_printed(capsys, in_colab):
@@ -128,7 +155,7 @@ def test_run_is_delivered_to_a_mount_even_if_it_is_dead(capsys, in_colab, drive,
     if state == "dead":
         drive.kill()
     folder = drive.path / "MyDrive" / "colabcnn"
-    assert folder_on_drive(str(folder), "06_final", 0) == folder / "06_final" / "seed-0"
+    assert folder_on_drive(str(folder), "06_final", 0, required=True) == folder / "06_final" / "seed-0"
     assert capsys.readouterr().out == ""
     drive.unmount()
     assert folder_on_drive(str(folder), "06_final", 0) is None

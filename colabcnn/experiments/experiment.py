@@ -21,6 +21,11 @@ _NAME = re.compile(r"\w[\w .,+=-]{0,99}")
 _Counts = Annotated[tuple[int, ...], check_all, check_count]
 
 
+def all_images(holdout: int) -> tuple[int, int]:
+    """Return CIFAR-10's numbers of training and validation images, if so many training images are held out."""
+    return TRAIN_SIZE - holdout, holdout or TEST_SIZE
+
+
 @dataclass(frozen=True)
 class Reported:
     """The article's results of an experiment; None where it gives no number.

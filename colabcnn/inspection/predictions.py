@@ -199,6 +199,11 @@ def _open_picture(picture):
         try:
             with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as image:
                 return _in_rgb(_upright(image))
+        except FileNotFoundError:
+            raise Error(
+                f"{name} is missing; expected the path of a picture: give its full path. In Colab upload it first, in "
+                "each session again, with the folder symbol on the left."
+            ) from None
         except UnidentifiedImageError:
             reason = "is not an image file that Pillow can read"
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

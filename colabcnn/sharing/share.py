@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colabcnn import output
+from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.errors import MALFORMED, Error
 from colabcnn.sharing.checks import read_shared, shared_bytes
 from colabcnn.sharing.download import download, source_and_digest
@@ -59,10 +60,11 @@ def export(
     except OSError as error:
         raise Error(f"{path} cannot be written ({error.strerror}); make room, or choose another file.") from None
     if not quiet:
+        upload = "in Google Drive, " if DRIVE_MOUNT in path.parents else "upload it, for example to Google Drive, "
         output.write(
-            f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\nTo share it: upload it, for example to Google "
-            "Drive, let everyone with the link see it, and send link and digest. "
-            f"They call colabcnn.fetch('LINK#sha256={sha256}')"
+            f"{path}, {len(content) / 1e6:.1f} MB, SHA-256 {sha256}\n"
+            f"To share it: {upload}let everyone with the link see it, and send LINK#sha256={sha256}\n"
+            "The receiver puts this into LINKS of the notebook 10_compare_runs, or calls colabcnn.fetch with it."
         )
     return sha256
 

@@ -145,7 +145,9 @@ def open_run(run_dir: str | Path) -> tuple[RunFolder, RunRecord, SavedRun]:
     folder = RunFolder(expand(run_dir))
     saved = read_saved(folder)
     if saved.record is None:
-        raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
+        raise Error(
+            f"{folder.path} holds no run; expected a run's folder, which `run` or `train` writes when it starts."
+        )
     return folder, saved.record, saved
 
 
@@ -218,7 +220,9 @@ def verify(run_dir: str | Path) -> tuple[list[dict[str, Any]], str | None]:
     except OSError as error:
         raise Error(f"{folder.checkpoints} cannot be listed ({error.strerror}).") from None
     if not files and not folder.run_json.exists():
-        raise Error(f"{folder.path} holds no run; expected a folder that `train --run-dir` wrote.")
+        raise Error(
+            f"{folder.path} holds no run; expected a run's folder, which `run` or `train` writes when it starts."
+        )
     checkpoints, restored, refused = [], None, False
     for path in files:
         fault = None

@@ -187,7 +187,10 @@ class _Loop:
             count, admit_at = self._workers.wait(), time.monotonic() + _ADMIT_SECONDS
             while any(run.future or run.state in (WAITING, ELSEWHERE) for run in self._runs):
                 if interruption.at is not None or time.monotonic() > end:
-                    self._stop_runs(end if interruption.at is None else interruption.at)
+                    interrupted = interruption.at is not None
+                    self._stop_runs(
+                        interruption.at if interrupted else end, "" if interrupted else "the hours have passed"
+                    )
                 elif time.monotonic() >= admit_at:
                     count, admit_at = self._workers.admit(), time.monotonic() + _ADMIT_SECONDS
                 self._submit(count, retries, arguments)
@@ -236,13 +239,13 @@ class _Loop:
             if run.state == ELSEWHERE and run.future is None and time.monotonic() >= run.check_at:
                 run.future = self._client.submit(check_availability, run.request, **options)
 
-    def _stop_runs(self, at):
+    def _stop_runs(self, at, why):
         """Stop all runs in order; those that do not stop in time are cancelled, which their tasks notice."""
         self._stop.set()
         late = time.monotonic() - at > SECONDS + 20
         for run in self._runs:
             if run.state in (WAITING, ELSEWHERE) or (late and run.future):
-                run.state = STOPPED
+                run.state, run.details = STOPPED, why
                 if run.future:
                     self._client.cancel(run.future)
                     run.future = None

@@ -130,7 +130,9 @@ class Recorder(FitCallback):
         elif session.interruption.at is not None:
             self.reason = f"interrupted after epoch {self.epoch}"
         elif session.deadline is not None and time.monotonic() + self._reserve() > session.deadline:
-            self.reason = f"the hours have passed after epoch {self.epoch}"
+            self.reason = (
+                f"the hours have passed after epoch {self.epoch}; more hours, or a new session, continue the run"
+            )
         if self.reason and not self.complete:
             self.model.stop_training = True
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from colabcnn.data.split import data_name
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.checks import Flag, check_choice, check_count, check_fields, check_number
-from colabcnn.experiments.experiment import NUM_CLASSES, PRECISIONS, TEST_SIZE, TRAIN_SIZE, Experiment
+from colabcnn.experiments.experiment import NUM_CLASSES, PRECISIONS, TRAIN_SIZE, Experiment, all_images
 from colabcnn.store.run_record import identity_of
 
 HELP = {
@@ -22,8 +22,8 @@ HELP = {
     "extends a run, unless its learning rate falls to the last epoch",
     "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
     "(default: 0, which validates on the test set as the article does)",
-    "train_size": "number of training images, the first ones (default: all)",
-    "val_size": "number of validation images, the first ones (default: all)",
+    "train_size": "number of training images, the first ones; with a holdout at most all others (default: all)",
+    "val_size": "number of validation images, the first ones; with a holdout at most those (default: all)",
     "seed": "determines weights, order, augmentation and dropout (default: 0)",
     "hours": "stop, with a delivered checkpoint, before this many hours have passed from now (in Colab: from the start "
     "of the runtime), but not before one epoch is done (default: no limit)",
@@ -84,9 +84,14 @@ class RunRequest:
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
-        if data_name(self.data) == "cifar10":  # First, as a notebook calculates the sizes from it.
+        is_cifar10 = data_name(self.data) == "cifar10"
+        if is_cifar10:
             check_count("holdout", self.holdout, 0, TRAIN_SIZE - NUM_CLASSES)
         check_fields(self)
+        if self.holdout and self.train_size and is_cifar10 and self.train_size <= TRAIN_SIZE:
+            object.__setattr__(self, "train_size", min(self.train_size, TRAIN_SIZE - self.holdout))
+        if self.holdout and self.val_size:
+            object.__setattr__(self, "val_size", min(self.val_size, self.holdout))
         given = self.callbacks if isinstance(self.callbacks, Iterable) else [self.callbacks]
         object.__setattr__(self, "callbacks", tuple(given))
 
@@ -102,8 +107,8 @@ class RunRequest:
         known = identity_of(experiment, seed=self.seed, holdout=self.holdout, data=data_name(self.data))
         if self.epochs is None:
             known.pop("experiment.epochs", None)
-        known["train_size"] = self.train_size or TRAIN_SIZE - self.holdout
-        known["val_size"] = self.val_size or self.holdout or TEST_SIZE
+        train_size, val_size = all_images(self.holdout)
+        known |= {"train_size": self.train_size or train_size, "val_size": self.val_size or val_size}
         return known if self.precision == "auto" else known | {"precision": self.precision}
 
 

@@ -104,7 +104,8 @@ def run(
         stack.enter_context(disk_errors_readable(folder.path, "make room or repair it, and give the same call again"))
         stack.enter_context(Lock(folder.path))
         delivery = _delivery(request, folder, progress, stack)
-        load = functools.cache(lambda: load_split(data, train_size=train_size, val_size=val_size, holdout=holdout))
+        sizes = {"train_size": request.train_size, "val_size": request.val_size, "holdout": holdout}
+        load = functools.cache(functools.partial(load_split, data, **sizes))
         if start_over:
             load()  # Bad data is refused before the former run is moved.
             resume.move_run_aside(folder, delivery, progress.info)

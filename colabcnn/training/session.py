@@ -125,7 +125,7 @@ def train_session(session: Session, split: Split, callbacks: tuple = ()) -> str:
         ended = "interrupted"
         display.show_curves()
         display.refresh_picture()
-        raise Interrupted(session.same_call) from None
+        raise Interrupted(f"the run was stopped; {session.same_call} continues it.") from None
     except Error as error:
         ended = str(error)
         raise

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from colabcnn import output
+from colabcnn.errors import Error
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.store.history import COLUMNS, History, read_history
 from colabcnn.store.run_record import first_difference, identity_of
@@ -30,15 +32,23 @@ def read_runs(runs: dict[str, Path]) -> dict[str, MeasuredRun | History]:
 
     Returns:
         A dict from label to `MeasuredRun`, or to the history alone where there is no `run.json`. A label that is not
-        Unicode is made so, for a page to hold it.
+        Unicode is made so, for a page to hold it. Of several runs, one that cannot be read is left out, with a printed
+        line.
 
     Raises:
-        Error: a history or a record cannot be read.
+        Error: no run can be read.
     """
-    return {
-        as_unicode(label): read_measured_run(run_dir) or read_history(run_dir / "history.csv")
-        for label, run_dir in runs.items()
-    }
+    found, reasons = {}, {}
+    for label, run_dir in runs.items():
+        try:
+            found[as_unicode(label)] = read_measured_run(run_dir) or read_history(run_dir / "history.csv")
+        except (Error, OSError) as error:
+            reasons[label] = str(error)
+    if reasons and not found:
+        raise Error(next(iter(reasons.values())))
+    for label, reason in reasons.items():
+        output.write(f"{label} is left out: {reason}")
+    return found
 
 
 def as_unicode(label: str) -> str:

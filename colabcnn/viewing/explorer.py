@@ -22,7 +22,7 @@ def explore(*run_dirs: str | Path, view: str = "") -> "Explorer":
         for it, so it also works while Python trains, and in a saved notebook.
 
     Raises:
-        Error: a folder that does not exist or holds no run, or a history that cannot be read.
+        Error: a folder that does not exist or holds no run, or runs none of which can be read.
     """
     return Explorer(*run_dirs, view=view)
 

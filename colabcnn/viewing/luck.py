@@ -10,7 +10,7 @@ from pathlib import Path
 from colabcnn.errors import Error
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import COLOURS, Picture, shortened
-from colabcnn.viewing.measured_runs import SHARED, MeasuredRun, read_measured_run
+from colabcnn.viewing.measured_runs import SHARED, MeasuredRun, read_or_reason
 
 GOAL = 0.9
 CONFIDENCE = 0.95
@@ -45,7 +45,7 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
     """Return the complete runs that differ in nothing but the seed, the device and the precision.
 
     Args:
-        folders: as for `summarize`; of two runs of one seed the first counts.
+        folders: as for `summarize`; of two runs of one seed the first counts. One that cannot be read is left out.
 
     Returns:
         A dict from the experiment's name, with the images if they are not all of CIFAR-10's, to its runs. If runs of
@@ -53,8 +53,8 @@ def seed_groups(folders: Iterable[str | Path | None]) -> dict[str, list[Measured
     """
     groups = {}
     for run_dirs in runs_by_name(folders).values():
-        for run in filter(None, map(read_measured_run, run_dirs)):
-            if not run.length or run.length < run.record.experiment.epochs:
+        for run in map(read_or_reason, run_dirs):
+            if isinstance(run, str) or not run.length or run.length < run.record.experiment.epochs:
                 continue
             identity = run.record.identity()
             same = [

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from colabcnn.errors import MALFORMED
-from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
+from colabcnn.errors import MALFORMED, Error
+from colabcnn.experiments.experiment import all_images
 from colabcnn.store.history import read_history
 from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
 from colabcnn.store.run_list import is_shipped, runs_by_name, shipped_results
@@ -59,11 +59,12 @@ class MeasuredRun:
         """Return how the images differ from all of CIFAR-10's training images, validated on all of its test set."""
         record, is_synthetic = self.record, self.record.data != "cifar10"
         words = ["synthetic images"] if is_synthetic else []
-        if is_synthetic or record.train_size != TRAIN_SIZE - record.holdout:
+        train_size, val_size = all_images(record.holdout)
+        if is_synthetic or record.train_size != train_size:
             words.append(f"{record.train_size:,} training images")
         if record.holdout:
             words.append(f"validated on {record.val_size:,} training images held out")
-        elif is_synthetic or record.val_size != TEST_SIZE:
+        elif is_synthetic or record.val_size != val_size:
             words.append(f"{record.val_size:,} validation images")
         return words
 
@@ -103,6 +104,14 @@ def read_measured_run(run_dir: Path) -> MeasuredRun | None:
     """
     history, record = read_history(run_dir / "history.csv"), RunFolder(run_dir).read_record()
     return None if record is None else MeasuredRun(run_dir, history, record)
+
+
+def read_or_reason(run_dir: Path) -> MeasuredRun | str:
+    """Return what a run's files contain, or the reason why they cannot be read."""
+    try:
+        return read_measured_run(run_dir) or "its run.json cannot be read"
+    except (Error, OSError) as error:
+        return str(error)
 
 
 def longest(runs: Iterable[MeasuredRun | None]) -> list[MeasuredRun]:

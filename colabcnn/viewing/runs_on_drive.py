@@ -7,12 +7,13 @@ from pathlib import Path
 from colabcnn import colab
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import EXPERIMENTS
-from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
+from colabcnn.experiments.experiment import all_images
+from colabcnn.experiments.settings import flatten_settings
 from colabcnn.store.files import expand
 from colabcnn.store.run_folder import SHARED_RUN
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.store.run_record import RunRecord
-from colabcnn.viewing.measured_runs import SHARED, read_measured_run
+from colabcnn.viewing.measured_runs import SHARED, read_or_reason
 from colabcnn.viewing.table import Table, as_table
 
 COLUMNS = ("run", "seed", "epochs done", "epochs left", "last validation accuracy", "notebook", "parameters")
@@ -27,8 +28,8 @@ def runs_on_drive(folder: str | Path | None) -> Table:
 
     Returns:
         A `str`, shown as a table by a notebook, runs with epochs left first. `parameters` are those that the run needs
-        in that notebook. One sentence that says why, if there is no run or the folder cannot be read. What a folder
-        holds raises no error: a run that cannot be read has a row with the reason.
+        in that notebook, and the settings of a variant. If there is no run or the folder cannot be read, one sentence
+        with the reason. What a folder holds raises no error: a run that cannot be read has a row with the reason.
     """
     if not folder:
         return Table("DRIVE_FOLDER is empty: no run is kept beyond this session.")
@@ -54,13 +55,9 @@ def _row(run_dir):
     """Return `(rank, cells)`: 0 for a run with epochs left, 1 for a finished one, 2 for any other."""
     name, seed = run_dir.parts[-2], run_dir.parts[-1].removeprefix("seed-")
     is_shared = os.path.lexists(run_dir / SHARED_RUN)
-    try:
-        run = read_measured_run(run_dir)
-        reason = "its run.json cannot be read"
-    except (Error, OSError) as error:
-        run, reason = None, str(error)
-    if run is None:
-        return 2, (f"`{name}`", seed, "", "", "", "", reason)
+    run = read_or_reason(run_dir)
+    if isinstance(run, str):
+        return 2, (f"`{name}`", seed, "", "", "", "", run)
     left = max(0, run.record.experiment.epochs - run.length)
     last = f"{run.history['val_accuracy'][-1]:.4f}" if run.length else ""
     cells = (f"`{name}`", seed, str(run.length), str(left), last)
@@ -75,12 +72,32 @@ def notebook_of(name: str) -> str:
 
 
 def form_of(record: RunRecord) -> str:
-    """Return the parameters of a run as a notebook's form names them; sizes only if not all images are used."""
+    """Return the parameters of a run as a notebook's form names them, and the settings of a variant.
+
+    The sizes are in it only if not all images are used, or for `00_start_here`, whose form has other ones.
+    """
     short = re.fullmatch(START_HERE + r"(.+)_\d+", record.experiment.name)
     values = {"EXPERIMENT": short[1]} if short else {}
     values |= {"SEED": record.seed, "EPOCHS": record.experiment.epochs}
     values |= {} if record.data == "cifar10" else {"DATA": record.data}
-    values |= {} if record.train_size == TRAIN_SIZE - record.holdout else {"TRAIN_SIZE": record.train_size}
-    values |= {} if record.val_size == (record.holdout or TEST_SIZE) else {"VAL_SIZE": record.val_size}
+    sizes, complete = (record.train_size, record.val_size), all_images(record.holdout)
+    for name, size, all_of_them in zip(("TRAIN_SIZE", "VAL_SIZE"), sizes, complete, strict=True):
+        values |= {name: size} if short or size != all_of_them else {}
     values |= {"HOLDOUT": record.holdout} if record.holdout else {}
+    form = _in_words(values)
+    return form if short or record.experiment.name in EXPERIMENTS else f"{form}; {_variant(record.experiment)}"
+
+
+def _variant(experiment):
+    """Return the known experiment with the most equal settings, and in words which ones differ from it."""
+    own, changes = flatten_settings(experiment.settings()), {}
+    for name in ("06_final", *EXPERIMENTS):  # The first of several.
+        base = flatten_settings(EXPERIMENTS[name].settings())
+        differ = [key for key in {**own, **base} if own.get(key) != base.get(key) and key not in ("name", "epochs")]
+        changes[name] = {key: own.get(key) for key in differ}
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return f"{nearest} with {_in_words(changes[nearest])}" if changes[nearest] else f"the settings of {nearest}"
+
+
+def _in_words(values):
     return ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -13,7 +13,7 @@ from colabcnn.store.run_list import runs_by_name
 from colabcnn.viewing.curves import Picture, plot_curves
 from colabcnn.viewing.luck import COLUMNS as SEED_COLUMNS
 from colabcnn.viewing.luck import seed_rows
-from colabcnn.viewing.measured_runs import longest_shipped, read_measured_run, seconds_in_words
+from colabcnn.viewing.measured_runs import longest_shipped, read_or_reason, seconds_in_words
 from colabcnn.viewing.measurement_table import COLUMNS as MEASURED_COLUMNS
 from colabcnn.viewing.measurement_table import measured_rows
 
@@ -66,7 +66,8 @@ def summarize(*folders: str | Path | None) -> Table:
             counts, beside the one that this project ships.
 
     Returns:
-        A `str`, shown as a table by a notebook; a row without a run says "not yet measured". `last epoch` and `best of
+        A `str`, shown as a table by a notebook; a row without a run has "not yet measured", and that of a run that
+        cannot be read has the reason. `last epoch` and `best of
         run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
         the last epoch, where the validation images were the whole test set. `seconds an epoch` is the median without
         each session's first epoch, which holds the compilation; of a run on several devices, one for each. Two
@@ -75,13 +76,13 @@ def summarize(*folders: str | Path | None) -> Table:
         the share of all seeds that so many runs support, with 95 % confidence.
 
     Raises:
-        Error: a run's history cannot be read.
+        Error: a folder cannot be read.
     """
     runs = runs_by_name(folders)
     rows = []
     for name in [*EXPERIMENTS, *(name for name in runs if name not in EXPERIMENTS)]:
         reported = EXPERIMENTS[name].reported.in_words() if name in EXPERIMENTS else ""
-        measured = [_measured(read_measured_run(run_dir)) for run_dir in runs.get(name, ())]
+        measured = [_measured(read_or_reason(run_dir)) for run_dir in runs.get(name, ())]
         rows += [(f"`{name}`", reported, *cells) for cells in measured or [_NOT_MEASURED]]
     table, files = as_table(COLUMNS, rows), measured_rows(*folders)
     distribution = seed_rows(folders)
@@ -132,8 +133,8 @@ def plot_shipped(experiment: Experiment | str) -> Picture | None:
 
 
 def _measured(run):
-    if run is None:
-        return "its run.json cannot be read", *_NOT_MEASURED[1:]
+    if isinstance(run, str):
+        return run, *_NOT_MEASURED[1:]
     if not run.length:
         return "no epoch is done yet", *_NOT_MEASURED[1:]
     last, (best, value), record = run.history["val_accuracy"][-1], best_of(run.history), run.record

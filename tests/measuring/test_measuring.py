@@ -10,6 +10,7 @@ import pytest
 
 from colabcnn import Error, measure, offer_measurement, own_process, summarize
 from colabcnn.cli import main
+from colabcnn.errors import Interrupted
 from colabcnn.experiments.execution import Execution
 from colabcnn.measuring import killed_run, trials
 from colabcnn.measuring import measurement as measuring
@@ -130,6 +131,15 @@ def test_fallback_is_recorded_with_its_reason(setting, monkeypatch):
     assert training.refused.startswith("3 steps a call")
     assert training.refused.endswith(": division by zero")
     assert training.steps.steps_per_call == 1
+
+
+def test_measurement_that_is_stopped_is_not_said_to_continue(setting, monkeypatch):
+    def stopped(*args, **options):
+        raise Interrupted
+
+    monkeypatch.setattr(trials, "run", stopped)
+    with pytest.raises(Interrupted, match="the measurement was stopped; the same call starts it again"):
+        train_plain(setting)
 
 
 def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatch):

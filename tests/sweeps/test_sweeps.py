@@ -385,7 +385,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     os.close(terminal)
     assert process.wait(timeout=60) == 3
     shown = screen(re.sub(r"\x1b\[\?\d+.", "", written.decode()))
-    assert "Stops after this epoch, in 15 s at most. A second Ctrl-C stops at once." in shown
+    assert "Stops after this epoch, in 15 s at most. Ctrl-C or stop again stops at once." in shown
     assert [line.partition(",")[0] for line in shown if line.startswith("small/")] == [
         "small/seed-0: stopped",
         "small/seed-1: stopped",
@@ -442,7 +442,7 @@ def test_dry_run_shows_what_each_run_would_do_and_changes_nothing(tmp_path, undi
 
 def test_after_its_hours_a_sweep_starts_nothing_more(tmp_path, sweep):
     output = sweep(tmp_path / "runs", "--hours", "1e-9", seeds="0:2", ends=3)
-    assert output.count(": stopped") == 2
+    assert output.count(": stopped, the hours have passed") == 2
     assert not list(tmp_path.glob("runs/*/seed-*"))
 
 

@@ -21,6 +21,7 @@ from colabcnn.store.history import COLUMNS, read_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.training import progress
 from colabcnn.training.progress import ProgressLine
+from colabcnn.training.request import RunRequest
 from colabcnn.viewing import curves
 from support.shared_files import COMPLETE
 
@@ -200,7 +201,7 @@ def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, s
     options = {**small_options, "checkpoint_minutes": 60}
     result = run(small_experiment, tmp_path, hours=1e-9, **options)
     assert not result.complete
-    assert result.reason == "the hours have passed after epoch 1"
+    assert result.reason == "the hours have passed after epoch 1; more hours, or a new session, continue the run"
     assert status(tmp_path)["epoch"] == 1
     assert run(small_experiment, tmp_path, **options).complete
 
@@ -271,9 +272,24 @@ def test_bad_argument_is_refused_by_name_before_anything_is_written(tmp_path, sm
     assert {path.name for path in tmp_path.glob("run/*")} <= {"lock"}
 
 
-def test_too_many_held_out_images_are_named_before_the_size_that_a_notebook_calculates_from_them(tmp_path):
+def test_too_many_held_out_images_are_refused(tmp_path):
     with pytest.raises(Error, match=r"^holdout is 60000; expected a whole number from 0 to 49990"):
-        run("06_final", tmp_path / "run", holdout=60_000, train_size=50_000 - 60_000)
+        run("06_final", tmp_path / "run", holdout=60_000, train_size=50_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({}, (45_000, 5_000)),
+        ({"train_size": 50_000, "val_size": 10_000}, (45_000, 5_000)),
+        ({"train_size": 45_001, "val_size": 5_001}, (45_000, 5_000)),
+        ({"train_size": 44_999, "val_size": 4_999}, (44_999, 4_999)),
+        ({"train_size": 50_001}, (50_001, 5_000)),
+    ],
+)
+def test_sizes_leave_out_the_images_that_are_held_out(given, sizes):
+    identity = RunRequest("06_final", "run", holdout=5_000, **given).identity()
+    assert (identity["train_size"], identity["val_size"]) == sizes
 
 
 @pytest.mark.newest

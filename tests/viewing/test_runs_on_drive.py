@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, RECIPES, colab, export, fetch, run, runs_on_drive
+from colabcnn import ABLATIONS, RECIPES, Augmentation, colab, export, fetch, run, runs_on_drive
 from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.viewing.runs_on_drive import COLUMNS
@@ -59,12 +59,26 @@ def test_finished_runs_are_below_those_with_epochs_left(tmp_path, put_run):
 
 def test_variant_and_first_short_run_name_their_notebooks(tmp_path, put_run):
     put_run(replace(ABLATIONS["06_final"], name="my_variant"), 1)
-    put_run(replace(ABLATIONS["06_final"], name="start_here_06_final_10000", epochs=6), 1, train_size=10_000)
+    first = replace(ABLATIONS["06_final"], name="start_here_06_final_10000", epochs=6)
+    put_run(first, 1, train_size=10_000, val_size=10_000)
     table = rows(runs_on_drive(tmp_path))
     notebooks = {row["run"]: row["notebook"] for row in table}
     assert notebooks == {"`my_variant`": "11_your_own", "`start_here_06_final_10000`": "00_start_here"}
     short = next(row["parameters"] for row in table if "start_here" in row["run"])
-    assert short == "EXPERIMENT = 06_final, SEED = 0, EPOCHS = 6, TRAIN_SIZE = 10000"
+    assert short == "EXPERIMENT = 06_final, SEED = 0, EPOCHS = 6, TRAIN_SIZE = 10000, VAL_SIZE = 10000"
+
+
+def test_variant_is_shown_by_what_differs_from_the_nearest_experiment(tmp_path, put_run):
+    put_run(replace(ABLATIONS["06_final"], name="a", dropout=0.4), 1)
+    put_run(replace(RECIPES["08_in_minutes"], name="b", filters=(16, 32, 64), epochs=5), 1)
+    put_run(replace(ABLATIONS["02_augmentation"], name="c", augmentation=Augmentation(rotation_range=10)), 1)
+    put_run(replace(ABLATIONS["06_final"], name="d"), 1)
+    assert [row["parameters"].partition("; ")[2] for row in rows(runs_on_drive(tmp_path))] == [
+        "06_final with dropout = 0.4",
+        "08_in_minutes with filters = [16, 32, 64]",
+        "02_augmentation with augmentation.rotation_range = 10",
+        "the settings of 06_final",
+    ]
 
 
 def test_form_names_what_differs_from_all_images(tmp_path, put_run):

@@ -1,11 +1,12 @@
 """The table and the pictures show the values of the runs' files, and name missing runs."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, Error, find_runs, plot_shipped, run
+from colabcnn import ABLATIONS, Error, explore, find_runs, plot_luck, plot_shipped, run
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.network import devices
 from colabcnn.store import run_list
@@ -304,8 +305,25 @@ def test_shipped_run_is_shown_beside_an_own_run_of_the_same_seed(folders):
 def test_run_without_epochs_or_with_a_broken_file_has_a_row(tmp_path, put_run):
     put_run(tmp_path, "06_final")
     (put_run(tmp_path, "06_final", 0.5, seed=1) / "run.json").write_text("{")
-    expected = [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
-    assert measured_of(summarize(tmp_path), "06_final") == expected
+    (put_run(tmp_path, "06_final", 0.5, seed=2) / "history.csv").write_text("epoch\n1,2\n")
+    (put_run(tmp_path, "06_final", 0.5, seed=3) / "run.json").write_text('{"format": 99}')
+    *broken, (history, *_), (record, *_) = measured_of(summarize(tmp_path), "06_final")
+    assert broken == [["no epoch is done yet", "", ""], ["its run.json cannot be read", "", ""]]
+    assert "history.csv" in history
+    assert "format 99" in record
+
+
+def test_run_that_cannot_be_read_does_not_hide_the_others(tmp_path, put_run, capsys):
+    for seed in range(3):
+        put_run(tmp_path, "mine", 0.5, seed=seed, epochs=1)
+    broken = tmp_path / "mine" / "seed-1" / "history.csv"
+    broken.write_text("epoch\n1,2\n")
+    assert "40 validation images` | 1 | 2 |" in summarize(tmp_path).seeds
+    assert len(plot_luck(tmp_path).axes) == 2
+    assert len(explore(tmp_path)._runs) == 2
+    assert "mine/seed-1 is left out: " in capsys.readouterr().out
+    with pytest.raises(Error, match=re.escape(str(broken))):
+        explore(broken.parent)
 
 
 def test_notebook_shows_the_table_as_markdown(results):
