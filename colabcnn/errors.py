@@ -5,6 +5,16 @@ from typing import Any
 MALFORMED = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 """What a reader may raise where a file's content does not have the expected form."""
 
+# How lines of TensorFlow's messages begin that name an operation and its stack, before the line with the cause.
+_BEFORE_THE_CAUSE = ("Graph execution error", "Detected at node", "<stack traces", "Node: ")
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the line of an error's message that has the cause; its type if it has no message."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
+    causes = [line for line in lines if not line.startswith(_BEFORE_THE_CAUSE)]
+    return next(iter(causes or lines), type(error).__name__)
+
 
 class Error(Exception):
     """One message: what was received, what was expected and what to do.

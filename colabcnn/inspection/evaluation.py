@@ -11,6 +11,7 @@ from colabcnn import output
 from colabcnn.data.split import load_data
 from colabcnn.errors import MALFORMED, Error
 from colabcnn.inspection.weights import check_data_name, network_with_weights
+from colabcnn.network import devices
 from colabcnn.network.keras_types import ops
 from colabcnn.network.training_model import in_batches
 from colabcnn.store.files import write_atomically
@@ -58,6 +59,7 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
         ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
     ):
         network = network_with_weights(record, weights, precision=record.precision)
+        network.jit_compile = devices.plain_execution().xla  # By itself Keras compiles it by XLA on a GPU.
         measured[name] = {"epoch": epoch, **_measure(network, images, labels, progress)}
     try:
         write_atomically(folder.test_json, json.dumps(measured, indent=1) + "\n")

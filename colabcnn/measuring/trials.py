@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colabcnn.errors import Error, Interrupted
+from colabcnn.errors import Error, Interrupted, cause_of
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
@@ -149,7 +149,7 @@ def last_record(setting: Setting, name: str) -> RunRecord:
 
 
 def _reason(error):
-    return as_line(str(error).strip() or type(error).__name__, 400)
+    return as_line(cause_of(error), 400)
 
 
 def as_line(text: str, most: int) -> str:

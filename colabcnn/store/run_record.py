@@ -40,7 +40,7 @@ class Start:
         versions: of Python and of the packages that can change a run's last bits, by name.
         commit: of the library's checkout, with "-dirty" behind it if changed, or None.
         execution: the `Execution` in use; None until the step is compiled.
-        refused: the execution that failed on the device, and why; None if none did.
+        refused: the execution that failed on the device, at this start or before, and the reason; None if none did.
         onednn: whether TensorFlow used oneDNN's operations; None if that is not known, or on an accelerator.
         ended: why it ended; None while it trains, and after a kill.
         last_epoch: the last epoch that it finished; None like `ended`.

@@ -70,7 +70,7 @@ class Display(FitCallback):
         self.show_curves()
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        # At the batch's end the logs would make the host wait for the device at every step.
+        # At the batch's end JAX's logs would make the host wait for the device at every step.
         self._session.progress.update(lambda: self._lines(self._step_text(batch), self._so_far(batch)))
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:

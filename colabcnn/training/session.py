@@ -3,8 +3,10 @@
 import datetime
 import gc
 import math
+import re
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from colabcnn import onednn
 from colabcnn.data.split import Split
 from colabcnn.drive.delivery import Delivery
-from colabcnn.errors import Error, Interrupted
+from colabcnn.errors import Error, Interrupted, cause_of
 from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.network import devices
@@ -31,6 +33,8 @@ from colabcnn.training.interruption import Interruption
 from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
 from colabcnn.version import commit
+
+_LACKS_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|\bOOM\b", re.IGNORECASE)
 
 
 @dataclass
@@ -223,16 +227,23 @@ def _executable_model(session, split):
     A GPU may refuse the compiled step, or lack the memory for it, with errors that nobody has seen. A run matters more
     than its speed.
     """
-    record, execution = session.record, _execution_of(session.record.starts, session.progress)
+    record = session.record
+    execution, refused = execution_of(record.starts, session.progress.info)
     model_of = {"experiment": record.experiment, "split": split, "seed": record.seed, "precision": record.precision}
     model = compiled_model(**model_of, execution=execution)
-    if execution.steps_per_call > 1 or not (devices.is_cpu() or devices.backend() == "jax"):
+    if execution.steps_per_call > 1:
         session.progress.info(f"Compiles and tries out {execution.in_words()}; this may take minutes, at each start.")
+        # For the next start, if this process ends here.
+        session.write_start(refused=f"{execution.in_words()}: the process ended while it was tried out")
         try:
             try_out(model, record)
+        except KeyboardInterrupt:
+            session.write_start(refused=None)
+            raise
         except Exception as error:
-            _report_refusal(session, error, execution.in_words())
+            refused = _report_refusal(session, error, execution.in_words())
             model = None
+    session.write_start(refused=refused)
     if model is None:
         gc.collect()  # The device's memory may be full; until now the error held what was on it.
         execution = devices.plain_execution()
@@ -245,23 +256,42 @@ def _report_refusal(session, error, refused):
     """Report in a line that training uses plain steps, and keep the complete traceback in the run's folder."""
     path = session.folder.path / "refused-execution.txt"
     path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    reason = cause_of(error)[:200]
     session.progress.info(
         f"{refused} failed on this device ({reason}); training continues with one plain step a "
         f"call. The complete error is in {path}."
     )
-    session.write_start(refused=f"{refused}: {reason}")
+    return f"{refused}: {reason}"
 
 
-def _execution_of(starts, progress):
-    """Return the run's last `Execution` on this device and backend, else the one that suits the device."""
-    suitable, now = devices.auto_execution(), starts[-1]
+def execution_of(starts: Sequence[Start], info: Callable[[str], None]) -> tuple[Execution, str | None]:
+    """Return the run's last `Execution` on this device and backend, else the one that suits the device.
+
+    One that failed is tried again with other versions, or if the device lacked memory; one whose trial ended the
+    process, once more. A killed runtime may have been the cause of that.
+
+    Args:
+        starts: the run's; the last one is this one.
+        info: callable that shows a message.
+
+    Returns:
+        The execution; and the one that failed before, with the reason, or None.
+    """
+    now, suitable, ended = starts[-1], devices.auto_execution(), 0
     for start in reversed(starts[:-1]):
-        if start.execution and (start.device, start.backend) == (now.device, now.backend):
-            if start.execution != suitable:
-                progress.info(f"The run keeps its execution on this device: {start.execution.in_words()}.")
-            return start.execution
-    return suitable
+        if (start.device, start.backend) != (now.device, now.backend) or not (start.execution or start.refused):
+            continue
+        if start.refused:
+            if (start.versions, start.commit) != (now.versions, now.commit):
+                break
+            ended += start.execution is None
+            if (ended == 1 and start.execution is None) or _LACKS_MEMORY.search(start.refused):
+                continue
+        kept = start.execution or devices.plain_execution()
+        if kept != suitable:
+            info(f"The run keeps its execution on this device: {kept.in_words()}.")
+        return kept, start.refused
+    return suitable, None
 
 
 def _report_changes(before, now, experiment, precision, progress):

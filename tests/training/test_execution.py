@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
@@ -16,13 +17,14 @@ import pytest
 
 from colabcnn import RECIPES, run
 from colabcnn.data.split import load_split
-from colabcnn.errors import Interrupted
+from colabcnn.errors import Interrupted, cause_of
 from colabcnn.experiments.execution import Execution
 from colabcnn.network import devices, training_model
 from colabcnn.network.model import reseed_dropout
 from colabcnn.network.training_model import PlanEpoch
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import read_history
+from colabcnn.store.run_record import Start
 from colabcnn.training import session
 from colabcnn.training.session import compiled_model, fit_options
 from support.refusals import refuse_training
@@ -174,6 +176,77 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
     assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
     assert differences(tmp_path / "refused", plain) == []
+
+
+def start_of(execution=None, refused=None, **changes):
+    versions = {"keras": "3", keras.backend.backend(): "1"}
+    start = Start(time="", first_epoch=1, device="GPU", versions=versions, commit="abc")
+    return replace(start, execution=execution, refused=refused, **changes)
+
+
+FAST, SLOW = Execution(3, xla=True), devices.plain_execution()
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize(
+    ("starts", "expected"),
+    [
+        ([], (FAST, None)),
+        ([start_of(SLOW, "x: failed")], (SLOW, "x: failed")),
+        ([start_of(SLOW, "x: failed", commit="former")], (FAST, None)),
+        ([start_of(SLOW, "x: failed", versions={"keras": "2", keras.backend.backend(): "1"})], (FAST, None)),
+        ([start_of(SLOW, "x: failed", device="another")], (FAST, None)),
+        ([start_of(SLOW, "x: OOM when allocating tensor")], (FAST, None)),
+        ([start_of(SLOW, "x: there is no room")], (SLOW, "x: there is no room")),
+        ([start_of(FAST), start_of(SLOW, "x: Out of memory")], (FAST, None)),
+        ([start_of(SLOW), start_of(SLOW, "x: Out of memory")], (SLOW, None)),
+        ([start_of(None, "x: the process ended")], (FAST, None)),
+        ([start_of(None, "x: the process ended"), start_of()], (FAST, None)),
+        ([start_of(None, "x: ended")] * 2, (SLOW, "x: ended")),
+        ([start_of(None, "x: ended"), start_of(FAST), start_of(None, "x: ended")], (FAST, None)),
+        ([start_of(None, "x: ended")] * 2 + [start_of(SLOW, "x: ended")], (SLOW, "x: ended")),
+    ],
+)
+def test_execution_that_failed_is_tried_again_where_it_may_succeed(execute, starts, expected):
+    execute(3, xla=True)
+    assert session.execution_of([*starts, start_of()], lambda message: None) == expected
+
+
+@pytest.mark.parametrize(("times", "steps"), [(1, 3), (2, 1)])
+def test_execution_that_ends_the_process_is_tried_twice(
+    tmp_path, small_experiment, small_options, execute, uninterrupted, monkeypatch, times, steps
+):
+    def end(*arguments):
+        raise SystemExit  # Like the end of the process, it is no `Exception`.
+
+    execute(3)
+    with monkeypatch.context() as patched:
+        patched.setattr("colabcnn.training.session.try_out", end)
+        for _ in range(times):
+            with pytest.raises(SystemExit):
+                run(small_experiment, tmp_path, **small_options)
+    run(small_experiment, tmp_path, **small_options)
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][-1]["execution"]["steps_per_call"] == steps
+    assert differences(tmp_path, uninterrupted(steps)) == []
+
+
+@pytest.mark.newest
+def test_cause_of_an_error_of_tensorflow_is_the_line_behind_its_stack():
+    # As TensorFlow 2.20 and 2.21 write it.
+    message = """Graph execution error:
+
+Detected at node GatherV2 defined at (most recent call last):
+  File "one.py", line 5, in <module>
+
+<stack traces unavailable>
+indices = 5 is not in [0, 2)
+\t [[{{node GatherV2}}]] [Op:__inference_g_10]"""
+    assert cause_of(RuntimeError(message)) == "indices = 5 is not in [0, 2)"
+
+
+@pytest.mark.newest
+def test_cause_of_an_error_without_a_message_is_its_type():
+    assert (cause_of(ValueError()), cause_of(ValueError("\n one\ntwo\nthree"))) == ("ValueError", "two")
 
 
 @pytest.mark.colab
