@@ -127,7 +127,7 @@ def decode(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     """Return the value that `Encoder.encode` has encoded; what was left out is None.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: it is not what `encode` returns.
+        AttributeError, LookupError, OverflowError, TypeError, ValueError: it is not what `encode` returns.
     """
     if depth > 4 * MAX_DEPTH:
         raise ValueError("nested too deeply")

@@ -9,7 +9,7 @@ from colabcnn import Error
 from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.experiments.settings import flatten_settings
-from colabcnn.store.history import History, best_epoch
+from colabcnn.store.history import History, best_of
 from colabcnn.viewing.luck import with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest
 from colabcnn.viewing.table import as_table, as_text
@@ -205,7 +205,7 @@ NUMBERS: dict[str, Callable[[History], str]] = {
     "last": lambda history: f"{history['val_accuracy'][-1]:.4f}",
     "last_training": lambda history: f"{history['accuracy'][-1]:.4f}",
     "best": lambda history: f"{max(history['val_accuracy']):.4f}",
-    "best_epoch": lambda history: str(best_epoch(history)),
+    "best_epoch": lambda history: str(best_of(history)[0]),
     "lowest_loss_epoch": lambda history: str(history["epoch"][_lowest(history["val_loss"])]),
     "training_there": lambda history: f"{history['accuracy'][_lowest(history['val_loss'])]:.4f}",
     "late": lambda history: f"{_late(history['val_accuracy']):.4f}",

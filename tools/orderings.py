@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from colabcnn.experiments.catalog import ABLATIONS
-from colabcnn.viewing.measured_runs import MeasuredRun
+from colabcnn.viewing.measured_runs import MeasuredRun, longest
 from colabcnn.viewing.table import as_table
 from result_tables import NOT_MEASURED, Records
 
@@ -109,8 +109,7 @@ def training_table(records: Records, names: Iterable[str] = ABLATIONS) -> str:
     """Return training and validation accuracy, the mean of the last five epochs, a row for each experiment."""
     rows = []
     for name in names:
-        length = max((run.length for run in records[name]), default=0)
-        runs = [run for run in records[name] if run.length == length]
+        runs = longest(records[name])
         if not runs:
             rows.append((f"`{name}`", NOT_MEASURED, *[""] * 4))
             continue
@@ -119,7 +118,7 @@ def training_table(records: Records, names: Iterable[str] = ABLATIONS) -> str:
             for column in ("accuracy", "val_accuracy")
         )
         values = f"{training:.4f}", f"{validation:.4f}", f"{training - validation:+.4f}"
-        rows.append((f"`{name}`", str(length), str(len(runs)), *values))
+        rows.append((f"`{name}`", str(runs[0].length), str(len(runs)), *values))
     return as_table(("experiment", "epochs", "seeds", "training", "validation", "training minus validation"), rows)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from colabcnn import Error
 from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
-from colabcnn.store.history import best_epoch
+from colabcnn.store.history import best_of
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.store.run_record import first_difference, identity_of
-from colabcnn.viewing.luck import epochs_at_goal, with_deviation
+from colabcnn.viewing.luck import ended_at_goal, epochs_at_goal, with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.table import as_table
 
@@ -111,7 +111,7 @@ def recipes_table(records: Records) -> str:
         last = last_epochs(runs)
         durations = by_device((run, {device: sum(run.history["seconds"])}) for run in runs for device in _only(run))
         took = "; ".join(f"{duration_in_words(seconds)} on {device}" for device, seconds in durations.items())
-        at_goal = f"{_ended_at_goal(runs)} of {len(runs)}"
+        at_goal = f"{ended_at_goal(runs)} of {len(runs)}"
         rows.append((f"`{name}`", str(experiment.epochs), with_deviation(last), _spread(last), at_goal, took))
     return as_table(columns, rows)
 
@@ -296,10 +296,6 @@ def _range(values):
     return low if low == high else f"{low} to {high}"
 
 
-def _ended_at_goal(runs):
-    return sum(run.length in epochs_at_goal(run) for run in runs)
-
-
 def _augmentation_in_words(augmentation):
     if augmentation is None:
         return "none"
@@ -323,7 +319,8 @@ def _accuracy_cells(runs):
 def _best_of(runs):
     best = max(runs, key=lambda run: max(run.history["val_accuracy"]))
     seed = f", seed {best.record.seed}" if len(runs) > 1 else ""
-    return f"{max(best.history['val_accuracy']):.4f} (epoch {best_epoch(best.history)}{seed})"
+    epoch, accuracy = best_of(best.history)
+    return f"{accuracy:.4f} (epoch {epoch}{seed})"
 
 
 def _spread(values):

@@ -5,7 +5,6 @@ page. `--check` writes nothing and fails if a page is out of date. `--figures` d
 """
 
 import argparse
-import importlib
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tools")]
 
+import ingredients  # noqa: E402
 import orderings  # noqa: E402
 import result_tables as tables  # noqa: E402
 from colabcnn import Error  # noqa: E402
@@ -76,7 +76,6 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     Raises:
         Error: a run is not valid, as for `read_results`.
     """
-    ingredients = importlib.import_module("ingredients")
     recipe = ingredients.RECIPE.name
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
     records = tables.read_results(results)

@@ -1,6 +1,7 @@
 """Experiments as JSON types and back: what `run.json` and checkpoints hold of them."""
 
 import functools
+from collections import Counter
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,18 @@ def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, An
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict, for `object_pairs_hook`.
+
+    Raises:
+        Error: a name is in it twice.
+    """
+    if len(named := dict(pairs)) < len(pairs):
+        ((repeated, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise Error(f"it has {repeated!r:.80} twice")
+    return named
 
 
 def as_json(value: Any, changed_only: bool = False) -> Any:

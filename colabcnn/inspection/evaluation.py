@@ -15,7 +15,7 @@ from colabcnn.network import devices
 from colabcnn.network.keras_types import ops
 from colabcnn.network.training_model import in_batches
 from colabcnn.store.files import write_atomically
-from colabcnn.store.history import best_epoch
+from colabcnn.store.history import best_of
 from colabcnn.store.run_folder import FLIP_AVERAGED, open_checkpoint
 
 
@@ -56,7 +56,7 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
     measured = {"epoch": checkpoint.epoch, "weights_sha256": digest, "test_size": len(labels)}
     for name, epoch, weights in (
         ("last_epoch", checkpoint.epoch, checkpoint.arrays["model"]),
-        ("best_epoch", best_epoch(history), checkpoint.arrays["best"]),
+        ("best_epoch", best_of(history)[0], checkpoint.arrays["best"]),
     ):
         network = network_with_weights(record, weights, precision=record.precision)
         network.jit_compile = devices.plain_execution().xla  # By itself Keras compiles it by XLA on a GPU.

@@ -198,13 +198,13 @@ def _install(content: bytes, folder: Path, source: str, sha256: str, info: Calla
     """Check a file's bytes, write the run's folder under a temporary name, rename it when complete, and return it."""
     checkpoint, record = read_shared(content)
     target = folder / record.experiment.name / f"seed-{record.seed}-{sha256[:8]}"
-    note = _read_note(target / SHARED_RUN)
+    note = _read_note(RunFolder(target).shared_json)
     if target.exists() and (note is None or note["sha256"] != sha256):
         raise Error(f"{target} holds other files; move it away.")
     if note and _is_usable(target):  # The same file, from another source.
         note["sources"].append(source)
         note["fetched"] = _now()
-        write_atomically(target / SHARED_RUN, json.dumps(note) + "\n")
+        write_atomically(RunFolder(target).shared_json, json.dumps(note) + "\n")
         return target
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder, ignore_cleanup_errors=True) as unfinished:
         run = RunFolder(Path(unfinished) / record.experiment.name / target.name)  # The picture is named after it.

@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from colabcnn.errors import MALFORMED, Error, UnknownFormatError
 from colabcnn.experiments.checks import check_choice
+from colabcnn.experiments.settings import without_repetition
 from colabcnn.store.checkpoint_files import checkpoint_files, checkpoint_name, read_verified, retire
 from colabcnn.store.files import write_atomically
 from colabcnn.store.run_record import FORMAT, check_format
@@ -140,17 +141,11 @@ def parse_checkpoint(content: bytes, where: str) -> Checkpoint:
 
 def _load_json(text):
     """Read JSON as `checkpoint_bytes` writes it: no name twice, no NaN."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    return json.loads(text, object_pairs_hook=without_repetition, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name):
     raise Error(f"{name} is in it")
-
-
-def _unique(pairs):
-    if len(named := dict(pairs)) < len(pairs):
-        raise Error("a name is in it twice")
-    return named
 
 
 def newest_checkpoint(folder: str | Path) -> tuple[Checkpoint | None, dict[Path, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from colabcnn.errors import Error
 from colabcnn.experiments.catalog import find_experiment
 from colabcnn.experiments.experiment import Experiment
+from colabcnn.experiments.settings import without_repetition
 from colabcnn.store.files import expand, write_atomically
 
 ENDING = ".json"
@@ -15,13 +16,6 @@ def write_experiment(path: Path, experiment: Experiment) -> None:
     """Write the settings of an experiment as JSON; the folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(experiment.settings(), indent=1) + "\n")
-
-
-def _without_repetition(pairs):
-    names = [name for name, _ in pairs]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"it has {repeated[0]!r} twice")
-    return dict(pairs)
 
 
 def read_experiment(experiment: Experiment | str) -> Experiment:
@@ -34,8 +28,8 @@ def read_experiment(experiment: Experiment | str) -> Experiment:
         return find_experiment(experiment)
     try:
         text = expand(experiment).read_text(encoding="utf-8-sig")  # Windows' editors write a byte order mark.
-        settings = json.loads(text, object_pairs_hook=_without_repetition)
-    except (OSError, RecursionError, ValueError) as error:
+        settings = json.loads(text, object_pairs_hook=without_repetition)
+    except (Error, OSError, RecursionError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Error(
             f"{experiment} cannot be read ({reason}); expected the settings of an experiment as JSON."

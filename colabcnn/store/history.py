@@ -17,13 +17,11 @@ def empty_history() -> History:
     return {column: [] for column in COLUMNS}
 
 
-def best_epoch(history: History) -> int | None:
-    """Return the epoch, from 1, of the highest validation accuracy, the first of equal ones; None without epochs."""
-    return best_of(history)[0] if history["epoch"] else None
-
-
 def best_of(history: History) -> tuple[int, float]:
-    """Return `best_epoch` and its validation accuracy, NaN only if all are; the history must have epochs."""
+    """Return the epoch, from 1, of the highest validation accuracy, and this accuracy; the history must have epochs.
+
+    Of equal ones it is the first; the accuracy is NaN only if all are.
+    """
     values = history["val_accuracy"]
     best = max(values, key=lambda value: -math.inf if math.isnan(value) else value)
     return history["epoch"][values.index(best)], best

@@ -1,6 +1,7 @@
 """A run's folder: its paths, and the run's status."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from colabcnn.store.run_record import RunRecord
 
 # In test.json: the accuracy of the mean of an image's and its mirror image's probabilities.
 FLIP_AVERAGED = "flip_averaged_accuracy"
-# In the folder of a fetched run: the SHA-256 of its file, and the sources of the download.
+# In the folder of a fetched run: the SHA-256 of its file, the sources of the download, and when it was fetched.
 SHARED_RUN = "shared.json"
 
 
@@ -33,9 +34,9 @@ class RunFolder:
         self.small_files = [path / name for name in SMALL_FILES]
 
     @property
-    def is_shared(self) -> bool:
-        """Whether the run was fetched from someone else."""
-        return self.shared_json.exists()
+    def is_fetched(self) -> bool:
+        """Whether the run was fetched from someone else; False if the folder cannot be read."""
+        return os.path.exists(self.shared_json)
 
     def create(self) -> None:
         """Make the folder if it is missing and check that it can be written to.
@@ -160,7 +161,7 @@ def open_checkpoint(run_dir: str | Path) -> tuple[RunFolder, RunRecord, Checkpoi
     folder, _, saved = open_run(run_dir)
     if saved.checkpoint is None:
         detail = " ".join(saved.skipped.values()) or "none is here."
-        advice = "Fetch the run again" if folder.is_shared else "Resume the run, or get one from where it was trained"
+        advice = "Fetch the run again" if folder.is_fetched else "Resume the run, or get one from where it was trained"
         raise Error(f"{folder.path} has no checkpoint that can be used: {detail} {advice}.")
     return folder, record_of(saved.checkpoint, folder.path), saved.checkpoint
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from colabcnn.errors import Error
 from colabcnn.store.checkpoint_files import checkpoint_files
 from colabcnn.store.files import check_folder, expand
-from colabcnn.store.run_folder import SHARED_RUN
+from colabcnn.store.run_folder import RunFolder
 
 _MOVED_ASIDE = re.compile(r"moved-aside-\d+")
 
@@ -98,7 +98,7 @@ def find_runs(*folders: str | Path | None, name: str | None = None, trained: boo
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]
     found = filter(_has_weights, found) if trained else found
-    return sorted(found, key=lambda run_dir: (is_shipped(run_dir), (run_dir / SHARED_RUN).exists()))
+    return sorted(found, key=lambda run_dir: (is_shipped(run_dir), RunFolder(run_dir).is_fetched))
 
 
 def _has_weights(run_dir):
@@ -130,7 +130,7 @@ def runs_by_name(folders: Iterable[str | Path | None]) -> dict[str, list[Path]]:
     for folder in filter(None, folders):
         for path in found_in(expand(folder), "*/seed-*/history.csv"):
             name, seed = path.parts[-3:-1]
-            fetched = (path.parent / SHARED_RUN).exists()  # These come after one's own runs.
+            fetched = RunFolder(path.parent).is_fetched  # These come after one's own runs.
             found.setdefault((fetched, name, len(seed), seed, is_shipped(path)), path.parent)
     runs = {}
     for key in sorted(found):

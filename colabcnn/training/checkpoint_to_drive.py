@@ -11,7 +11,7 @@ import keras
 
 from colabcnn import colab
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
-from colabcnn.errors import Error
+from colabcnn.errors import MALFORMED, Error
 from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.output import running_shell, write
@@ -245,7 +245,7 @@ class CheckpointToDrive(FitCallback):
         try:
             finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
             self._state.restore(checkpoint, continues=not finished)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise Error(
                 f"the checkpoint of epoch {checkpoint.epoch} in {self.local_folder} does not fit this model ({error}); "
                 "use another folder for another model."

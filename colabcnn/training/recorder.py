@@ -14,7 +14,7 @@ from colabcnn.errors import Error
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.network.variables import is_finite, read_arrays
 from colabcnn.store.checkpoint import Checkpoint, CheckpointWriter
-from colabcnn.store.history import COLUMNS, best_epoch, write_history
+from colabcnn.store.history import COLUMNS, best_of, write_history
 from colabcnn.training.callback_states import early_stopping_ended, report_forgotten, restore_states, save_states
 from colabcnn.training.interruption import EPOCH_SECONDS
 
@@ -87,7 +87,7 @@ class Recorder(FitCallback):
         for column in COLUMNS:
             self.history[column].append(row[column] if column == "epoch" else float(row[column]))
         self._epochs_seconds.append(seconds)
-        if best_epoch(self.history) == self.epoch:
+        if best_of(self.history)[0] == self.epoch:
             self.best = read_arrays(self.model.network.weights)
         self._decide_whether_to_stop()
         self._save(seconds)

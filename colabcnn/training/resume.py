@@ -99,7 +99,7 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
     saved = _continued(saved, requested, folder.path)
     if delivery:
         saved = _with_drive(folder, saved, requested, delivery, info)
-    if saved.checkpoint is None and folder.is_shared:
+    if saved.checkpoint is None and folder.is_fetched:
         raise Error(
             f"{folder.path} is a shared run, and its checkpoint cannot be used: "
             f"{' '.join(saved.skipped.values()) or 'it is missing.'} Fetch the run again, or use another folder."

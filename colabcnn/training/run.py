@@ -111,7 +111,7 @@ def run(
             resume.move_run_aside(folder, delivery, progress.info)
         resumption = resume.find(request, folder, delivery, progress.info)
         if resumption.is_finished:
-            return _return_finished(request, resumption, delivery, progress)
+            return _return_finished(resumption, delivery, progress)
         split = load()
         precision = devices.auto_precision() if resumption.precision == "auto" else resumption.precision
         resumption, record = resumption.with_data(split, precision)
@@ -157,14 +157,14 @@ def _callbacks(request, record, progress, stack):
     return tuple(callbacks)
 
 
-def _return_finished(request, resumption, delivery, progress):
+def _return_finished(resumption, delivery, progress):
     """Return the result of a finished run, and deliver the files that Drive lacks."""
     folder, record = resumption.folder, resumption.saved.record
     folder.remove_partials()
     result = _finish(folder, resumption.experiment.epochs, progress)
     if folder.read_record() != record:  # The checkpoint is from Drive.
         folder.write_record(record)
-    if request.profile is not None:
+    if resumption.request.profile is not None:
         progress.info("No trace was taken: nothing is left to train.")
     trained = "".join(f" Trained on {start.device}, last on {start.time[:10]}." for start in record.starts[-1:])
     progress.info(f"Nothing is left to train. {_in_words(result)}{trained}")

@@ -218,7 +218,7 @@ def _announce(session):
         f"{session.folder.path}"
     )
     if record.starts:
-        _report_changes(record.starts[-1], start, record.experiment, record.precision, progress)
+        _report_changes(record, start, progress)
 
 
 def _executable_model(session, split):
@@ -294,8 +294,9 @@ def execution_of(starts: Sequence[Start], info: Callable[[str], None]) -> tuple[
     return suitable, None
 
 
-def _report_changes(before, now, experiment, precision, progress):
+def _report_changes(record, now, progress):
     """Report another device, versions or commit than those of the run's last start."""
+    before, precision = record.starts[-1], record.precision
     changed = [f"{before.device} before, {now.device} now"] if before.device != now.device else []
     changed += [
         f"{name} {before.versions.get(name, 'none')} before, {version} now"
@@ -308,7 +309,7 @@ def _report_changes(before, now, experiment, precision, progress):
         former = f' To get the former, set CODE = "{before.commit}" in the notebook.' if is_published else ""
         progress.info(f"colabcnn's commit was {before.commit or 'not known'}, now {now.commit or 'not known'}.{former}")
     if changed:
-        masks = "dropout may draw other masks, and " if experiment.dropout else ""
+        masks = "dropout may draw other masks, and " if record.experiment.dropout else ""
         progress.info(f"{'; '.join(changed)}: the same state, order and augmentation; {masks}the last bits may differ.")
     if None not in (before.onednn, now.onednn) and before.onednn != now.onednn:
         progress.info(

@@ -35,6 +35,11 @@ def epochs_at_goal(run: MeasuredRun, goal: float = GOAL) -> list[int]:
     return [e for e, value in zip(history["epoch"], history["val_accuracy"], strict=True) if round(value, 6) >= goal]
 
 
+def ended_at_goal(runs: Iterable[MeasuredRun]) -> int:
+    """Return how many of the runs had this validation accuracy in their last epoch."""
+    return sum(run.length in epochs_at_goal(run) for run in runs)
+
+
 def with_deviation(values: Sequence[float]) -> str:
     """Return the mean, with the standard deviation if there are two values or more."""
     mean = f"{statistics.mean(values):.4f}"
@@ -87,7 +92,7 @@ def _row(name, runs):
     last = [run.history["val_accuracy"][-1] for run in runs]
     best = [max(run.history["val_accuracy"]) for run in runs]
     first = [epochs[0] for run in runs if (epochs := epochs_at_goal(run))]
-    ended = sum(run.length in epochs_at_goal(run) for run in runs)
+    ended = ended_at_goal(runs)
     share = math.floor(100 * least_share(ended, len(runs)))
     reached = f"{min(first)} to {max(first)}" if len(set(first)) > 1 else str(first[0]) if first else "none"
     return (

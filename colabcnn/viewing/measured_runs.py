@@ -10,7 +10,7 @@ from pathlib import Path
 from colabcnn.errors import MALFORMED, Error
 from colabcnn.experiments.experiment import all_images
 from colabcnn.store.history import read_history
-from colabcnn.store.run_folder import FLIP_AVERAGED, SHARED_RUN, RunFolder
+from colabcnn.store.run_folder import FLIP_AVERAGED, RunFolder
 from colabcnn.store.run_list import is_shipped, runs_by_name, shipped_results
 from colabcnn.store.run_record import RunRecord
 
@@ -46,7 +46,7 @@ class MeasuredRun:
     @property
     def origin(self) -> str:
         """Whose run it is: `SHARED`, "shipped" or "yours"."""
-        if (self.run_dir / SHARED_RUN).exists():
+        if RunFolder(self.run_dir).is_fetched:
             return SHARED
         return "shipped" if is_shipped(self.run_dir) else "yours"
 

@@ -10,7 +10,7 @@ from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.experiment import all_images
 from colabcnn.experiments.settings import flatten_settings
 from colabcnn.store.files import expand
-from colabcnn.store.run_folder import SHARED_RUN
+from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_list import runs_by_name
 from colabcnn.store.run_record import RunRecord
 from colabcnn.viewing.measured_runs import SHARED, read_or_reason
@@ -54,14 +54,13 @@ def runs_on_drive(folder: str | Path | None) -> Table:
 def _row(run_dir):
     """Return `(rank, cells)`: 0 for a run with epochs left, 1 for a finished one, 2 for any other."""
     name, seed = run_dir.parts[-2], run_dir.parts[-1].removeprefix("seed-")
-    is_shared = os.path.lexists(run_dir / SHARED_RUN)
     run = read_or_reason(run_dir)
     if isinstance(run, str):
         return 2, (f"`{name}`", seed, "", "", "", "", run)
     left = max(0, run.record.experiment.epochs - run.length)
     last = f"{run.history['val_accuracy'][-1]:.4f}" if run.length else ""
     cells = (f"`{name}`", seed, str(run.length), str(left), last)
-    if is_shared:
+    if RunFolder(run_dir).is_fetched:
         return 2, (*cells, "10_compare_runs", SHARED)
     return (0 if left else 1), (*cells, notebook_of(run.record.experiment.name), form_of(run.record))
 

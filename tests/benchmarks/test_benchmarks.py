@@ -1,7 +1,6 @@
 """The benchmarks keep their time limit, name missing results, and read traces with unknown kernels."""
 
 import contextlib
-import importlib
 import json
 import signal
 import subprocess
@@ -12,10 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 
+import by_worth
+import comparisons
+import epoch
+import pages
+import where_time_goes
 from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
 from colabcnn.store.history import read_history
 from support.shared_files import COMPLETE
+from where_time_goes import Event
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # A benchmark with quick comparisons that writes its page to a given folder.
@@ -125,26 +130,17 @@ def test_page_is_written_early_and_names_missing_results(tmp_path, start):
     assert ends((tmp_path / "child").read_text())
 
 
-@pytest.fixture
-def module(monkeypatch):
-    """Return a function that imports one of the benchmarks' modules."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module
-
-
-def test_pages_of_two_precisions_have_different_names(module):
-    page_name = module("pages").page_name
-    assert page_name("AMD EPYC, 2 cores", "mixed_bfloat16") == "amd-epyc-2-cores-mixed-bfloat16.md"
-    assert page_name("NVIDIA H100 80GB HBM3", "float32", "where-time-goes") == (
+def test_pages_of_two_precisions_have_different_names():
+    assert pages.page_name("AMD EPYC, 2 cores", "mixed_bfloat16") == "amd-epyc-2-cores-mixed-bfloat16.md"
+    assert pages.page_name("NVIDIA H100 80GB HBM3", "float32", "where-time-goes") == (
         "nvidia-h100-80gb-hbm3-float32-where-time-goes.md"
     )
-    assert page_name("../", "float32") == "device-float32.md"
-    assert len(page_name("x" * 500, "float32")) < 120
+    assert pages.page_name("../", "float32") == "device-float32.md"
+    assert len(pages.page_name("x" * 500, "float32")) < 120
 
 
 @pytest.mark.parametrize("device", [{"cpu": True, "device": "A CPU"}, {"cpu": False, "device": "NVIDIA H100"}])
-def test_page_of_an_epoch_is_complete_if_results_are_missing(module, device):
-    epoch = module("epoch")
+def test_page_of_an_epoch_is_complete_if_results_are_missing(device):
     device |= {"bfloat16": True, "versions": {"jax": "0.11.2"}, "commit": "a", "platform": "Linux", "gflop_an_image": 1}
     device |= {
         "precision": "mixed_bfloat16",
@@ -170,21 +166,22 @@ def test_page_of_an_epoch_is_complete_if_results_are_missing(module, device):
     assert epoch.by_worth.trace_page(rows, options) is None
 
 
-def test_epoch_of_ours_is_timed_in_its_parts_and_recorded_as_run_does(module, tmp_path):
-    by_worth, split = module("by_worth"), split_data(*load_synthetic(64, 40))
-    epoch = module("comparisons").our_epoch(split, "float32", tmp_path, COMPLETE)
+def test_epoch_of_ours_is_timed_in_its_parts_and_recorded_as_run_does(tmp_path):
+    split = split_data(*load_synthetic(64, 40))
+    epoch = comparisons.our_epoch(split, "float32", tmp_path, COMPLETE)
     calls, (span,) = by_worth.epochs_in_parts(epoch, calls=4, options=SimpleNamespace(seconds=None, pairs=1))
     assert calls == 4
     assert all(span[part] > 0 for part in ("training", "validation", "plan", "rest"))
     assert epoch() > 0
     assert read_history(tmp_path / "history.csv")["epoch"] == [1, 2, 3, 4, 5]
-    epoch([span := module("recording").Spans(calls=2)])
+    from recording import Spans  # It imports Keras.
+
+    epoch([span := Spans(calls=2)])
     assert span._calls == 2
     assert set(by_worth.checkpoint_of(epoch.model, tmp_path)) == {"read", "write", "megabytes"}
 
 
-def test_every_name_in_the_order_is_a_comparison(module):
-    epoch = module("epoch")
+def test_every_name_in_the_order_is_a_comparison():
     known = {*epoch.COMPARISONS, *epoch.by_worth.MEASUREMENTS}
     for cpu in (True, False):
         device = {"cpu": cpu, "precision": "mixed_float16", "steps_a_call": 64}
@@ -236,8 +233,8 @@ def gpu_trace(folder, line):
     return path
 
 
-def test_gpu_kernels_are_listed_by_kind_and_unknown_ones_by_name(module, tmp_path):
-    first, *lines = module("where_time_goes").report(gpu_trace(tmp_path, "Stream #13(Compute)"))
+def test_gpu_kernels_are_listed_by_kind_and_unknown_ones_by_name(tmp_path):
+    first, *lines = where_time_goes.report(gpu_trace(tmp_path, "Stream #13(Compute)"))
     assert first.startswith("10 kernels and copies on /device:GPU:0 in 0.002 s, 90.0 µs each")
     rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines[3:]]
     table = {cells[0]: cells[1:] for cells in rows}
@@ -249,27 +246,34 @@ def test_gpu_kernels_are_listed_by_kind_and_unknown_ones_by_name(module, tmp_pat
     assert sum(float(cells[-1].removesuffix(" %")) for cells in table.values()) == pytest.approx(100, abs=0.5)
 
 
-def test_unknown_lines_are_read_too(module, tmp_path):
-    lines = module("where_time_goes").report(gpu_trace(tmp_path, "a new kind of line"))
+def test_unknown_lines_are_read_too(tmp_path):
+    lines = where_time_goes.report(gpu_trace(tmp_path, "a new kind of line"))
     assert any(line.startswith("| matrix product | 1 |") for line in lines)
 
 
-def test_error_for_a_trace_without_operations_names_its_planes(module, tmp_path):
+def test_error_for_a_trace_without_operations_names_its_planes(tmp_path):
     from jax.profiler import ProfileData
 
     path = tmp_path / "host.xplane.pb"
     path.write_bytes(ProfileData.text_proto_to_serialized_xspace('planes { name: "/device:NEW:0" }'))
-    (line,) = module("where_time_goes").report(path)
+    (line,) = where_time_goes.report(path)
     assert "/device:NEW:0" in line
 
 
-def test_kernels_at_the_same_time_leave_no_gap(module):
-    where = module("where_time_goes")
-    events = [where.Event(0, 100, "a"), where.Event(50, 10, "b"), where.Event(90, 30, "c"), where.Event(150, 10, "d")]
-    assert where.gaps_between(events) == [30]
+def test_kernels_at_the_same_time_leave_no_gap():
+    events = [
+        Event(0, 100, "a"),
+        Event(50, 10, "b"),
+        Event(90, 30, "c"),
+        Event(150, 10, "d"),
+    ]
+    assert where_time_goes.gaps_between(events) == [30]
 
 
-def test_time_of_an_operation_excludes_inner_operations(module):
-    where = module("where_time_goes")
-    events = [where.Event(0, 100, "outer"), where.Event(10, 30, "inner"), where.Event(200, 5, "outer")]
-    assert sorted(where.own_times(events)) == [("inner", 30), ("outer", 5), ("outer", 70)]
+def test_time_of_an_operation_excludes_inner_operations():
+    events = [
+        Event(0, 100, "outer"),
+        Event(10, 30, "inner"),
+        Event(200, 5, "outer"),
+    ]
+    assert sorted(where_time_goes.own_times(events)) == [("inner", 30), ("outer", 5), ("outer", 70)]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from colabcnn.errors import Error
-from colabcnn.store.history import best_epoch, best_of, empty_history, newest_in_words, read_history, write_history
+from colabcnn.store.history import best_of, empty_history, newest_in_words, read_history, write_history
 from support.runs import history_of
 
 
@@ -18,8 +18,7 @@ def test_history_is_read_as_written_to_the_last_bit(tmp_path):
 
 
 def test_best_epoch_is_the_first_of_equal_ones():
-    assert best_epoch(history_of(0.1, 0.5, 0.3, 0.5)) == 2
-    assert best_epoch(empty_history()) is None
+    assert best_of(history_of(0.1, 0.5, 0.3, 0.5)) == (2, 0.5)
 
 
 @pytest.mark.parametrize("text", ["epoch,loss\n1,0.5\n", "an HTML page\nand more\n", "epoch\nfirst\n"])

@@ -1,6 +1,7 @@
 """`run.json` is read as written, refused if another version wrote it, and never lost."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from colabcnn.store.checkpoint import newest_checkpoint, write_checkpoint
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.store.run_record import FORMAT, RunRecord, Start, first_difference, identity_of
 from support.runs import make_record
+from support.shared_files import COMPLETE, OPTIONS
 
 
 def contents(folder):
@@ -60,18 +62,15 @@ def test_first_difference_is_named_and_open_fields_are_not_compared():
 
 
 @pytest.mark.parametrize("number", [1, 3, "2", None])
-def test_record_of_an_unknown_format_is_refused_with_its_number_and_kept(
-    tmp_path, small_experiment, small_options, number
-):
-    run(small_experiment, tmp_path / "run", **small_options)
-    folder = RunFolder(tmp_path / "run")
+def test_record_of_an_unknown_format_is_refused_with_its_number_and_kept(tmp_path, trained, number):
+    folder = RunFolder(shutil.copytree(trained, tmp_path / "run"))
     record = json.loads(folder.run_json.read_text())
     record |= {"format": number}
     if number == 1:  # As version 0.1.0 wrote it.
         del record["format"]
     folder.run_json.write_text(json.dumps(record))
     before = contents(folder.path)
-    for call in (lambda: run(small_experiment, folder.path, **small_options), lambda: status(folder.path)):
+    for call in (lambda: run(COMPLETE, folder.path, epochs=2, **OPTIONS), lambda: status(folder.path)):
         with pytest.raises(UnknownFormatError, match=rf"is of format {number!r}; .* reads format {FORMAT}\."):
             call()
     after = contents(folder.path)
@@ -81,16 +80,16 @@ def test_record_of_an_unknown_format_is_refused_with_its_number_and_kept(
     assert not list(folder.path.glob("moved-aside-*"))
 
 
-def test_checkpoint_of_an_unknown_format_is_refused_and_kept(tmp_path, small_experiment, small_options, monkeypatch):
-    run(small_experiment, tmp_path, **small_options)
-    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
+def test_checkpoint_of_an_unknown_format_is_refused_and_kept(tmp_path, trained, monkeypatch):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    checkpoint, _ = newest_checkpoint(folder / "checkpoints")
     with monkeypatch.context() as patched:
         patched.setattr("colabcnn.store.checkpoint.FORMAT", 3)
-        newer = write_checkpoint(tmp_path / "checkpoints", replace(checkpoint, epoch=4))
+        newer = write_checkpoint(folder / "checkpoints", replace(checkpoint, epoch=4))
     with pytest.raises(UnknownFormatError, match=r"epoch-0+4-\w+\.safetensors is of format 3"):
-        run(small_experiment, tmp_path, **{**small_options, "epochs": 5})
+        run(COMPLETE, folder, epochs=5, **OPTIONS)
     assert newer.exists()
-    assert not list(tmp_path.glob("moved-aside-*"))
+    assert not list(folder.glob("moved-aside-*"))
 
 
 def test_record_of_an_unknown_format_on_drive_is_refused_and_stays(tmp_path, small_experiment, small_options):

@@ -1,6 +1,5 @@
 """The pages show the values of the runs in `results/`, and the generator is correct on synthetic runs."""
 
-import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import ingredients
+import orderings
+import result_tables as tables
+import update_docs
 from colabcnn import Error
 from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS, RECIPES
 from colabcnn.experiments.experiment import Experiment
@@ -17,14 +20,6 @@ from colabcnn.store.run_record import Start
 from support.runs import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def tools(monkeypatch):
-    """Return a function that imports a maintainers' module by name."""
-    for folder in ("tools", "benchmarks"):
-        monkeypatch.syspath_prepend(ROOT / folder)
-    return importlib.import_module
 
 
 def put_run(folder, name, accuracies, seed=0, device="CPU", seconds=2.0, training=0.5, settings=None, **changes):
@@ -54,12 +49,11 @@ def rows(table):
     return {cells[0].strip("`"): cells[1:] for cells in (lines[0], *lines[2:])}
 
 
-def test_pages_show_the_values_of_the_runs(tools):
-    assert tools("update_docs").update(ROOT, check=True) == [], "run python tools/update_docs.py"
+def test_pages_show_the_values_of_the_runs():
+    assert update_docs.update(ROOT, check=True) == [], "run python tools/update_docs.py"
 
 
-def test_new_run_changes_the_pages_once(tools, tmp_path):
-    update = tools("update_docs").update
+def test_new_run_changes_the_pages_once(tmp_path):
     shutil.copytree(ROOT / "results", tmp_path / "results")
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     with_devices = ["README.md", "README.ja.md", "docs/results.md"]
@@ -67,9 +61,9 @@ def test_new_run_changes_the_pages_once(tools, tmp_path):
         shutil.copy(ROOT / path, tmp_path)
     pages = [*with_devices, "results/README.md"]
     put_recipe(tmp_path / "results", 0.95, seed=99, device="<b>GPU")
-    assert update(tmp_path, check=True) == pages
-    assert update(tmp_path) == pages
-    assert update(tmp_path) == []
+    assert update_docs.update(tmp_path, check=True) == pages
+    assert update_docs.update(tmp_path) == pages
+    assert update_docs.update(tmp_path) == []
     for path in pages:
         # Text outside of the blocks is not changed.
         before, after = (
@@ -82,8 +76,8 @@ def test_new_run_changes_the_pages_once(tools, tmp_path):
         assert "<b>GPU" not in page
 
 
-def test_experiments_are_described_by_their_fields(tools):
-    table = rows(tools("result_tables").experiments_table())
+def test_experiments_are_described_by_their_fields():
+    table = rows(tables.experiments_table())
     assert list(table)[1:] == list(ABLATIONS)
     assert table["01_descending_kernels"][:3] == ["5x5, 3x3, 1x1", "none", "none"]
     assert table["02_augmentation"][:3] == ["5x5, 3x3, 1x1", "none", "rotation, shifts, flip"]
@@ -91,19 +85,22 @@ def test_experiments_are_described_by_their_fields(tools):
     assert table["06_final"][3] == ABLATIONS["06_final"].reported.in_words()
 
 
-def test_block_is_filled_and_the_rest_is_kept(tools):
-    fill = tools("update_docs").fill
+def test_block_is_filled_and_the_rest_is_kept():
     page = "above\n<!-- begin a b -->\nold\n<!-- end a b -->\nbelow\n"
     filled = "above\n<!-- begin a b -->\n\nnew\n\n<!-- end a b -->\nbelow\n"
-    assert fill(page, {"a b": "new"}, "page.md") == fill(filled, {"a b": "new"}, "page.md") == filled
+    assert (
+        update_docs.fill(page, {"a b": "new"}, "page.md")
+        == update_docs.fill(filled, {"a b": "new"}, "page.md")
+        == filled
+    )
 
 
 @pytest.mark.parametrize(
     "page", ["", "<!-- begin a -->\n", "<!-- end a -->\n<!-- begin a -->\n", "<!-- begin a -->\n<!-- end a -->\n" * 2]
 )
-def test_page_without_exactly_one_block_is_refused(tools, page):
+def test_page_without_exactly_one_block_is_refused(page):
     with pytest.raises(Error, match=r"page\.md has no block 'a', or two"):
-        tools("update_docs").fill(page, {"a": "new"}, "page.md")
+        update_docs.fill(page, {"a": "new"}, "page.md")
 
 
 @pytest.mark.parametrize(
@@ -116,10 +113,10 @@ def test_page_without_exactly_one_block_is_refused(tools, page):
         {"settings": {"dropout": 0.5}},
     ],
 )
-def test_run_that_is_not_the_complete_experiment_is_refused(tools, tmp_path, change):
+def test_run_that_is_not_the_complete_experiment_is_refused(tmp_path, change):
     put_run(tmp_path, "06_final", [0.5] * 20, **change)
     with pytest.raises(Error, match="seed-0 is not a complete run of 06_final"):
-        tools("result_tables").read_results(tmp_path)
+        tables.read_results(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -136,17 +133,16 @@ def test_run_that_is_not_the_complete_experiment_is_refused(tools, tmp_path, cha
         ("not below", (0.03, 0.02, 0.05), "reproduced"),
     ],
 )
-def test_verdict_follows_from_signs_and_noise(tools, relation, values, verdict):
-    orderings = tools("orderings")
+def test_verdict_follows_from_signs_and_noise(relation, values, verdict):
     assert orderings.verdict(relation, orderings.Difference(*values, noise=0.04)) == verdict
 
 
-def test_ordering_compares_the_epochs_that_both_have(tools, tmp_path):
+def test_ordering_compares_the_epochs_that_both_have(tmp_path):
     # The epochs of 02 after epoch 20 do not count beside 20 epochs of 01.
     put_run(tmp_path, "02_augmentation", [0.5] * 19 + [0.75] + [0.9] * 680)
     put_run(tmp_path, "01_descending_kernels", [0.25] * 20)
     put_run(tmp_path, "03_dropout_20", [0.5] * 699 + [1.0])
-    table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
+    table = rows(orderings.orderings_table(tables.read_results(tmp_path)))
     noise = (0.0125) ** 0.5  # The noise of 0.5, 0.5, 0.5, 0.5, 0.75; the other run's epochs do not differ.
     cells = ["20, the first of 02's 700", "1", "+0.5000", "+0.5000", "+0.3000", f"{noise:.4f}", "reproduced"]
     assert table["02 above 01"] == cells
@@ -156,34 +152,33 @@ def test_ordering_compares_the_epochs_that_both_have(tools, tmp_path):
     assert table["the article"][-1] == "after these epochs"
 
 
-def test_ordering_compares_means_over_the_seeds_of_that_length(tools, tmp_path):
+def test_ordering_compares_means_over_the_seeds_of_that_length(tmp_path):
     for seed, (value, count) in enumerate(((0.5, 40), (0.75, 40), (0.9, 20))):
         put_run(tmp_path, "02_augmentation", [value] * count, seed=seed)
     put_run(tmp_path, "01_descending_kernels", [0.5] * 40)
-    table = rows(tools("orderings").orderings_table(tools("result_tables").read_results(tmp_path)))
+    table = rows(orderings.orderings_table(tables.read_results(tmp_path)))
     assert table["02 above 01"][:5] == ["40", "2 and 1", "+0.1250", "+0.1250", "+0.1250"]
     # Differing seeds are noise, too: the variance of five times 0.5 and five times 0.75, for the mean of two seeds.
     assert table["02 above 01"][5] == f"{(10 * 0.125**2 / 9 / 2) ** 0.5:.4f}"
     assert table["the article"][-1] == "after 40 epochs"
 
 
-def test_training_is_shown_beside_validation(tools, tmp_path):
+def test_training_is_shown_beside_validation(tmp_path):
     put_run(tmp_path, "01_descending_kernels", [0.1] * 15 + [0.75] * 5, training=1.0)
     put_run(tmp_path, "01_descending_kernels", [0.1] * 5, seed=1)
-    table = rows(tools("orderings").training_table(tools("result_tables").read_results(tmp_path)))
+    table = rows(orderings.training_table(tables.read_results(tmp_path)))
     assert table["01_descending_kernels"] == ["20", "1", "1.0000", "0.7500", "+0.2500"]
 
 
-def test_final_experiment_is_compared_with_the_article_at_the_same_length(tools, tmp_path):
-    final_table, read_results = tools("result_tables").final_table, tools("result_tables").read_results
+def test_final_experiment_is_compared_with_the_article_at_the_same_length(tmp_path):
     put_run(tmp_path, "06_final", [0.95] * 20)
-    assert final_table(read_results(tmp_path)) == "A run of `06_final` of 700 epochs is not yet measured."
+    assert tables.final_table(tables.read_results(tmp_path)) == "A run of `06_final` of 700 epochs is not yet measured."
     accuracies = [0.85] * 650 + [0.89] * 50
     # A history holds the 32-bit number nearest to 0.9, which is below it.
     accuracies[99], accuracies[299], accuracies[399] = 0.8999, 0.8999999761581421, 0.905
     put_run(tmp_path, "06_final", accuracies, seed=1, device="H100", training=0.9612)
     put_run(tmp_path, "06_final", [0.8] * 700, seed=2, device="H100")
-    table = rows(final_table(read_results(tmp_path)))
+    table = rows(tables.final_table(tables.read_results(tmp_path)))
     assert table["700 epochs"] == ["the article", "seed 1", "seed 2"]
     assert table["best of run"] == ["0.9010 (epoch 326)", "0.9050 (epoch 400)", "0.8000 (epoch 1)"]
     assert table["epochs at 0.90 or above"] == ["1", "2", "0"]
@@ -193,8 +188,7 @@ def test_final_experiment_is_compared_with_the_article_at_the_same_length(tools,
     assert table["training, last epoch"] == ["near 0.96", "0.9612", "0.5000"]
 
 
-def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
-    tables = tools("result_tables")
+def test_recipe_pools_accuracies_but_not_seconds_of_devices(tmp_path):
     put_recipe(tmp_path, 0.8999999761581421, device="CPU", seconds=90, flip_averaged=0.91)
     put_recipe(tmp_path, 0.91, seed=1, device="CPU", seconds=98)
     put_recipe(tmp_path, 0.89, seed=2, device="H100", seconds=0.384, flip_averaged=0.9)
@@ -210,10 +204,9 @@ def test_recipe_pools_accuracies_but_not_seconds_of_devices(tools, tmp_path):
     assert rows(tables.complete_summary_table(records))["08_in_minutes"][-1] == seconds.replace("90 to 98", "90")
 
 
-def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):
+def test_run_of_700_epochs_replaces_one_of_20(tmp_path):
     put_run(tmp_path, "06_final", [0.95] * 20)
     put_run(tmp_path, "06_final", [0.8] * 700, seed=1, device="H100")
-    tables = tools("result_tables")
     table = rows(tables.complete_summary_table(tables.read_results(tmp_path)))
     assert table["06_final"] == ["700", "1", "0.8000", "0.8000 (epoch 1)", "", "2 on H100, float32"]
     in_short = rows(tables.summary_table(tables.read_results(tmp_path)))
@@ -222,8 +215,7 @@ def test_run_of_700_epochs_replaces_one_of_20(tools, tmp_path):
     assert table["05_ascending_kernels"] == ["not yet measured", *[""] * 5]
 
 
-def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
-    tables = tools("result_tables")
+def test_ingredient_is_compared_with_the_same_seeds(tmp_path):
     for seed, last in enumerate((0.90, 0.91, 0.92)):
         put_recipe(tmp_path, last, seed=seed)
     records = dict(tables.read_results(tmp_path))
@@ -244,8 +236,7 @@ def test_ingredient_is_compared_with_the_same_seeds(tools, tmp_path):
     assert table["d"][-2:] == ["+0.0600", "higher"]
 
 
-def test_shorter_trainings_are_listed_by_their_epochs(tools, tmp_path):
-    tables = tools("result_tables")
+def test_shorter_trainings_are_listed_by_their_epochs(tmp_path):
     for name, lasts in {"long": (0.91, 0.92), "short": (0.90,), "none": ()}.items():
         for seed, last in enumerate(lasts):
             put_run(tmp_path, name, [last], seed=seed)
@@ -257,8 +248,7 @@ def test_shorter_trainings_are_listed_by_their_epochs(tools, tmp_path):
     ]
 
 
-def test_longer_runs_show_a_held_out_accuracy_in_a_column_of_its_own(tools, tmp_path):
-    tables = tools("result_tables")
+def test_longer_runs_show_a_held_out_accuracy_in_a_column_of_its_own(tmp_path):
     put_run(tmp_path, "trial", [0.5, 0.91], training=0.93, holdout=5000)
     put_run(tmp_path, "recipe", [0.5, 0.92], training=0.95)
     runs = [run for kept in tables.read_results(tmp_path, dict.fromkeys(("trial", "recipe"))).values() for run in kept]
@@ -267,8 +257,7 @@ def test_longer_runs_show_a_held_out_accuracy_in_a_column_of_its_own(tools, tmp_
     assert table["recipe"] == ["2", "0.9500", "", "0.9200"]
 
 
-def test_devices_have_a_row_for_each_combination_of_device_precision_and_versions(tools, tmp_path):
-    tables = tools("result_tables")
+def test_devices_have_a_row_for_each_combination_of_device_precision_and_versions(tmp_path):
     for seed, precision in ((0, "float32"), (1, "float32"), (2, "mixed_float16"), (3, "float32")):
         put_recipe(tmp_path, 0.9, seed=seed, precision=precision)
     folder = RunFolder(tmp_path / "08_in_minutes/seed-3")
@@ -283,8 +272,7 @@ def test_devices_have_a_row_for_each_combination_of_device_precision_and_version
     ]
 
 
-def test_interrupted_runs_are_named(tools, tmp_path):
-    tables = tools("result_tables")
+def test_interrupted_runs_are_named(tmp_path):
     put_run(tmp_path, "05_ascending_kernels", [0.5] * 20)
     assert tables.resumed_sentences(tables.read_results(tmp_path)) == "No run was interrupted."
     starts = tuple(Start("", epoch, "CPU", {}) for epoch in (1, 3, 11))
@@ -296,11 +284,10 @@ def test_interrupted_runs_are_named(tools, tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "words"), [((4.12, 4.3), "4.1 to 4.3 s"), ((90 * 60,), "90 min"), ((100, 37_800), "0.028 to 10 h")]
 )
-def test_longest_duration_sets_the_unit(tools, seconds, words):
-    assert tools("result_tables").duration_in_words(seconds) == words
+def test_longest_duration_sets_the_unit(seconds, words):
+    assert tables.duration_in_words(seconds) == words
 
 
-def test_every_ingredient_has_a_description(tools):
-    ingredients = tools("ingredients")
+def test_every_ingredient_has_a_description():
     assert list(ingredients.IN_WORDS) == list(ingredients.WITHOUT)
     assert ingredients.RECIPE is RECIPES["08_in_minutes"]

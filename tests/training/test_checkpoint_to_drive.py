@@ -210,20 +210,6 @@ def test_best_weights_in_bfloat16_are_restored(tmp_path):
 
 
 @pytest.mark.newest
-def test_loss_that_is_not_finite_replaces_no_checkpoint(tmp_path, capsys):
-    class Spoil(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 3:
-                self.model.set_weights([np.nan * weights for weights in self.model.get_weights()])
-
-    fit(tmp_path / "drive", tmp_path / "local", [Spoil()])
-    output = capsys.readouterr().out
-    assert "not finite in epoch 4: no checkpoint is taken" in output
-    assert output.count("not finite") == 1
-    assert same(fit(tmp_path / "drive", tmp_path / "local"), fit(tmp_path / "d", tmp_path / "l"))
-
-
-@pytest.mark.newest
 def test_full_disk_is_one_error_and_the_next_call_resumes(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Error, match="No space left on device"):
         patch.setattr(os, "fsync", no_room)

@@ -2,14 +2,13 @@
 
 import contextlib
 import gzip
-import importlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import pytest
 
+import where_time_goes
 from colabcnn import Error, run
 from colabcnn.network import devices
 from colabcnn.training.profiling import _trace
@@ -18,15 +17,14 @@ from support.runs import differences
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
 
 
-def test_trace_is_written_and_the_run_is_the_same(tmp_path, small_experiment, small_options, capsys, monkeypatch):
+def test_trace_is_written_and_the_run_is_the_same(tmp_path, small_experiment, small_options, capsys):
     options = {**small_options, "epochs": 1, "train_size": 320, "quiet": False}
     run(small_experiment, tmp_path / "profiled", profile=tmp_path / "trace", **options)
     assert "A trace of 10 calls" in capsys.readouterr().out
     (trace,) = (tmp_path / "trace").rglob("*.xplane.pb")
     assert trace.stat().st_size > 10_000
     assert b"Conv2D" in trace.read_bytes() or b"convolution" in trace.read_bytes()
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
-    table = importlib.import_module("where_time_goes").report(trace)
+    table = where_time_goes.report(trace)
     assert any("Conv2D" in line or "fusion" in line or "convolution" in line for line in table[4:])
     if keras.backend.backend() == "jax":
         (perfetto,) = (tmp_path / "trace").rglob("perfetto_trace.json.gz")

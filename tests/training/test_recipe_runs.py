@@ -1,16 +1,15 @@
 """A recipe's run is killed, resumed, extended, evaluated and shared like any other run."""
 
-import importlib
 import json
 import shutil
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import ingredients
 from colabcnn import (
     RECIPES,
     Error,
@@ -23,7 +22,6 @@ from colabcnn.experiments.ingredients import Constant
 from colabcnn.experiments.settings import flatten_settings
 from colabcnn.network import devices
 from colabcnn.store.history import read_history
-from support.file_server import FileServer
 from support.runs import BACKENDS, differences
 
 pytestmark = [pytest.mark.versions, pytest.mark.kill]
@@ -132,39 +130,31 @@ def test_callback_that_sets_the_rate_beside_a_schedule_is_refused_before_the_run
 
 
 @pytest.mark.colab
-def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images):
+def test_recipe_is_evaluated_shared_and_continued(tmp_path, small_recipe, small_options, few_test_images, offered):
     run_dir = tmp_path / "run"
     run(small_recipe, run_dir, hours=1e-9, **small_options)
     measured = evaluate(run_dir)["last_epoch"]
     assert measured["epoch"] == 1
     digest = export(run_dir, tmp_path / "run.safetensors", checkpoint=True, quiet=True)
-    server = FileServer(tmp_path)
-    try:
-        server.files["/run.safetensors"] = (tmp_path / "run.safetensors").read_bytes()
-        fetched = fetch(f"{server.address}/run.safetensors", digest, tmp_path / "fetched", quiet=True)
-    finally:
-        server.close()
+    fetched = fetch(offered((tmp_path / "run.safetensors").read_bytes()), digest, tmp_path / "fetched", quiet=True)
     assert evaluate(fetched)["last_epoch"] == measured
     result = run(small_recipe, fetched, **small_options)
     assert result.history["epoch"] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("saved", [None, {}, "06_final", []])
 @pytest.mark.newest
 def test_run_json_without_experiment_and_checkpoint_does_not_block_a_new_run(
-    tmp_path, trained, small_experiment, small_options, saved
+    tmp_path, trained, small_experiment, small_options
 ):
     folder = shutil.copytree(trained, tmp_path / "run")
     run_json = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**run_json, "experiment": saved}))
+    (folder / "run.json").write_text(json.dumps({**run_json, "experiment": None}))
     shutil.rmtree(folder / "checkpoints")
     assert run(small_experiment, folder, **{**small_options, "epochs": 1}).complete
 
 
 @pytest.mark.newest
-def test_each_comparison_leaves_out_the_ingredient_in_its_name(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
-    ingredients = importlib.import_module("ingredients")
+def test_each_comparison_leaves_out_the_ingredient_in_its_name():
     recipe, *others = (flatten_settings(e.settings()) for e in ingredients.EXPERIMENTS.values())
     assert recipe == flatten_settings(RECIPES["08_in_minutes"].settings())
     differing = [

@@ -7,10 +7,9 @@ import signal
 from dataclasses import replace
 
 import keras
-import numpy as np
 import pytest
 
-from colabcnn import Augmentation, Error, load_model, run, status
+from colabcnn import Augmentation, Error, run
 from colabcnn.store.history import read_history
 from support.runs import BACKENDS, differences
 from support.shared_files import COMPLETE, EXPERIMENT, OPTIONS
@@ -64,30 +63,6 @@ def test_run_keeps_its_length_and_says_so_if_the_experiment_has_another_one(tmp_
     assert (
         "The run ends with epoch 1; to train the experiment's 2, give that number as epochs." in capsys.readouterr().out
     )
-
-
-@pytest.mark.colab
-def test_best_weights_are_kept_after_worse_epochs_and_a_resume(tmp_path, small_experiment, small_options):
-    """A callback ruins the network after epoch 1 and after the resume; the best weights stay those of epoch 1."""
-
-    class Ruin(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch > 0:
-                weights = self.model.network.get_weights()
-                self.model.network.set_weights([*weights[:-2], 0 * weights[-2], np.eye(10)[0].astype(np.float32)])
-
-    class Keep(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 0:
-                kept.extend(self.model.network.get_weights())
-            logs["val_accuracy"] = 0.5 - epoch / 10
-
-    kept = []
-    for epochs in (2, 3):
-        callbacks = [Ruin(), Keep()]
-        run(small_experiment, tmp_path, callbacks=callbacks, **{**small_options, "epochs": epochs})
-    assert status(tmp_path)["best_epoch"] == 1
-    assert all(np.array_equal(a, b) for a, b in zip(load_model(tmp_path).get_weights(), kept, strict=True))
 
 
 @pytest.mark.newest
