@@ -147,23 +147,14 @@ def compare_epochs(first, name, second, precisions, options):
 
 def device_memory(of_torch=False):
     """Return the peak GPU memory of this process in megabytes, or None if it is not counted."""
-    from colabcnn.network import devices
-
     if of_torch:
         import torch  # pyright: ignore[reportMissingImports]  # A peer's, not the tests'.
 
         return round(torch.cuda.max_memory_allocated() / 1e6) if torch.cuda.is_available() else None
-    if devices.is_cpu():
-        return None
-    if devices.backend() == "jax":
-        import jax
+    from colabcnn.network.arithmetic import peak_memory
 
-        peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    else:
-        import tensorflow as tf
-
-        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    return None if peak is None else round(peak / 1e6)
+    peak, of = peak_memory()
+    return None if peak is None or of != "device" else round(peak / 1e6)
 
 
 def in_words(value):
