@@ -1,19 +1,22 @@
 """Errors that a user can cause or repair."""
 
+import re
 from typing import Any
 
 MALFORMED = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 """What a reader may raise where a file's content does not have the expected form."""
 
-# How lines of TensorFlow's messages begin that name an operation and its stack, before the line with the cause.
-_BEFORE_THE_CAUSE = ("Graph execution error", "Detected at node", "<stack traces", "Node: ")
+# Lines of TensorFlow's messages before the one with the cause: an operation and its stack, which is indented.
+_BEFORE_THE_CAUSE = re.compile(
+    r"\s(?!\s*\(\d+\))|Graph execution error|Detected at node|<stack traces|Node: |\d+ root error"
+)
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the line of an error's message that has the cause; its type if it has no message."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
-    causes = [line for line in lines if not line.startswith(_BEFORE_THE_CAUSE)]
-    return next(iter(causes or lines), type(error).__name__)
+    """Return an error's type and the line of its message that has the cause."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if not _BEFORE_THE_CAUSE.match(line)]
+    return ": ".join([type(error).__name__, *(line.strip() for line in (causes or lines)[:1])])
 
 
 class Error(Exception):
@@ -24,7 +27,7 @@ class Error(Exception):
 
     Args:
         message: the message.
-        kind: "no_data", "another_run", "shared_without_checkpoint", "too_long", or "" if there is no advice.
+        kind: "no_data", "another_run", "no_drive", "shared_without_checkpoint", "too_long"; "" if there is no advice.
         **facts: values for the advice.
     """
 

@@ -52,9 +52,9 @@ def welcome(code: str = "") -> None:
         kind = "with" if devices.cpu_has_bfloat16() else "without"
         output.write(
             "THERE IS NO GPU. In Colab: Runtime, Change runtime type, T4 GPU. This is a processor "
-            f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes half a day to several days on "
-            "a processor. 08_in_minutes takes a quarter to half an hour on two cores with these instructions, hours "
-            "without."
+            f"{kind} bfloat16 instructions. A full run of the article's 700 epochs takes ten hours to several days on "
+            "a processor. 08_in_minutes took 15 minutes on the fastest two cores with these instructions that were "
+            "measured; without them it takes hours."
         )
     if colab.in_colab():
         hours = colab.seconds_since_start() / 3600
@@ -78,7 +78,8 @@ def folder_on_drive(
             nothing.
         name: the experiment's; None for the folder of all runs, which `sweep` takes.
         seed: the run's.
-        required: in Colab, raise an error if the folder is on Drive and Drive is not mounted.
+        required: the folder is for a run that starts now. In Colab, raise an error if it is on Drive and Drive is not
+            mounted, and print a warning if there is none.
 
     Returns:
         `<folder>/<name>/seed-<seed>`, or with no name `<folder>`, a `pathlib.Path`; or None.
@@ -87,12 +88,12 @@ def folder_on_drive(
         Error: as `required` says. An earlier session's run may be there, and a new one would be lost with the session.
     """
     if not folder:
-        if colab.in_colab():
+        if required and colab.in_colab():
             output.write("DRIVE_FOLDER IS EMPTY: the run is lost when this session ends.")
         return None
     folder = expand(folder)
     path = folder if name is None else folder / name / f"seed-{seed}"
-    if colab.DRIVE_MOUNT in folder.parents and not _is_or_was_mounted():
+    if colab.DRIVE_MOUNT in folder.absolute().parents and not _is_or_was_mounted():
         if required and colab.in_colab():
             raise Error(
                 f"Google Drive is not mounted, and this run may be on it, in {path}; nothing was started."
@@ -126,8 +127,8 @@ def _drive_in_words():
     if not colab.in_colab():
         return "Google Drive is not mounted: runs stay in the folder runs, and in DRIVE_FOLDER if that is elsewhere."
     return (
-        f"GOOGLE DRIVE IS NOT MOUNTED.{_blocked_in_words()} A run is lost when this session ends, and an earlier run "
-        "on Drive is not found. Run the setup cell again and allow the access; everything else works without it."
+        f"GOOGLE DRIVE IS NOT MOUNTED.{_blocked_in_words()} Run the setup cell again and allow the access. Without it "
+        "no run starts, unless DRIVE_FOLDER is empty: then it is lost when this session ends."
     )
 
 
@@ -158,8 +159,10 @@ def advice(error: Error) -> str:
     text = ADVICE.get(error.kind, "")
     if error.kind != "too_long":
         return text
-    smaller = " or ".join(f"{name.upper()} = {value}" for name, value in error.facts.items())
-    return text.format(smaller=f"set {smaller} and another SEED, such as 99, in the form, or " if smaller else "")
+    # Other images are another run.
+    of_its_own = {"train_size": " with another SEED, such as 99"}
+    smaller = [f"{name.upper()} = {value}{of_its_own.get(name, '')}" for name, value in error.facts.items()]
+    return text.format(smaller=f"set {' or '.join(smaller)} in the form, or " if smaller else "")
 
 
 def _continue_after_error(result):

@@ -68,12 +68,12 @@ def test_missing_drive_in_colab_is_a_warning_with_the_runtimes_age(capsys, in_co
     monkeypatch.setattr(colab, "seconds_since_start", lambda: 2.54 * 3600)
     output = welcome_text(capsys)
     assert "This runtime is 2.5 hours old." in output
-    assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. A run is lost")
+    assert output.splitlines()[-1].startswith("GOOGLE DRIVE IS NOT MOUNTED. Run the setup cell again")
 
 
 def test_files_that_block_the_mount_are_named(capsys, in_colab):
     colab.DRIVE_MOUNT.mkdir()
-    assert "GOOGLE DRIVE IS NOT MOUNTED. A run is lost" in welcome_text(capsys)
+    assert "GOOGLE DRIVE IS NOT MOUNTED. Run the setup cell again" in welcome_text(capsys)
     (colab.DRIVE_MOUNT / "MyDrive").mkdir()
     assert f"{colab.DRIVE_MOUNT} holds MyDrive, which blocks the mount: move it away." in welcome_text(capsys)
 

@@ -1,7 +1,7 @@
 """The tables about the runs in `results/`, as Markdown: every number in them is computed here.
 
-Accuracies are pooled over devices and precisions; seconds never are. Only complete runs are used, those of experiments
-only on all of CIFAR-10, and of each experiment only the longest.
+Accuracies are pooled over devices and precisions; seconds never are. Only complete runs on all of CIFAR-10 are used,
+and of each experiment only the longest.
 """
 
 import json
@@ -25,41 +25,42 @@ FIRST_TRY = "07_rate_that_falls_at_once"
 _ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
 
 
-def read_results(folder: Path, experiments: Mapping[str, Experiment | None] = EXPERIMENTS) -> Records:
+def read_results(
+    folder: Path, experiments: Mapping[str, Experiment | None] = EXPERIMENTS, held_out: bool = False
+) -> Records:
     """Return the runs of experiments in a folder of `<name>/seed-<n>/`, by name and seed.
 
     Args:
         folder: the folder.
-        experiments: the experiment that the runs of each name must have; None takes any settings and images.
+        experiments: the experiment that the runs of each name must have; None takes any settings.
+        held_out: whether the runs may be validated on training images that were held out.
 
     Returns:
         A dict from each of the names to its records, empty if there is no run.
 
     Raises:
-        Error: a run is not complete, or not of that experiment on all of CIFAR-10.
+        Error: a run is not complete, or not of that experiment, or not on all of CIFAR-10.
     """
     runs, records = runs_by_name([folder]), {}
     for name, experiment in experiments.items():
         records[name] = []
         for run_dir in runs.get(name, ()):
             record = read_measured_run(run_dir)
-            if record is None or not _is_complete(record, experiment):
-                images = "" if experiment is None else ", on all training images, validated on the test set"
+            if record is None or not _is_complete(record, experiment, held_out):
                 raise Error(
-                    f"{run_dir} is not a complete run of {name}; expected all its epochs{images}. "
-                    "Complete it, or keep it elsewhere."
+                    f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
+                    "validated on the test set. Complete it, or keep it elsewhere."
                 )
             records[name].append(record)
     return records
 
 
-def _is_complete(run, experiment):
-    """Return whether a run has all its epochs and, if `experiment` is given, its settings, on all of CIFAR-10."""
+def _is_complete(run, experiment, held_out):
+    """Return whether a run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
     own = run.record.experiment
-    is_same = experiment is None or not (
-        run.images_in_words() or first_difference(identity_of(own), identity_of(experiment))
-    )
-    return is_same and run.length == own.epochs
+    has_all_images = not run.images_in_words() or (held_out and run.record.holdout > 0)
+    is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
+    return has_all_images and is_same and run.length == own.epochs
 
 
 def experiments_table() -> str:

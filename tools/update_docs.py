@@ -80,12 +80,11 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
     records = tables.read_results(results)
     shortest = replace(ingredients.RECIPE, name="08_in_7_epochs", epochs=7)
-    tried = tables.read_results(
-        results / "tried", dict.fromkeys((tables.FIRST_TRY, *TRIALS)) | {shortest.name: shortest}
-    )
+    tried = tables.read_results(results / "tried", {tables.FIRST_TRY: None, shortest.name: shortest})
+    trials = tables.read_results(results / "tried", dict.fromkeys(TRIALS), held_out=True)
     by_length = {10: records[recipe], 8: records["08_in_8_epochs"], 7: tried[shortest.name]}
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
-    longer = [run for name in TRIALS for run in tried[name]]
+    longer = [run for name in TRIALS for run in trials[name]]
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
     front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from colabcnn import output
 from colabcnn.colab import in_colab
 from colabcnn.data.split import data_name
+from colabcnn.errors import Interrupted
 from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.experiments.checks import check_count, check_number, check_text
 from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
@@ -76,7 +77,8 @@ def measure(
     RunFolder(expand(folder)).create()
     # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    with tempfile.TemporaryDirectory(prefix="colabcnn-measure-") as work, _separate_compilations(work):
+    folder_of_runs = tempfile.TemporaryDirectory(prefix="colabcnn-measure-")
+    with _one_line_if_stopped(), folder_of_runs as work, _separate_compilations(work):
         setting = Setting(EXPERIMENT, str(data), train_size, val_size, EPOCHS, Path(work), progress)
         setting = _fit_to_time(setting, start + minutes * 60)
         reset_peak_memory()
@@ -136,6 +138,14 @@ def offer_measurement(path: str | Path) -> None:
             from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.
 
             files.download(str(path))
+
+
+@contextlib.contextmanager
+def _one_line_if_stopped():
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("the measurement was stopped; the same call starts it again.") from None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colabcnn.errors import Error, Interrupted, cause_of
+from colabcnn.errors import Error, cause_of
 from colabcnn.experiments.experiment import Experiment
 from colabcnn.measuring.killed_run import train_until_exception, train_until_killed
 from colabcnn.network import devices
@@ -81,10 +81,7 @@ def train(setting: Setting, name: str) -> Training:
         name: for the run's folder and the progress line.
     """
     watch, start_time = _Watch(setting.progress, name), time.monotonic()
-    try:
-        result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
-    except Interrupted:
-        raise Interrupted("the measurement was stopped; the same call starts it again.") from None
+    result = run(setting.experiment, setting.folder / name, callbacks=[watch], **setting.options())
     start = last_record(setting, name).starts[-1]
     if watch.first_epoch_end is None:
         raise Error(f"the run in {setting.folder / name} trained no epoch.")

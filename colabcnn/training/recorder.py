@@ -131,7 +131,8 @@ class Recorder(FitCallback):
             self.reason = f"interrupted after epoch {self.epoch}"
         elif session.deadline is not None and time.monotonic() + self._reserve() > session.deadline:
             self.reason = (
-                f"the hours have passed after epoch {self.epoch}; more hours, or a new session, continue the run"
+                f"the hours have passed after epoch {self.epoch}; the same call continues the run, in Colab in a new "
+                "session or with more hours"
             )
         if self.reason and not self.complete:
             self.model.stop_training = True

@@ -84,11 +84,10 @@ class RunRequest:
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
-        is_cifar10 = data_name(self.data) == "cifar10"
-        if is_cifar10:
+        if data_name(self.data) == "cifar10":
             check_count("holdout", self.holdout, 0, TRAIN_SIZE - NUM_CLASSES)
         check_fields(self)
-        if self.holdout and self.train_size and is_cifar10 and self.train_size <= TRAIN_SIZE:
+        if 0 < self.holdout < TRAIN_SIZE and self.train_size and self.train_size <= TRAIN_SIZE:
             object.__setattr__(self, "train_size", min(self.train_size, TRAIN_SIZE - self.holdout))
         if self.holdout and self.val_size:
             object.__setattr__(self, "val_size", min(self.val_size, self.holdout))

@@ -34,7 +34,7 @@ from colabcnn.training.progress import ProgressLine
 from colabcnn.training.recorder import Recorder
 from colabcnn.version import commit
 
-_LACKS_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|\bOOM\b", re.IGNORECASE)
+_LACKS_MEMORY = re.compile(r"resource_?exhausted|out.of.memory|\bOOM\b|allocate memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 @dataclass
@@ -289,7 +289,8 @@ def execution_of(starts: Sequence[Start], info: Callable[[str], None]) -> tuple[
                 continue
         kept = start.execution or devices.plain_execution()
         if kept != suitable:
-            info(f"The run keeps its execution on this device: {kept.in_words()}.")
+            reason = f" It failed before: {start.refused}." if start.refused else ""
+            info(f"The run keeps its execution on this device: {kept.in_words()}.{reason}")
         return kept, start.refused
     return suitable, None
 

@@ -96,7 +96,9 @@ class Explorer:
         def refresh(_):
             try:
                 self.refresh(*filter(None, [folder.value.strip()]))
-                folder.value, message.value = "", f"{len(self._runs)} runs were read."
+                left_out = len(self._ids) - len(self._runs)
+                others = f"; {left_out} could not be read" if left_out else ""
+                folder.value, message.value = "", f"{len(self._runs)} runs were read{others}."
             except Error as error:
                 message.value = str(error)
             message.layout.visibility = "visible"

@@ -35,7 +35,7 @@ def runs_on_drive(folder: str | Path | None) -> Table:
         return Table("DRIVE_FOLDER is empty: no run is kept beyond this session.")
     try:
         path = expand(folder)
-        if colab.DRIVE_MOUNT in path.parents and colab.mounted_drive() is None:
+        if colab.DRIVE_MOUNT in path.absolute().parents and colab.mounted_drive() is None:
             return Table("Google Drive is not mounted. In Colab, run the setup cell again and allow the access.")
         os.listdir(path)  # Unlike `glob`, this raises an error if the folder cannot be read.
         runs = runs_by_name([path])
@@ -92,8 +92,8 @@ def _variant(experiment):
     own, changes = flatten_settings(experiment.settings()), {}
     for name in ("06_final", *EXPERIMENTS):  # The first of several.
         base = flatten_settings(EXPERIMENTS[name].settings())
-        differ = [key for key in {**own, **base} if own.get(key) != base.get(key) and key not in ("name", "epochs")]
-        changes[name] = {key: own.get(key) for key in differ}
+        differ = {key: value for key, value in own.items() if key not in base or value != base[key]}
+        changes[name] = {key: value for key, value in differ.items() if key not in ("name", "epochs")}
     nearest = min(changes, key=lambda name: len(changes[name]))
     return f"{nearest} with {_in_words(changes[nearest])}" if changes[nearest] else f"the settings of {nearest}"
 

@@ -133,13 +133,14 @@ def test_fallback_is_recorded_with_its_reason(setting, monkeypatch):
     assert training.steps.steps_per_call == 1
 
 
-def test_measurement_that_is_stopped_is_not_said_to_continue(setting, monkeypatch):
+@pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt])
+def test_measurement_that_is_stopped_is_not_said_to_continue(tmp_path, monkeypatch, error):
     def stopped(*args, **options):
-        raise Interrupted
+        raise error
 
     monkeypatch.setattr(trials, "run", stopped)
     with pytest.raises(Interrupted, match="the measurement was stopped; the same call starts it again"):
-        train_plain(setting)
+        measure(tmp_path, data="synthetic", train_size=100, val_size=40, quiet=True)
 
 
 def test_failed_plain_training_does_not_fail_the_measurement(setting, monkeypatch):

@@ -112,6 +112,8 @@ def test_record_of_an_unknown_format_on_drive_is_refused_and_stays(tmp_path, sma
         ({"data_sha256": "0"}, "data_sha256 is '0'"),
         ({"experiment": {"name": "x", "optimizer": {"kind": "Sgd"}}}, "kind 'Sgd', unknown to this version"),
         ({"experiment": []}, "expected its fields by name"),
+        ({"experiment": "06_final"}, "expected its fields by name"),
+        ({"experiment": {}}, "its experiment lacks"),
         ({"starts": [{"speed": 1}]}, "one of its starts has"),
         ({"starts": [{}]}, "does not describe a run"),
         ({"starts": 5}, "does not describe a run"),

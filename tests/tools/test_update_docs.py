@@ -251,7 +251,11 @@ def test_shorter_trainings_are_listed_by_their_epochs(tmp_path):
 def test_longer_runs_show_a_held_out_accuracy_in_a_column_of_its_own(tmp_path):
     put_run(tmp_path, "trial", [0.5, 0.91], training=0.93, holdout=5000)
     put_run(tmp_path, "recipe", [0.5, 0.92], training=0.95)
-    runs = [run for kept in tables.read_results(tmp_path, dict.fromkeys(("trial", "recipe"))).values() for run in kept]
+    runs = [
+        run
+        for kept in tables.read_results(tmp_path, dict.fromkeys(("trial", "recipe")), held_out=True).values()
+        for run in kept
+    ]
     table = rows(tables.longer_runs_table(runs))
     assert table["trial"] == ["2", "0.9300", "0.9100", ""]
     assert table["recipe"] == ["2", "0.9500", "", "0.9200"]

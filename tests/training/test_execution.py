@@ -174,7 +174,10 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     assert "3 steps a call" in line
     assert "division by zero" in line
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
-    assert (start["execution"]["steps_per_call"], start["refused"]) == (1, "3 steps a call: division by zero")
+    assert (start["execution"]["steps_per_call"], start["refused"]) == (
+        1,
+        "3 steps a call: ZeroDivisionError: division by zero",
+    )
     assert differences(tmp_path / "refused", plain) == []
 
 
@@ -198,6 +201,9 @@ FAST, SLOW = Execution(3, xla=True), devices.plain_execution()
         ([start_of(SLOW, "x: failed", device="another")], (FAST, None)),
         ([start_of(SLOW, "x: OOM when allocating tensor")], (FAST, None)),
         ([start_of(SLOW, "x: there is no room")], (SLOW, "x: there is no room")),
+        ([start_of(SLOW, "x: ResourceExhaustedError: 2 root errors")], (FAST, None)),
+        ([start_of(SLOW, "x: failed to allocate memory")], (FAST, None)),
+        ([start_of(SLOW, "x: CUDA_ERROR_OUT_OF_MEMORY")], (FAST, None)),
         ([start_of(FAST), start_of(SLOW, "x: Out of memory")], (FAST, None)),
         ([start_of(SLOW), start_of(SLOW, "x: Out of memory")], (SLOW, None)),
         ([start_of(None, "x: the process ended")], (FAST, None)),
@@ -241,12 +247,15 @@ Detected at node GatherV2 defined at (most recent call last):
 <stack traces unavailable>
 indices = 5 is not in [0, 2)
 \t [[{{node GatherV2}}]] [Op:__inference_g_10]"""
-    assert cause_of(RuntimeError(message)) == "indices = 5 is not in [0, 2)"
+    assert cause_of(RuntimeError(message)) == "RuntimeError: indices = 5 is not in [0, 2)"
+    several = "2 root error(s) found.\n  (0) RESOURCE_EXHAUSTED: OOM\n\t [[node]]\n  (1) CANCELLED"
+    assert cause_of(RuntimeError(several)) == "RuntimeError: (0) RESOURCE_EXHAUSTED: OOM"
 
 
 @pytest.mark.newest
 def test_cause_of_an_error_without_a_message_is_its_type():
-    assert (cause_of(ValueError()), cause_of(ValueError("\n one\ntwo\nthree"))) == ("ValueError", "two")
+    assert cause_of(ValueError()) == "ValueError"
+    assert cause_of(ValueError("\n one\n two")) == "ValueError: one"
 
 
 @pytest.mark.colab

@@ -201,7 +201,7 @@ def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, s
     options = {**small_options, "checkpoint_minutes": 60}
     result = run(small_experiment, tmp_path, hours=1e-9, **options)
     assert not result.complete
-    assert result.reason == "the hours have passed after epoch 1; more hours, or a new session, continue the run"
+    assert result.reason.startswith("the hours have passed after epoch 1; the same call continues the run, ")
     assert status(tmp_path)["epoch"] == 1
     assert run(small_experiment, tmp_path, **options).complete
 
@@ -285,6 +285,7 @@ def test_too_many_held_out_images_are_refused(tmp_path):
         ({"train_size": 45_001, "val_size": 5_001}, (45_000, 5_000)),
         ({"train_size": 44_999, "val_size": 4_999}, (44_999, 4_999)),
         ({"train_size": 50_001}, (50_001, 5_000)),
+        ({"train_size": 50_000, "val_size": 10_000, "data": "synthetic"}, (45_000, 5_000)),
     ],
 )
 def test_sizes_leave_out_the_images_that_are_held_out(given, sizes):

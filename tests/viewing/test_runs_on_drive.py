@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from colabcnn import ABLATIONS, RECIPES, Augmentation, colab, export, fetch, run, runs_on_drive
+from colabcnn import ABLATIONS, RECIPES, Adam, Augmentation, colab, export, fetch, run, runs_on_drive
 from colabcnn.store.history import empty_history, write_history
 from colabcnn.store.run_folder import RunFolder
 from colabcnn.viewing.runs_on_drive import COLUMNS
@@ -73,11 +73,13 @@ def test_variant_is_shown_by_what_differs_from_the_nearest_experiment(tmp_path, 
     put_run(replace(RECIPES["08_in_minutes"], name="b", filters=(16, 32, 64), epochs=5), 1)
     put_run(replace(ABLATIONS["02_augmentation"], name="c", augmentation=Augmentation(rotation_range=10)), 1)
     put_run(replace(ABLATIONS["06_final"], name="d"), 1)
+    put_run(replace(RECIPES["08_in_minutes"], name="e", augmentation=None, optimizer=Adam(0.002)), 1)
     assert [row["parameters"].partition("; ")[2] for row in rows(runs_on_drive(tmp_path))] == [
         "06_final with dropout = 0.4",
         "08_in_minutes with filters = [16, 32, 64]",
         "02_augmentation with augmentation.rotation_range = 10",
         "the settings of 06_final",
+        "08_in_minutes with augmentation = None, optimizer.kind = Adam, optimizer.learning_rate = 0.002",
     ]
 
 
