@@ -1,4 +1,4 @@
-"""`python -m colabcnn VERB`."""
+"""`python -m colabcnn COMMAND`."""
 
 import sys
 

@@ -78,7 +78,7 @@ def _span(text):
 def _parser():
     parser = _Parser(prog="python -m colabcnn", description=(sys.modules["colabcnn"].__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"colabcnn {version.__version__}")
-    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_verbs_that_train(subparsers)
     _add_verbs_that_show(subparsers)
     _add_verbs_that_share(subparsers)
@@ -99,18 +99,20 @@ def _add_verbs_that_train(subparsers):
     sweep = _verb(subparsers, verbs.sweep, "train many runs, or continue them with the same command; needs dask")
     sweep.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
     sweep.add_argument("--seeds", required=True, metavar="A:B", help="the seeds A to B - 1, such as 0:5; or one seed")
-    sweep.add_argument("--root", required=True, metavar="DIR", help="for the runs, as DIR/<name>/seed-<n>")
-    sweep.add_argument("--drive", metavar="DIR", help="deliver them to DIR/<name>/seed-<n>, such as on Google Drive")
+    sweep.add_argument("--root", required=True, metavar="DIR", help="folder of all runs, each in DIR/<name>/seed-<n>")
+    sweep.add_argument(
+        "--drive", metavar="DIR", help="folder, such as one on Google Drive: each run is copied to DIR/<name>/seed-<n>"
+    )
     _option(sweep, "--jobs", "runs at a time, on this machine", default=1, type=int, metavar="N")
     sweep.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a dask scheduler whose workers see the folder; instead of --jobs"
+        "--scheduler", metavar="ADDRESS", help="of a dask scheduler whose workers can access --root; replaces --jobs"
     )
     _option(sweep, "--retries", "restarts of a run that crashes", default=2, type=int, metavar="N")
     sweep.add_argument("--dry-run", action="store_true", help="only show what each run would do")
     _add_run_options(sweep, OF_ONE_RUN)
 
     measure = _verb(subparsers, verbs.measure, "measure the speed of a run on this device, into a small file to send")
-    _option(measure, "--output", "for the file", "-o", default="measured", metavar="DIR")
+    _option(measure, "--output", "folder for the file", "-o", default="measured", metavar="DIR")
     measure.add_argument("--data", default="cifar10", metavar="DATA", help=HELP["data"])
     _option(measure, "--train-size", "training images at most", default=50000, type=int, metavar="N")
     _option(measure, "--val-size", "validation images at most", default=10000, type=int, metavar="N")
@@ -128,7 +130,9 @@ def _add_verbs_that_show(subparsers):
         help="check every checkpoint against its digest, and report which one a resume continues from",
     )
 
-    evaluate = _verb(subparsers, verbs.evaluate, "measure a run on the test set, once; writes test.json")
+    evaluate = _verb(
+        subparsers, verbs.evaluate, "measure a run's last and best epoch on the test set; test.json keeps the result"
+    )
     evaluate.add_argument("run_dir", **_RUN_DIR)
     evaluate.add_argument(
         "--data",

@@ -160,7 +160,7 @@ def duration_sentence(experiment: Experiment, runs: list[MeasuredRun]) -> str:
         return f"An epoch is {NOT_MEASURED}."
     hours = "; ".join(duration_in_words([experiment.epochs * s for s in seconds]) for seconds in devices.values())
     measured = as_text(seconds_in_table(runs))
-    return f"Seconds an epoch, measured: {measured}. For {experiment.epochs} epochs this makes {hours} (calculated)."
+    return f"Seconds per epoch, measured: {measured}. For {experiment.epochs} epochs this makes {hours} (calculated)."
 
 
 def numbers(experiment: Experiment, records: Records) -> dict[str, str]:

@@ -90,7 +90,7 @@ def complete_summary_table(records: Records, names: Iterable[str] = EXPERIMENTS)
     for name in names:
         runs = longest(records[name])
         rows.append((f"`{name}`", *_accuracy_cells(runs), flip_averaged_mean(runs), seconds_in_table(runs)))
-    return as_table(("experiment", *_ACCURACY_COLUMNS, "flip averaged", "seconds an epoch"), rows)
+    return as_table(("experiment", *_ACCURACY_COLUMNS, "flip averaged", "seconds per epoch"), rows)
 
 
 def recipes_table(records: Records) -> str:
@@ -189,7 +189,7 @@ def final_table(records: Records) -> str:
         ("last epoch", "below 0.90", *(f"{run.history['val_accuracy'][-1]:.4f}" for run in runs)),
         ("mean of the last 50", "", *(f"{statistics.mean(run.history['val_accuracy'][-50:]):.4f}" for run in runs)),
         ("training, last epoch", "near 0.96", *(f"{run.history['accuracy'][-1]:.4f}" for run in runs)),
-        ("seconds an epoch", f"{article.epoch_seconds:g}, Colab 2018", *(seconds_in_table([run]) for run in runs)),
+        ("seconds per epoch", f"{article.epoch_seconds:g}, Colab 2018", *(seconds_in_table([run]) for run in runs)),
     ]
     columns = (f"{experiment.epochs} epochs", "the article", *(f"seed {run.record.seed}" for run in runs))
     return as_table(columns, rows)

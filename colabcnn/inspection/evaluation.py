@@ -20,7 +20,7 @@ from colabcnn.store.run_folder import FLIP_AVERAGED, open_checkpoint
 
 
 def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: bool = False) -> dict[str, Any]:
-    """Measure a run on the complete test set, once, and keep the result in its `test.json`.
+    """Measure a run on the complete test set, and keep the result in its `test.json`.
 
     Args:
         run_dir: the run's folder.

@@ -1,5 +1,6 @@
 """The state of Keras's built-in callbacks, kept across a resume; Keras itself resets it when training begins."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -72,9 +73,13 @@ def restore_states(
                 continue
             unused.remove(state)
             # Only these fields: a checkpoint must not set ModelCheckpoint's path, for example.
-            for field in _STATES[kind]:
-                if field in state["values"]:
-                    setattr(callback, field, decode(state["values"][field], arrays))
+            values = {
+                field: decode(state["values"][field], arrays) for field in _STATES[kind] if field in state["values"]
+            }
+            if isinstance(callback, keras.callbacks.ModelCheckpoint):
+                _leave_out_lost_file(callback, values, info)
+            for field, value in values.items():
+                setattr(callback, field, value)
             if continues and isinstance(callback, keras.callbacks.EarlyStopping):
                 callback.stopped_epoch = 0  # It ended the shorter run, which is extended now.
     except MALFORMED:
@@ -96,6 +101,18 @@ def report_forgotten(callbacks: Iterable[keras.callbacks.Callback], info: Callab
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger) and not callback.append:
             info(f"CSVLogger empties {callback.filename} at each start, also at a resume; append=True keeps it.")
+
+
+def _leave_out_lost_file(callback, values, info):
+    """Leave out the best value if the one file with the best model is not on this machine: it would never be saved."""
+    if not callback.save_best_only or "{" in callback.filepath or os.path.exists(callback.filepath):
+        return
+    if values.get("best") != callback.best:  # Otherwise nothing was saved yet.
+        del values["best"]
+        info(
+            f"{callback.filepath}, which ModelCheckpoint saved before, is missing here: now it saves the best of the "
+            "coming epochs. A path on Drive would keep the file."
+        )
 
 
 def _monitor_of(callback):

@@ -11,7 +11,7 @@ import keras
 
 from colabcnn import colab
 from colabcnn.drive.delivery import FINISH_SECONDS, Delivery
-from colabcnn.errors import MALFORMED, Error
+from colabcnn.errors import MALFORMED, AnotherRunError, Error
 from colabcnn.experiments.checks import check_number
 from colabcnn.network.keras_types import FitCallback, Logs
 from colabcnn.output import running_shell, write
@@ -39,7 +39,7 @@ class CheckpointToDrive(FitCallback):
 
     The same code, run again on this machine or another, resumes after the newest checkpoint that verifies. When all
     epochs are done, or EarlyStopping has ended training, it only restores the final weights. One folder is one run:
-    use another folder for another run, and for another phase of fine-tuning.
+    use another folder for another run, fold or trial, and for another phase of fine-tuning.
 
     What it guarantees: a checkpoint is one file with its SHA-256 in its name. A truncated, altered or missing one is
     skipped, with the reason, and the one before is used. A resume restores the model's weights, the states of its
@@ -47,7 +47,8 @@ class CheckpointToDrive(FitCallback):
     Keras's EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, SwapEMAWeights and TensorBoard. It also restores what the
     model holds in attributes, lists and dicts: more optimizers, `keras.Variable`s, a `tf.Variable`, random generators,
     metrics that are never reset. This callback may have any place in the list. Training never waits for Drive: another
-    process copies the files. After an epoch with NaN or infinity in its logs or weights, no checkpoint is written.
+    process copies the files. No checkpoint is written while the loss, or a weight or log that was finite before, is NaN
+    or infinity.
 
     What it cannot do: restore the order of your data. `fit(x, y)` shuffles with a global generator, which a new process
     seeds again. A resumed run is then as good as an uninterrupted one, but not identical. It is identical if an epoch's
@@ -128,6 +129,12 @@ class CheckpointToDrive(FitCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._reset_initial_epoch()  # `fit` has read it.
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._delivery.tick()  # An epoch may take longer than `drive_minutes`.
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._delivery.tick()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = int(epoch) + 1
@@ -222,7 +229,14 @@ class CheckpointToDrive(FitCallback):
         checkpoints = self.local_folder / "checkpoints"
         checkpoint, skipped = newest_checkpoint(checkpoints)
         epoch = checkpoint.epoch if checkpoint else 0
-        fetched = fetch_from_drive(self._delivery, epoch, _info, fingerprint=self._state.fingerprint())["fetched"]
+        try:
+            fetched = fetch_from_drive(self._delivery, epoch, _info, fingerprint=self._state.fingerprint())["fetched"]
+        except AnotherRunError:
+            raise AnotherRunError(
+                f"{self.folder} holds the checkpoints of another model: its variables have other shapes, or another "
+                f"number than the {len(self.model.variables)} of this one. Make the model as it was, or use another "
+                "folder."
+            ) from None
         if fetched:
             checkpoint = read_checkpoint(checkpoints / f"{fetched}{FETCHED_SUFFIX}")
             skipped = {path: reason for path, reason in skipped.items() if epoch_of(path) > checkpoint.epoch}
@@ -252,8 +266,14 @@ class CheckpointToDrive(FitCallback):
             ) from error
         # Keras's own BackupAndRestore does the same.
         self._initial_epoch = self.model._initial_epoch = epochs if finished else checkpoint.epoch
-        epochs_left = max(0, epochs - self._initial_epoch)
-        _info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs_left or 'none'} left to train.")
+        if not finished and epochs > checkpoint.epoch:
+            _info(f"Epoch {checkpoint.epoch} of {epochs} is restored; {epochs - checkpoint.epoch} left to train.")
+            return
+        early = " It was ended by EarlyStopping." if finished and checkpoint.epoch < epochs else ""
+        _info(
+            f"Epoch {checkpoint.epoch} of {epochs} is restored, and this `fit` trains nothing.{early} To train longer, "
+            f"give more than {max(epochs, checkpoint.epoch)} epochs. Another run, fold or trial needs another folder."
+        )
 
 
 def _info(message):

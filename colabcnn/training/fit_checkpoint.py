@@ -34,6 +34,7 @@ class FitCheckpoint:
         self._late_layers = set(self._before.unbuilt())
         self._info_once = functools.cache(info)
         self._diverged = False
+        self._finite_logs = {"loss"}  # A metric may be NaN in each epoch, and the training fine.
 
     def fingerprint(self) -> str | None:
         """Return a digest that identifies the model's runs, or None while some of its layers have no weights."""
@@ -52,7 +53,7 @@ class FitCheckpoint:
         self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
 
     def take(self, epoch: int, progress: dict[str, Any], logs: Logs) -> Checkpoint | None:
-        """Return the checkpoint after an epoch, or None if logs or weights hold NaN or infinity.
+        """Return the checkpoint after an epoch, or None if logs or weights that were finite hold NaN or infinity.
 
         What a resume will not restore, and the first of several epochs that are not finite, are reported.
 
@@ -76,7 +77,8 @@ class FitCheckpoint:
         named = [(variable.path, variable) for variable in self._model.variables]
         named += [(path, variables[path]) for path in others]
         arrays = [*groups["model"], *groups["others"]]
-        not_finite = [name for name, value in logs.items() if not is_finite(value)] or [
+        self._finite_logs |= {name for name, value in logs.items() if is_finite(value)}
+        not_finite = [name for name in logs if name in self._finite_logs and not is_finite(logs[name])] or [
             name
             for (name, variable), array in zip(named, arrays, strict=True)
             if id(variable) not in self._never_finite and not is_finite(array)
@@ -102,6 +104,7 @@ class FitCheckpoint:
         metadata = {**progress, "callbacks": states, "others": list(others), "build": plan}
         # As training began, without what the checkpoint or a callback has changed.
         metadata |= {"optimizer": _classes_of(optimizer), "rate": self._rate, "trainable": self._trainable}
+        metadata["finite_logs"] = sorted(self._finite_logs)
         return Checkpoint(epoch, "fit", groups, metadata | {"versions": versions(), "device": device_name()})
 
     def restore(self, checkpoint: Checkpoint, continues: bool) -> None:
@@ -154,6 +157,7 @@ class FitCheckpoint:
         if missing:
             self._info(f"The model has no variable for {', '.join(missing[:5])}: their values are not restored.")
         restore_states(self._callbacks, checkpoint, self._info, continues)
+        self._finite_logs |= {*checkpoint.metadata["finite_logs"]}
 
     def _report_divergence(self, epoch, names):
         if not self._diverged:

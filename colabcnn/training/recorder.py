@@ -73,9 +73,11 @@ class Recorder(FitCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._session.interruption.check()
+        if self._session.delivery:  # An epoch may take longer than the time between two deliveries.
+            self._session.delivery.tick()
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        self._session.interruption.check()
+        self.on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         seconds = time.monotonic() - self._epoch_start

@@ -14,7 +14,7 @@ from colabcnn.experiments.experiment import NUM_CLASSES, PRECISIONS, TRAIN_SIZE,
 from colabcnn.store.run_record import identity_of
 
 HELP = {
-    "drive_folder": "folder, such as one on Google Drive: the run is delivered there while it trains, and continues "
+    "drive_folder": "folder, such as one on Google Drive: the run is copied there while it trains, and continues "
     "from there on another machine; training never waits for it (default: none)",
     "data": "cifar10: $CIFAR10_DIR, else Keras's cache, else a download; synthetic: generated images, which need "
     "nothing; or the folder of the official cifar-10-batches-py files (default: cifar10)",
@@ -22,9 +22,9 @@ HELP = {
     "extends a run, unless its learning rate falls to the last epoch",
     "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
     "(default: 0, which validates on the test set as the article does)",
-    "train_size": "number of training images, the first ones; with a holdout at most all others (default: all)",
-    "val_size": "number of validation images, the first ones; with a holdout at most those (default: all)",
-    "seed": "determines weights, order, augmentation and dropout (default: 0)",
+    "train_size": "number of training images, the first ones; with a holdout at most those not held out (default: all)",
+    "val_size": "number of validation images, the first ones; with a holdout at most those held out (default: all)",
+    "seed": "determines the initial weights, the data order, augmentation and dropout (default: 0)",
     "hours": "stop, with a delivered checkpoint, before this many hours have passed from now (in Colab: from the start "
     "of the runtime), but not before one epoch is done (default: no limit)",
     "precision": "float32, mixed_float16, mixed_bfloat16, or auto, which suits the device; a run keeps the precision "
@@ -32,8 +32,8 @@ HELP = {
     "checkpoint_minutes": "least number of minutes between two checkpoints, 0 for one at every epoch; the end always "
     "writes one, and so does every epoch of more than 15 seconds (default: 1)",
     "drive_minutes": "minutes between two deliveries to the Drive folder; the end always delivers (default: 10)",
-    "start_over": "move the run in the folders aside, into moved-aside-<n> beside it, and start a new one; leave it "
-    "out to resume that one",
+    "start_over": "move the old run into moved-aside-<n> in its folder, here and on Drive, and start a new run; leave "
+    "this option out to resume",
     "allow_long": "train even if more than 40 hours are left on a CPU; without it such a run stops after its first "
     "steps, with a message about what would fit",
     "callbacks": "your own Keras callbacks; their `model` is a `keras.Model` whose only child is its `network`: call "

@@ -85,7 +85,7 @@ def article_views(history: History) -> dict[str, dict]:
 
 
 def _seconds(runs):
-    figure = _one_line_a_run(runs, "seconds", "seconds an epoch", lambda run: _label(run, (run,)))
+    figure = _one_line_a_run(runs, "seconds", "seconds per epoch", lambda run: _label(run, (run,)))
     (axes,) = figure.axes
     # Logarithmic for single long epochs, too: on a linear axis one pause hides all differences.
     if _is_wide([seconds for run in runs for seconds in run.history["seconds"] if seconds > 0]):
@@ -162,7 +162,7 @@ def draw_recipes(run_dirs: dict[str, list[Path]]) -> Picture:
 
     Returns:
         A `matplotlib.figure.Figure`: the validation accuracy of each run, with a colour for each name and a line style
-        for each of its devices, and the article's best epoch as a star, at the seconds an epoch that it reports. A run
+        for each of its devices, and the article's best epoch as a star, at the seconds per epoch that it reports. A run
         beside other work has no line by minutes.
     """
     figure = Picture(figsize=(10, 5.2), layout="constrained")

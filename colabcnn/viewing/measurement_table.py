@@ -12,7 +12,7 @@ from colabcnn.store.run_list import found_in
 COLUMNS = (
     "device",
     "with",
-    "seconds an epoch of 50,000",
+    "seconds per epoch of 50,000",
     "in plain steps",
     "do both agree",
     "share of the peak",

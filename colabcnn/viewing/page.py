@@ -48,7 +48,7 @@ def export_html(*run_dirs: str | Path, path: str | Path = "curves.html", view: s
     Args:
         run_dirs, view: as for `explore`. What a reader chooses in the page is also in its address, to be copied.
         path: the file, `.html` or `.htm`, some 5 MB, replaced if it exists; its folder is made if missing. A browser
-            opens it without a network or Python.
+            opens it offline, without Python.
 
     Returns:
         The file's `pathlib.Path`.

@@ -242,12 +242,61 @@ def test_folder_of_one_kind_is_refused_by_the_other(tmp_path):
 def test_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     fit(tmp_path / "drive", tmp_path / "local", epochs=1)
     before = checkpoint_files(tmp_path / "local" / "checkpoints")
-    with pytest.raises(Error, match="holds another run"):
+    with pytest.raises(Error, match=r"holds the checkpoints of another model: .* than the \d+ of this one\."):
         fit(tmp_path / "drive", tmp_path / "new", model=compiled_model(units=9))
     assert not (tmp_path / "new" / "checkpoints").exists()
     with pytest.raises(Error, match="do not fit this model"):
         fit(tmp_path / "other drive", tmp_path / "local", model=compiled_model(units=9))
     assert checkpoint_files(tmp_path / "local" / "checkpoints") == before
+
+
+@pytest.mark.newest
+def test_checkpoint_reaches_drive_within_the_next_epoch(tmp_path):
+    """An epoch may take longer than the time between two deliveries."""
+
+    class LongEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            deadline = time.monotonic() + 60
+            while epoch == 1 and not delivered and time.monotonic() < deadline:
+                callback.on_train_batch_begin(0)  # As at each of its steps.
+                delivered.extend(map(epoch_of, checkpoint_files(tmp_path / "drive" / "checkpoints")))
+                time.sleep(0.05)
+
+    delivered = []
+    callback = CheckpointToDrive(
+        tmp_path / "drive", local_folder=tmp_path / "local", checkpoint_minutes=0, drive_minutes=0
+    )
+    compiled_model().fit(*images_and_labels(), epochs=2, callbacks=[LongEpoch(), callback], verbose=0)
+    assert delivered == [1]
+
+
+@pytest.mark.newest
+def test_finished_fit_names_what_another_one_needs(tmp_path, capsys):
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=9)
+    fit(tmp_path / "drive", tmp_path / "local", [stop], epochs=5)
+    capsys.readouterr()
+    fit(tmp_path / "drive", tmp_path / "local", [stop], epochs=5)
+    output = capsys.readouterr().out
+    assert "Epoch 2 of 5 is restored, and this `fit` trains nothing. It was ended by EarlyStopping." in output
+    assert "To train longer, give more than 5 epochs. Another run, fold or trial needs another folder." in output
+
+
+@pytest.mark.newest
+def test_best_model_whose_file_is_lost_is_saved_again(tmp_path, capsys):
+    def saver(machine):
+        return keras.callbacks.ModelCheckpoint(
+            tmp_path / machine / "best.keras", "score", save_best_only=True, mode="max"
+        )
+
+    class Score(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["score"] = 9.0 - epoch
+
+    for machine, epochs in (("one", 2), ("one", 3), ("two", 4)):
+        (tmp_path / machine).mkdir(exist_ok=True)
+        fit(tmp_path / "drive", tmp_path / machine / "local", [Score(), saver(machine)], epochs=epochs, place=2)
+        assert (tmp_path / machine / "best.keras").exists()
+        assert ("which ModelCheckpoint saved before, is missing here" in capsys.readouterr().out) == (machine == "two")
 
 
 def model_without_input():

@@ -145,6 +145,16 @@ def test_epoch_with_a_log_that_is_not_finite_replaces_no_checkpoint(callback, tm
     assert epochs_of(tmp_path / "local") == [1, 2]
 
 
+def test_log_that_was_never_finite_is_no_reason_against_a_checkpoint(callback, tmp_path, capsys):
+    class Undefined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["correlation"] = np.nan
+
+    fit(dense(), [Undefined(), callback()], epochs=2)
+    assert epochs_of(tmp_path / "local") == [1, 2]
+    assert "not finite" not in capsys.readouterr().out
+
+
 def test_weights_that_are_not_finite_replace_no_checkpoint(callback, tmp_path):
     class Spoil(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
