@@ -4,6 +4,7 @@ Only the process in `process.py` uses it; training itself never touches Drive.
 """
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -15,6 +16,7 @@ from colabcnn.drive.sessions import NO_SESSION, newest_session, write_session
 from colabcnn.errors import MALFORMED, AnotherRunError, Error
 from colabcnn.store.checkpoint_files import (
     FETCHED_SUFFIX,
+    KEEP,
     SMALL_FILES,
     TEST_JSON,
     checkpoint_files,
@@ -260,7 +262,15 @@ class DriveFolder:
 
     def _deliver_checkpoint(self, name, content):
         target = self.drive / "checkpoints" / name
-        write_atomically(target, content)
+        for keep in range(KEEP - 1, -1, -1):
+            try:
+                write_atomically(target, content)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not keep:
+                    raise
+                # The older ones make room; the newest good one stays until the new one is there.
+                retire(self.drive / "checkpoints", self._good, remove=discard, keep=keep)
         try:
             read_verified(target)
         except Error:

@@ -68,21 +68,22 @@ def read_verified(path: str | Path) -> bytes:
     return content
 
 
-def retire(folder: str | Path, good: set[str], remove: Callable[[Path], None] = os.unlink) -> None:
-    """Remove the checkpoints that are older than the newest `KEEP` good ones.
+def retire(folder: str | Path, good: set[str], remove: Callable[[Path], None] = os.unlink, keep: int = KEEP) -> None:
+    """Remove the checkpoints that are older than the newest `keep` good ones.
 
     Args:
         folder: the folder of the checkpoints.
-        good: set of names known to verify. If it holds fewer than `KEEP`, older files are read, and the names of those
+        good: set of names known to verify. If it holds fewer than `keep`, older files are read, and the names of those
             that verify are added.
         remove: callable that removes a path.
+        keep: how many good ones stay.
 
     Raises:
         OSError: an error of the disk; the files that were not removed yet are kept.
     """
     kept = 0
     for path in checkpoint_files(folder):
-        if kept >= KEEP:
+        if kept >= keep:
             with contextlib.suppress(FileNotFoundError):
                 remove(path)
         elif path.name in good or verifies(path):

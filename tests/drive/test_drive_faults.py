@@ -20,7 +20,7 @@ from colabcnn import Error, own_process
 from colabcnn.drive.folder import DriveFolder
 from colabcnn.store import files
 from colabcnn.store.checkpoint import newest_checkpoint
-from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of
+from colabcnn.store.checkpoint_files import checkpoint_files, epoch_of, verifies
 from colabcnn.store.run_folder import verify
 from colabcnn.training.resume import fetch_from_drive
 from support.deliveries import deliver, fetch, restored_epoch, save, tick, wait_for_partial
@@ -252,6 +252,22 @@ def test_fault_20_full_drive_keeps_the_last_checkpoint_and_names_the_fix(mount, 
     delivery.clock.now += 1000
     tick(delivery)
     assert epoch_of(delivery.delivered) == 2
+
+
+@pytest.mark.parametrize(("missing", "kept"), [(0, [4, 3, 2]), (1, [4, 3]), (2, [3])])
+def test_fault_20_older_checkpoints_make_room_on_a_full_drive(local, mount, deliver_to, missing, kept):
+    delivery = deliver_to(mount.path / "run")
+    for epoch in (1, 2, 3):
+        deliver(delivery, epoch)
+    size = checkpoint_files(local / "checkpoints")[0].stat().st_size
+    used = sum(path.stat().st_size for path in mount.files.rglob("*") if path.is_file())
+    mount.faults(quota=used - missing * size + 5000)
+    deliver(delivery, 4)
+    found = checkpoint_files(mount.files / "run" / "checkpoints")
+    assert [epoch_of(path) for path in found] == kept
+    assert all(map(verifies, found))
+    assert not list((mount.files / "run").rglob("*.partial"))
+    assert any("empty the trash too" in message for message in delivery.messages) == (4 not in kept)
 
 
 def test_fault_21_checkpoints_are_emptied_before_they_go_to_the_trash(local, mount, deliver_to):
