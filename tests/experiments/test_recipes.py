@@ -42,7 +42,8 @@ def test_each_recipe_changes_only_what_its_page_names():
         *("label_smoothing", "initializer", "batch_norm_momentum"),
     }
     assert changed(in_minutes, RECIPES["08_in_8_epochs"]) == {"epochs"}
-    assert [recipe.epochs for recipe in RECIPES.values()] == [60, 10, 8]
+    assert changed(in_minutes, RECIPES["09_as_far_as_it_goes"]) == {"epochs", "augmentation"}
+    assert [recipe.epochs for recipe in RECIPES.values()] == [60, 10, 8, 40]
 
 
 def changed(before, after):
@@ -52,8 +53,10 @@ def changed(before, after):
 
 def test_recipes_are_found_by_name_and_listed_in_the_error_for_an_unknown_name():
     assert find_experiment("08_in_minutes") is RECIPES["08_in_minutes"]
-    with pytest.raises(Error, match=r"06_final, 07_without_luck, 08_in_minutes, 08_in_8_epochs\."):
-        find_experiment("09")
+    with pytest.raises(
+        Error, match=r"06_final, 07_without_luck, 08_in_minutes, 08_in_8_epochs, 09_as_far_as_it_goes\."
+    ):
+        find_experiment("9")
     with pytest.raises(Error, match="one of its own"):
         find_experiment(replace(RECIPES["08_in_minutes"], dropout=0.5))
 

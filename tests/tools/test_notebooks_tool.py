@@ -84,7 +84,7 @@ def test_only_stale_notebooks_are_named_and_only_without_check_written(checkout,
 def test_address_is_in_every_setup_cell_and_badge(checkout):
     alter(checkout / "pyproject.toml", "https://github.com/YOUR_ACCOUNT/colabcnn", "https://github.com/you/it")
     written = notebooks.write(checkout)
-    assert len(written) == 14
+    assert len(written) == 15
     for path in written:
         found = cells(checkout, path.stem)
         assert "https://github.com/you/it" in found["setup"]
