@@ -340,7 +340,9 @@ def test_picture_is_never_replaced_by_the_drawing_of_it(trained, main_here, tmp_
     for output in ("cat.png", tmp_path / "link.png"):
         assert_refused(main_here("predict", folder, "cat.png", "-o", output), "is the picture itself")
     assert (tmp_path / "cat.png").read_bytes() == before
-    assert_refused(main_here("predict", folder, "none.png", "-o", "cat.png"), "none.png cannot be read", "PNG or JPEG")
+    assert_refused(
+        main_here("predict", folder, "none.png", "-o", "cat.png"), "none.png is missing", "the path of a picture"
+    )
 
 
 def test_reader_that_exits_early_is_no_error():

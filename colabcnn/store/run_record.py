@@ -101,8 +101,9 @@ class RunRecord:
 
     def identity(self) -> dict[str, Any]:
         """Return the values that a continuation must share with this run, by name; see `identity_of`."""
-        names = (f.name for f in fields(self) if f.name not in ("experiment", "starts"))
-        return identity_of(self.experiment, **{name: getattr(self, name) for name in names})
+        names = [f.name for f in fields(self) if f.name not in ("experiment", "holdout", "starts")]
+        # A difference in the holdout is named first, since the sizes depend on it.
+        return identity_of(self.experiment, **{name: getattr(self, name) for name in ("holdout", *names)})
 
     def fingerprint(self) -> str:
         """Return a SHA-256, hex, of the identity.
