@@ -84,7 +84,7 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     trials = tables.read_results(results / "tried", dict.fromkeys(TRIALS), held_out=True)
     by_length = {10: records[recipe], 8: records["08_in_8_epochs"], 7: tried[shortest.name]}
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
-    longer = [run for name in TRIALS for run in trials[name]] + records["09_as_far_as_it_goes"]
+    longer = [*(run for name in TRIALS for run in trials[name]), *records["09_as_far_as_it_goes"]]
     of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
     front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
     return {

@@ -58,19 +58,20 @@ _without_luck = replace(
     precise_batch_norm=True,
     reported=Reported(),
 )
+_light_augmentation = Augmentation(
+    rotation_range=0.0,
+    width_shift_range=0.09375,
+    height_shift_range=0.09375,
+    whole_pixels=True,
+    alternating_flip=True,
+    fill_mode="reflect",
+)
 _in_minutes = replace(
     _final,
     name="08_in_minutes",
     epochs=10,
     dropout=0.0,
-    augmentation=Augmentation(
-        rotation_range=0.0,
-        width_shift_range=0.09375,
-        height_shift_range=0.09375,
-        whole_pixels=True,
-        alternating_flip=True,
-        fill_mode="reflect",
-    ),
+    augmentation=_light_augmentation,
     optimizer=Muon(learning_rate=0.05, adam_learning_rate=0.015, momentum=0.6, newton_schulz_steps=3),
     schedule=RiseAndFall(rise=0.15),
     label_smoothing=0.1,
@@ -83,7 +84,7 @@ _as_far_as_it_goes = replace(
     _in_minutes,
     name="09_as_far_as_it_goes",
     epochs=40,
-    augmentation=replace(_in_minutes.augmentation, width_shift_range=0.125, height_shift_range=0.125, cutout=12),
+    augmentation=replace(_light_augmentation, width_shift_range=0.125, height_shift_range=0.125, cutout=12),
 )
 
 
