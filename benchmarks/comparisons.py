@@ -31,7 +31,7 @@ def our_epoch(split, precision, folder, experiment=None, execution=None):
     from colabcnn.network import devices
     from colabcnn.network.keras_types import FitCallback
     from colabcnn.network.training_model import PlanEpoch
-    from colabcnn.training.session import compiled_model, fit_options
+    from colabcnn.training.executable_model import compiled_model, fit_options
     from recording import Clock, quiet_recording
 
     class StopAfterOne(FitCallback):

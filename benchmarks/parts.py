@@ -73,14 +73,14 @@ def steps_a_call():
 
 def endings(options):
     """Return the longest time from an epoch's end to that of its `fit`, of five, for our input and for arrays."""
-    from colabcnn.training import session
+    from colabcnn.training import executable_model
 
     def as_arrays(array, batch_size):
         return {"x": array, "batch_size": batch_size}
 
-    split, ours, measured = split_of(options), session.in_batches, []
+    split, ours, measured = split_of(options), executable_model.in_batches, []
     for in_batches in (ours, as_arrays):
-        session.in_batches = in_batches
+        executable_model.in_batches = in_batches
         with tempfile.TemporaryDirectory() as folder:
             measured.append(seconds_of_endings(our_epoch(split, "auto", folder)))
     return {"seconds": measured}

@@ -15,7 +15,7 @@ import numpy as np
 from colabcnn import ABLATIONS
 from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
-from colabcnn.training.session import compiled_model
+from colabcnn.training.executable_model import compiled_model
 from pairs import describe
 from recording import quiet_recording
 

@@ -19,7 +19,7 @@ from colabcnn.experiments.ingredients import Constant, RiseAndFall
 from colabcnn.network import devices
 from colabcnn.network.augmentation import cut_out
 from colabcnn.network.optimizers import make_loss, make_optimizer
-from colabcnn.training.session import compiled_model
+from colabcnn.training.executable_model import compiled_model
 
 pytestmark = pytest.mark.versions
 

@@ -25,8 +25,8 @@ from colabcnn.network.training_model import PlanEpoch
 from colabcnn.store.checkpoint import newest_checkpoint
 from colabcnn.store.history import read_history
 from colabcnn.store.run_record import Start
-from colabcnn.training import session
-from colabcnn.training.session import compiled_model, fit_options
+from colabcnn.training import executable_model
+from colabcnn.training.executable_model import compiled_model, fit_options
 from support.refusals import refuse_training
 from support.runs import differences
 from support.shared_files import COMPLETE, OPTIONS
@@ -114,7 +114,7 @@ def test_trial_before_the_run_does_not_change_the_run(
 ):
     tried = uninterrupted(3)
     execute(3)
-    monkeypatch.setattr("colabcnn.training.session.try_out", lambda *arguments: None)
+    monkeypatch.setattr("colabcnn.training.executable_model.try_out", lambda *arguments: None)
     run(small_experiment, tmp_path, **small_options)
     assert differences(tried, tmp_path) == []
 
@@ -139,7 +139,7 @@ def test_ctrl_c_during_the_trial_ends_the_run_in_order(tmp_path, small_experimen
 
     execute(3)
     with monkeypatch.context() as patched:
-        patched.setattr("colabcnn.training.session.try_out", interrupted)
+        patched.setattr("colabcnn.training.executable_model.try_out", interrupted)
         with pytest.raises(Interrupted):
             run(small_experiment, tmp_path, **small_options)
     assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["ended"] == "interrupted"
@@ -215,7 +215,7 @@ FAST, SLOW = Execution(3, xla=True), devices.plain_execution()
 )
 def test_execution_that_failed_is_tried_again_where_it_may_succeed(execute, starts, expected):
     execute(3, xla=True)
-    assert session.execution_of([*starts, start_of()], lambda message: None) == expected
+    assert executable_model.execution_of([*starts, start_of()], lambda message: None) == expected
 
 
 @pytest.mark.parametrize(("times", "steps"), [(1, 3), (2, 1)])
@@ -227,7 +227,7 @@ def test_execution_that_ends_the_process_is_tried_twice(
 
     execute(3)
     with monkeypatch.context() as patched:
-        patched.setattr("colabcnn.training.session.try_out", end)
+        patched.setattr("colabcnn.training.executable_model.try_out", end)
         for _ in range(times):
             with pytest.raises(SystemExit):
                 run(small_experiment, tmp_path, **small_options)
@@ -263,7 +263,7 @@ def test_refused_model_is_gone_before_the_plain_one_is_built(
     tmp_path, small_experiment, small_options, execute, monkeypatch
 ):
     """It may have filled the device's memory."""
-    built, models_there, compiled_model = weakref.WeakSet(), [], session.compiled_model
+    built, models_there, compiled_model = weakref.WeakSet(), [], executable_model.compiled_model
 
     def count_models(**options):
         models_there.append(len(built))
@@ -271,7 +271,7 @@ def test_refused_model_is_gone_before_the_plain_one_is_built(
         built.add(model)
         return model
 
-    monkeypatch.setattr(session, "compiled_model", count_models)
+    monkeypatch.setattr(executable_model, "compiled_model", count_models)
     refuse_training(monkeypatch, lambda positions: True)
     execute(3)
     run(small_experiment, tmp_path, **{**small_options, "epochs": 1})

@@ -166,7 +166,7 @@ def test_finished_run_leaves_no_images_in_memory(tmp_path, monkeypatch, request,
             networks.append(weakref.ref(network))
             images.append(weakref.ref(self.device_data.training()[0]))
 
-    monkeypatch.setattr("colabcnn.training.session.TrainingModel", Remembered)
+    monkeypatch.setattr("colabcnn.training.executable_model.TrainingModel", Remembered)
     run(request.getfixturevalue(experiment), tmp_path, **{**small_options, "epochs": 1}, precision=precision)
     gc.collect()
     assert [each() for each in networks + images] == [None, None]
