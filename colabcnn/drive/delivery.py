@@ -12,6 +12,7 @@ from colabcnn.colab import DRIVE_MOUNT
 from colabcnn.drive.process import DriveProcess
 from colabcnn.errors import AnotherRunError, Error
 from colabcnn.store.checkpoint_files import FETCHED_SUFFIX, checkpoint_files, epoch_of
+from colabcnn.store.files import FULL
 
 # A request that takes longer is given up with its process, and a new process tries again.
 HANG_SECONDS = 600
@@ -220,7 +221,7 @@ class Delivery:
     def _error_text(self, response):
         """Return a sentence on the error, and one on what to do."""
         advice = ""
-        if response["errno"] in (errno.ENOSPC, errno.EDQUOT):
+        if response["errno"] in FULL:
             advice = " Make room there."
             if not response.get("local"):
                 advice = " Make room there; on Google Drive, empty the trash too (drive.google.com, Trash)."

@@ -4,7 +4,6 @@ Only the process in `process.py` uses it; training itself never touches Drive.
 """
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -25,7 +24,7 @@ from colabcnn.store.checkpoint_files import (
     retire,
     verifies,
 )
-from colabcnn.store.files import copy_atomically, discard, move_aside, remove_partials, retried, write_atomically
+from colabcnn.store.files import FULL, copy_atomically, discard, move_aside, remove_partials, retried, write_atomically
 
 
 class DriveFolder:
@@ -267,7 +266,7 @@ class DriveFolder:
                 write_atomically(target, content)
                 break
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not keep:
+                if error.errno not in FULL or not keep:
                     raise
                 # The older ones make room; the newest good one stays until the new one is there.
                 retire(self.drive / "checkpoints", self._good, remove=discard, keep=keep)

@@ -14,8 +14,9 @@ from typing import Any
 
 from colabcnn.errors import Error
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # The errors of a disk that is full, write-protected, forbidden or broken.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 DISK_ERRORS += (errno.ENOTCONN, errno.ECONNABORTED)
 _PASSING_ERRORS = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.EBUSY)
 _PAUSES = (0.5, 1, 2)  # Seconds.
