@@ -1,6 +1,8 @@
 """Processes of our own that call `main` of one of our modules."""
 
+import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,9 @@ _START = (
 )
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Environment variables of a process that does not take all memory of a GPU at its start: others use it, too."""
+
+# Python warns of a process that still runs when its `Popen` is deleted.
+_abandoned: list[subprocess.Popen] = []
 
 
 def command_of(module: str, *arguments: object, isolated: bool = True) -> list[str]:
@@ -29,3 +34,11 @@ def command_of(module: str, *arguments: object, isolated: bool = True) -> list[s
     folders = [folder for folder in sys.path if isolated and folder and isinstance(folder, str)]
     python = [sys.executable, "-I" if isolated else "-P", "-c", _START.format(module)]
     return [*python, json.dumps([*folders, LIBRARY]), *map(str, arguments)]
+
+
+def abandon(process: subprocess.Popen) -> None:
+    """Wait a second for a process to end; leave one that hangs in a call to Drive until the call returns."""
+    _abandoned.append(process)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    _abandoned[:] = [abandoned for abandoned in _abandoned if abandoned.poll() is None]

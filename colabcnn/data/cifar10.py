@@ -5,6 +5,8 @@ import fcntl
 import hashlib
 import os
 import pickle
+import signal
+import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 
 from colabcnn import colab, output
 from colabcnn.errors import Error
-from colabcnn.store.files import DISK_ERRORS, check_folder, copy_atomically, expand, write_atomically
+from colabcnn.own_process import abandon
+from colabcnn.store.files import DISK_ERRORS, check_folder, expand, write_atomically
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -30,6 +33,9 @@ FILE_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+
+# For the archive, 170 MB, to or from Drive.
+DRIVE_SECONDS = 120
 
 Labelled = tuple[np.ndarray, np.ndarray]
 """Images `(n, 32, 32, 3) uint8` with their labels, `(n,) int64`."""
@@ -133,30 +139,40 @@ def _fetch_and_unpack(archive):
     drive, is_on_drive = colab.mounted_drive(), False
     drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     if drive_copy:
-        content = b""
-        with _drive_may_fail(drive_copy):
-            content = drive_copy.read_bytes()
+        content = _on_drive('[ ! -e "$0" ] || cat "$0"', drive_copy)
         if is_on_drive := hashlib.sha256(content).hexdigest() == ARCHIVE_SHA256:
             write_atomically(archive, content)
     archive = _get_archive()
     folder = _unpack(archive)
     if drive_copy and not is_on_drive:
-        with _drive_may_fail(drive_copy):
-            drive_copy.parent.mkdir(parents=True, exist_ok=True)
-            copy_atomically(archive, drive_copy)
+        write = 'cat > "$0.partial" && mv "$0.partial" "$0" || { rm -f "$0.partial"; exit 1; }'
+        _on_drive(f'mkdir -p "$(dirname "$0")" && {write}', drive_copy, archive.read_bytes())
     archive.unlink()
     return folder
 
 
-@contextlib.contextmanager
-def _drive_may_fail(drive_copy):
-    """Report an error of Drive and continue: its copy only saves the next session a download."""
+def _on_drive(script, path, content=b""):
+    """Return what a shell script reads from or writes to a file on Drive; report a failure and return nothing.
+
+    A call to a Drive that hangs cannot be cancelled, so another process makes it and is abandoned. The copy on Drive
+    only saves the next session a download.
+    """
+    command, pipe = ["sh", "-c", script, str(path)], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     try:
-        yield
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        output.write(f"CIFAR-10 is not kept on Drive; the next session downloads it: {drive_copy}: {error.strerror}.")
+        found, reason = process.communicate(content, timeout=DRIVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with contextlib.suppress(OSError):
+                stream.close()
+        abandon(process)
+        found, reason = b"", f"{path} has not responded for {DRIVE_SECONDS} s".encode()
+    if process.returncode == 0:
+        return found
+    reason = reason.decode(errors="replace").strip()
+    output.write(f"CIFAR-10 is not kept on Drive; the next session downloads it: {reason}.")
+    return b""
 
 
 def _get_archive():

@@ -153,8 +153,8 @@ class Delivery:
         elif newest:
             reason = self._last_error or "it did not respond in time"
             self._info(
-                f"Epoch {epoch_of(newest)} is not in {self.drive} yet ({reason}). It is in {self.local}; the same "
-                "call delivers it when Drive works again."
+                f"Epoch {epoch_of(newest)} is not in {self.drive} yet ({reason}). It is in {self.local}; the next "
+                "start there delivers it, if Drive works again."
             )
         self.close()
 
@@ -228,11 +228,11 @@ class Delivery:
         elif response["errno"] == errno.ENOENT:
             advice = " Make the folder again, or give another one."
         elif response["errno"] in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV, errno.ETIMEDOUT, errno.EIO):
-            advice = " Mount it again, then give the same call again."
+            advice = " Mount it again."
             if DRIVE_MOUNT in self.drive.parents:
                 advice = (
                     " Mount Drive again (from google.colab import drive; drive.mount('/content/drive', "
-                    "force_remount=True)), then give the same call again."
+                    "force_remount=True))."
                 )
         return f"{response['error']}.{advice}"
 

@@ -40,7 +40,9 @@ class Mount:
         if mount is None:
             mount = next(path for path in (self._drive, *self._drive.parents) if os.path.ismount(path))
         elif not os.path.ismount(mount):
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(mount))
+            # A copied folder has the other machine's note.
+            advice = "" if mount == DRIVE_MOUNT else f" (delete {self._file} if Drive is mounted elsewhere now)"
+            raise OSError(errno.ENOTCONN, f"{os.strerror(errno.ENOTCONN)}{advice}", str(mount))
         os.makedirs(self._drive / "checkpoints", exist_ok=True)
         if noted is None:
             self.note(drive=str(self._drive), mount=str(mount))

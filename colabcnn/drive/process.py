@@ -18,12 +18,10 @@ from typing import Any
 
 from colabcnn.drive.folder import DriveFolder, failure
 from colabcnn.errors import AnotherRunError
-from colabcnn.own_process import command_of
+from colabcnn.own_process import abandon, command_of
 
 # A working Drive responds sooner: 48 MB are read in seconds, and a failed read is tried four times.
 CALL_SECONDS = 180
-# Processes that may hang: Python warns of one that still runs when its `Popen` is deleted.
-_abandoned: list[subprocess.Popen] = []
 
 
 class DriveProcess:
@@ -98,10 +96,7 @@ class DriveProcess:
         self._connection.close()
         if was_busy:
             process.kill()
-        _abandoned.append(process)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1)
-        _abandoned[:] = [abandoned for abandoned in _abandoned if abandoned.poll() is None]
+        abandon(process)
 
 
 def main() -> None:

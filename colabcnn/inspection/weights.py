@@ -1,9 +1,6 @@
 """A run's weights as a plain Keras model."""
 
-import io
-import json
 import tempfile
-import zipfile
 from pathlib import Path
 
 import keras
@@ -13,7 +10,7 @@ from colabcnn.data.split import data_name
 from colabcnn.errors import Error
 from colabcnn.network.model import build_model
 from colabcnn.store.checkpoint import Checkpoint
-from colabcnn.store.files import write_atomically
+from colabcnn.store.files import copy_atomically
 from colabcnn.store.history import best_of
 from colabcnn.store.run_folder import RunFolder, open_checkpoint, record_of
 from colabcnn.store.run_list import shipped_run
@@ -49,38 +46,13 @@ def open_best(run_dir: str | Path) -> tuple[RunFolder, RunRecord, int, keras.Mod
     return folder, record, epoch, network_with_weights(record, checkpoint.arrays["best"])
 
 
-def model_bytes(record: RunRecord, weights: list[np.ndarray]) -> bytes:
-    """Return the `.keras` file of a run's network with these weights; the same weights give the same bytes.
-
-    Keras adds a date and the memory addresses of shared objects to the file. Neither is needed to open it, so both are
-    removed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        network_with_weights(record, weights).save(path)
-        memory = io.BytesIO()
-        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as dateless:
-            for name in sorted(saved.namelist()):
-                content = saved.read(name)
-                if name.endswith(".json"):
-                    content = json.dumps(json.loads(content, object_hook=_without_chance)).encode()
-                dateless.writestr(zipfile.ZipInfo(name), content)
-    return memory.getvalue()
-
-
-def _without_chance(members):
-    return {key: member for key, member in members.items() if key not in ("shared_object_id", "date_saved")}
-
-
 def write_model(folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Write `model.keras`, the best epoch's weights for plain Keras, unless it has this content already."""
-    content = model_bytes(record_of(checkpoint, folder.path), checkpoint.arrays["best"])
-    try:
-        if folder.model_keras.read_bytes() == content:
-            return
-    except OSError:
-        pass
-    write_atomically(folder.model_keras, content)
+    """Write `model.keras`, the best epoch's weights for plain Keras."""
+    network = network_with_weights(record_of(checkpoint, folder.path), checkpoint.arrays["best"])
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, "model.keras")  # Keras saves only under a name with this ending.
+        network.save(path)
+        copy_atomically(path, folder.model_keras)
 
 
 def network_with_weights(record: RunRecord, weights: list[np.ndarray], precision: str = "float32") -> keras.Model:

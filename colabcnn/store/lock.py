@@ -36,19 +36,25 @@ class Lock:
         self._descriptor: int | None = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
         _locks.add(self)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(self._descriptor, folder, activity)
+        except BaseException:  # Ctrl-C, too: the process may live on.
+            self.release()
+            raise
+
+    def _lock(self, descriptor, folder, activity):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
-                self.release()
+                holder = os.read(descriptor, 32).decode(errors="replace").strip()
                 raise Error(
                     f"{folder} {_IN_USE.format(activity)} {holder or '(unknown)'}; wait for it, end it, or choose "
                     "another folder."
                 ) from None
             # Some network file systems have no locks: a second run is not refused there.
         with contextlib.suppress(OSError):
-            os.truncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the folder; releasing again does nothing."""

@@ -81,7 +81,7 @@ class RunFolder:
 
     def remove_partials(self) -> None:
         """Remove the partial files of this library that a kill during a write has left."""
-        remove_partials(self.path, SMALL_FILES)
+        remove_partials(self.path, (*SMALL_FILES, ".writable", "drive.json"))
         remove_partials(self.checkpoints, ["epoch-*"])
 
 

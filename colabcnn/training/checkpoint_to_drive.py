@@ -66,9 +66,10 @@ class CheckpointToDrive(FitCallback):
         drive_minutes: minutes between two deliveries; the end always delivers.
 
     Raises:
-        Error: when training begins: another process trains in `local_folder`; the checkpoint is another model's, or
-            its optimizer has another class or trained other layers; `folder` cannot be read while there is no local
-            checkpoint. During training: the local disk failed.
+        Error: a negative number of minutes, or `local_folder` is `folder`. When training begins: another process
+            trains in `local_folder`; the checkpoint is another model's, or its optimizer has another class or trained
+            other layers; `folder` cannot be read while there is no local checkpoint. During training: the local disk
+            failed.
     """
 
     model: keras.Model
@@ -134,7 +135,8 @@ class CheckpointToDrive(FitCallback):
         self._delivery.tick()  # An epoch may take longer than `drive_minutes`.
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        self._delivery.tick()
+        if _training.get(self.local_folder) is self:  # `evaluate` has it, too.
+            self._delivery.tick()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = int(epoch) + 1
@@ -170,12 +172,12 @@ class CheckpointToDrive(FitCallback):
                 raise Error(f"{self.local_folder} is being trained in by another `fit`; give another folder.")
             interrupted._end()
         self.local_folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.local_folder)
-        remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         self._writer = CheckpointWriter(self.local_folder / "checkpoints")
         self._delivery = Delivery(self.local_folder, self.folder, minutes=self.drive_minutes, info=_info)
         self._thread = threading.get_ident()
+        self._lock = Lock(self.local_folder)
         _training[self.local_folder] = self
+        remove_partials(self.local_folder / "checkpoints", ["epoch-*"])  # A kill in the middle of a write leaves them.
         _info(f"Checkpoints in {self.local_folder}, delivered to {self.folder} every {self.drive_minutes:g} minutes.")
         if warning := colab.lost_with_session(self.folder):
             _info(warning)

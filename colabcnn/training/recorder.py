@@ -128,13 +128,13 @@ class Recorder(FitCallback):
             self.complete = early_stopping_ended(self._callbacks)
             self.reason = f"stopped by {'EarlyStopping' if self.complete else 'a callback'} after epoch {self.epoch}"
         elif delivery and delivery.newer_session:
-            self.reason = f"a newer session trains this run in {delivery.drive}"
+            self.reason = "a newer session trains this run"  # A shared run contains it: no path.
         elif session.interruption.at is not None:
             self.reason = f"interrupted after epoch {self.epoch}"
         elif session.deadline is not None and time.monotonic() + self._reserve() > session.deadline:
             self.reason = (
-                f"the hours have passed after epoch {self.epoch}; the same call continues the run, in Colab in a new "
-                "session or with more hours"
+                f"the hours have passed after epoch {self.epoch}; {session.same_call} continues the run, in Colab in "
+                "a new session or with more hours"
             )
         if self.reason and not self.complete:
             self.model.stop_training = True

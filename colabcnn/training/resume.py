@@ -90,12 +90,7 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
             checkpoint here.
     """
     requested, saved = request.identity(), read_saved(folder)
-    if saved.checkpoint and saved.checkpoint.kind == "shared":
-        raise Error(
-            f"{folder.path} was shared without its checkpoint and cannot be continued. Ask its sender for a file with "
-            "the checkpoint, or use another folder.",
-            "shared_without_checkpoint",
-        )
+    _refuse_without_checkpoint(saved.checkpoint, folder.path)
     saved = _continued(saved, requested, folder.path)
     if delivery:
         saved = _with_drive(folder, saved, requested, delivery, info)
@@ -138,7 +133,9 @@ def fetch_from_drive(
         raise
     except Error as error:
         if not local_epoch:
-            raise Error(f"{error} Nothing was started, since the run may be there.") from None
+            raise Error(
+                f"{error} Nothing was started, since the run may be there: give the same call again when Drive works."
+            ) from None
         info(f"{error} Training continues from the checkpoint here; it is delivered when Drive is back.")
         return {"fetched": None, "record": None, "fingerprint": None}
     for reason in response["skipped"].values():
@@ -215,12 +212,22 @@ def _refuse(where, name, saved_value, requested_value):
     )
 
 
+def _refuse_without_checkpoint(checkpoint, where):
+    if checkpoint and checkpoint.kind == "shared":
+        raise Error(
+            f"{where} was shared without its checkpoint and cannot be continued. Ask its sender for a file with the "
+            "checkpoint, or use another folder.",
+            "shared_without_checkpoint",
+        )
+
+
 def _with_drive(folder, saved, requested, delivery, info):
     """Fetch Drive's newest checkpoint and return the saved run; another run's checkpoint is refused and not kept."""
     response = fetch_from_drive(delivery, saved.epoch, info)
     name = response["fetched"]
     try:
         checkpoint = read_checkpoint(folder.checkpoints / f"{name}{FETCHED_SUFFIX}") if name else None
+        _refuse_without_checkpoint(checkpoint, delivery.drive)
         records = [_record_on_drive(response["record"], delivery.drive)]
         records += [record_of(checkpoint, delivery.drive)] if checkpoint else []
         for record in filter(None, records):

@@ -99,12 +99,13 @@ def run(
     devices.keep_compilations()
     folder, progress = RunFolder(expand(run_dir)), ProgressLine(quiet)
     folder.create()
+    same_call = "the same call without start_over" if start_over else "the same call"
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(Interruption(progress.info))
-        stack.enter_context(disk_errors_readable(folder.path, "make room or repair it, and give the same call again"))
+        stack.enter_context(disk_errors_readable(folder.path, f"make room or repair it, and give {same_call} again"))
         stack.enter_context(Lock(folder.path))
         delivery = _delivery(request, folder, progress, stack)
-        sizes = {"train_size": request.train_size, "val_size": request.val_size, "holdout": holdout}
+        sizes = {"train_size": request.train_size, "val_size": request.val_size, "holdout": request.holdout}
         load = functools.cache(functools.partial(load_split, data, **sizes))
         if start_over:
             load()  # Bad data is refused before the former run is moved.
@@ -117,7 +118,6 @@ def run(
         resumption, record = resumption.with_data(split, precision)
         resume.move_unusable_aside(folder, resumption.saved, progress.info)
         checkpoint, deadline = resumption.saved.checkpoint, start + hours * 3600 if hours else None
-        same_call = "the same call without start_over" if start_over else "the same call"
         session = Session(
             folder, record, checkpoint, interruption, progress, delivery, deadline, checkpoint_minutes, same_call
         )
@@ -195,11 +195,15 @@ def _finish(folder, epochs, progress, reason=None):
     if not complete and checkpoint.epoch >= epochs:
         complete, reason = True, f"{checkpoint.epoch} epochs are done and {epochs} requested"
     write_history(folder.history_csv, history)
-    if not folder.curves_png.exists() or folder.curves_png.stat().st_mtime < newest.stat().st_mtime:
+    if _is_older(folder.curves_png, newest):
         save_curves_if_possible(folder.path, folder.curves_png, progress.info)
-    if complete:
+    if complete and _is_older(folder.model_keras, newest):
         write_model(folder, checkpoint)
     return Result(folder.path, history, complete, reason)
+
+
+def _is_older(path, newest):
+    return not path.exists() or path.stat().st_mtime < newest.stat().st_mtime
 
 
 def _check_callbacks(request):

@@ -183,6 +183,19 @@ def test_download_is_kept_on_drive_and_loaded_from_there(archive, home, serve, m
     load_cifar10()
 
 
+@pytest.mark.fuse
+def test_drive_that_hangs_does_not_stop_the_download(archive, home, serve, monkeypatch, mount, capsys):
+    copy = mount.path / "colabcnn" / data_module.ARCHIVE_NAME
+    copy.parent.mkdir()
+    copy.write_bytes(archive)
+    mount.faults(hang=["read"])
+    monkeypatch.setattr(data_module, "DRIVE_SECONDS", 2)
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: mount.path)
+    serve(archive)
+    assert load_cifar10()[0][0].shape == (50_000, 32, 32, 3)
+    assert f"{copy} has not responded for 2 s." in capsys.readouterr().out
+
+
 @pytest.mark.versions
 def test_error_without_a_network_names_the_fix(home, monkeypatch):
     monkeypatch.setattr(data_module, "ARCHIVE_URL", "http://127.0.0.1:9/nothing")

@@ -170,6 +170,18 @@ def test_missing_checkpoint_that_a_session_file_names_starts_no_run(tmp_path, lo
         fetch_from_drive(delivery, 0, [].append)
 
 
+def test_checkpoints_that_were_moved_aside_are_looked_for_no_more(tmp_path, local, deliver_to):
+    drive = tmp_path / "drive"
+    name = deliver(deliver_to(drive), 1)
+    (drive / "checkpoints" / name).write_bytes(b"truncated")
+    shutil.rmtree(local / "checkpoints")
+    for _ in range(2):  # The second machine starts after the first one was stopped before its first delivery.
+        delivery = deliver_to(drive, begin=False)
+        assert fetch_from_drive(delivery, 0, [].append)["fetched"] is None
+        delivery.begin("this run")
+        wait_for_response(delivery)
+
+
 def test_deleted_drive_folder_is_created_again(tmp_path, deliver_to):
     delivery = deliver_to(tmp_path / "drive")
     shutil.rmtree(tmp_path / "drive")

@@ -101,6 +101,12 @@ def test_run_shared_without_its_checkpoint_is_neither_continued_nor_evaluated(fe
     assert (fetched / "history.csv").exists()
 
 
+def test_run_shared_without_its_checkpoint_is_not_continued_from_drive(fetched, tmp_path):
+    for _ in range(2):  # The first call leaves nothing that the second one would find.
+        with pytest.raises(Error, match=rf"{fetched} was shared without its checkpoint"):
+            run(COMPLETE, tmp_path / "run", drive_folder=fetched, epochs=3, **OPTIONS)
+
+
 def test_run_with_its_checkpoint_continues_as_the_same_run(trained, resumable, tmp_path, offered, few_test_images):
     fetched = fetch(offered(resumable), folder=tmp_path / "fetched", quiet=True)
     assert evaluate(fetched) == evaluate(shutil.copytree(trained, tmp_path / "measured"))

@@ -17,6 +17,16 @@ def test_second_lock_is_refused_and_names_the_holder(tmp_path):
     Lock(tmp_path).release()
 
 
+def test_lock_that_ctrl_c_interrupts_is_released(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "pwrite", interrupted)
+        Lock(tmp_path)
+    Lock(tmp_path).release()
+
+
 def test_forked_child_neither_keeps_nor_releases_the_lock_of_its_parent(tmp_path):
     lock = Lock(tmp_path)
     child = os.fork()

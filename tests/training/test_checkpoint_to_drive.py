@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -329,6 +330,17 @@ def test_later_fits_of_a_model_that_the_first_step_built_resume_in_a_new_one(tmp
 def test_bad_argument_is_refused_by_name(tmp_path, bad):
     with pytest.raises(Error, match=next(iter(bad))):
         CheckpointToDrive(tmp_path / "same", **{key: tmp_path / v if v == "same" else v for key, v in bad.items()})
+
+
+def test_evaluation_outside_a_fit_touches_neither_folder(tmp_path):
+    callback = CheckpointToDrive(tmp_path / "drive", local_folder=tmp_path / "local", drive_minutes=np.int64(0))
+    model = compiled_model()
+    model.evaluate(*images_and_labels(), callbacks=[callback], verbose=0)
+    assert not any(tmp_path.iterdir())
+    model.fit(*images_and_labels(), callbacks=[callback], verbose=0)
+    shutil.rmtree(tmp_path / "drive")
+    model.evaluate(*images_and_labels(), callbacks=[callback], verbose=0)
+    assert not (tmp_path / "drive").exists()
 
 
 @pytest.mark.newest

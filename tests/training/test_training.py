@@ -199,9 +199,10 @@ def test_numbers_that_are_not_finite_stop_the_run_and_keep_the_last_good_checkpo
 @pytest.mark.newest
 def test_limit_of_hours_saves_a_checkpoint_and_the_same_call_resumes(tmp_path, small_experiment, small_options):
     options = {**small_options, "checkpoint_minutes": 60}
-    result = run(small_experiment, tmp_path, hours=1e-9, **options)
+    result = run(small_experiment, tmp_path, hours=1e-9, start_over=True, **options)
     assert not result.complete
-    assert result.reason.startswith("the hours have passed after epoch 1; the same call continues the run, ")
+    # With it, the call would start a new run.
+    assert "after epoch 1; the same call without start_over continues the run, " in result.reason
     assert status(tmp_path)["epoch"] == 1
     assert run(small_experiment, tmp_path, **options).complete
 
