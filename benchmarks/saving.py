@@ -15,6 +15,7 @@ import numpy as np
 from colabcnn import ABLATIONS
 from colabcnn.data.split import split_data
 from colabcnn.data.synthetic import load_synthetic
+from colabcnn.network import devices
 from colabcnn.training.executable_model import compiled_model
 from pairs import describe
 from recording import quiet_recording
@@ -26,7 +27,8 @@ def main():
     options = parser.parse_args()
     describe()
     experiment = ABLATIONS["06_final"]
-    model = compiled_model(experiment, split_data(*load_synthetic(128, 10)), seed=0, precision="float32")
+    split, execution = split_data(*load_synthetic(128, 10)), devices.plain_execution()
+    model = compiled_model(experiment, split, seed=0, precision="float32", execution=execution)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         recorder, _ = quiet_recording(Path(folder), experiment, "float32", (128, 10), checkpoint_minutes=0)
         recorder.set_model(model)

@@ -85,9 +85,10 @@ def train(setting: Setting, name: str) -> Training:
     start = last_record(setting, name).starts[-1]
     if watch.first_epoch_end is None:
         raise Error(f"the run in {setting.folder / name} trained no epoch.")
+    assert start.execution  # It is recorded before the first epoch.
     columns = ("seconds", "loss", "accuracy", "val_loss", "val_accuracy")
     return Training(
-        steps=start.execution or devices.PLAIN,
+        steps=start.execution,
         refused=as_line(start.refused or "", 400),
         start_seconds=round(watch.first_epoch_end - start_time, 3),
         **{column: tuple(result.history[column]) for column in columns},

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from colabcnn.experiments.experiment import IMAGE_SIZE
 from colabcnn.network.keras_types import FitCallback, Logs, ops
 
 
@@ -58,8 +59,8 @@ class RenewStatistics(FitCallback):
     """
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        images, *_ = self.model.device_data.training()
-        renew_statistics(self.model.network, images[:IMAGES])
+        pixels, *_ = self.model.device_data.training()
+        renew_statistics(self.model.network, ops.reshape(pixels[:IMAGES], (-1, IMAGE_SIZE, IMAGE_SIZE, 3)))
 
 
 def renew_statistics(network: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> None:

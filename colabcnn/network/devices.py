@@ -7,7 +7,6 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +18,6 @@ from colabcnn.version import __version__
 
 CPU_INFO = Path("/proc/cpuinfo")
 
-
-PLAIN = Execution(steps_per_call=1, xla=False)
-"""An execution that works wherever Keras does."""
 
 _given_execution: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("given_execution", default=None)
 
@@ -95,7 +91,7 @@ def auto_execution() -> Execution:
 
 def plain_execution() -> Execution:
     """Return the `Execution` that works wherever this backend does."""
-    return replace(PLAIN, xla=backend() == "jax")
+    return Execution(steps_per_call=1, xla=backend() == "jax")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from colabcnn.experiments.experiment import NUM_CLASSES, Experiment
-from colabcnn.experiments.ingredients import Constant, Muon, RiseAndFall
+from colabcnn.experiments.ingredients import Adam, Constant, Muon, RiseAndFall
 from colabcnn.network.keras_types import ops
 
 
@@ -60,19 +60,22 @@ def make_optimizer(experiment: Experiment, *, steps_per_epoch: int, precision: s
         A `keras.optimizers.Optimizer`.
     """
     settings, rate = experiment.optimizer, _rate_of(experiment, experiment.epochs * steps_per_epoch)
-    if isinstance(settings, Muon):
-        optimizer = KernelMuon(
-            learning_rate=rate,
-            adam_lr_ratio=settings.adam_learning_rate / settings.learning_rate,
-            momentum=settings.momentum,
-            ns_steps=settings.newton_schulz_steps,
-            rms_rate=None,
-            weight_decay=None,
-            adam_weight_decay=None,
-            newton_schulz_dtype="bfloat16" if precision == "mixed_bfloat16" else "float32",
-        )
-    else:
-        optimizer = keras.optimizers.Adam(rate)  # pyright: ignore[reportArgumentType]  # Its default is a float.
+    match settings:
+        case Adam():
+            optimizer = keras.optimizers.Adam(rate)  # pyright: ignore[reportArgumentType]  # Its default is a float.
+        case Muon():
+            optimizer = KernelMuon(
+                learning_rate=rate,
+                adam_lr_ratio=settings.adam_learning_rate / settings.learning_rate,
+                momentum=settings.momentum,
+                ns_steps=settings.newton_schulz_steps,
+                rms_rate=None,
+                weight_decay=None,
+                adam_weight_decay=None,
+                newton_schulz_dtype="bfloat16" if precision == "mixed_bfloat16" else "float32",
+            )
+        case _:
+            raise NotImplementedError(f"{settings} has no optimizer of Keras here.")
     # One replica has nothing to add up. TensorFlow keeps each all-reduce in a register of custom gradients, and with it
     # the step's graph, the images and the weights, until the process ends.
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables

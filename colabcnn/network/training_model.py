@@ -12,7 +12,7 @@ from colabcnn.experiments.execution import Execution
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.network.augmentation import apply_transforms
 from colabcnn.network.batch_norm import call_fused
-from colabcnn.network.devices import PLAIN, is_cpu
+from colabcnn.network.devices import is_cpu
 from colabcnn.network.keras_types import FitCallback, Logs, ops
 from colabcnn.network.model import reseed_dropout
 
@@ -38,7 +38,7 @@ class TrainingModel(keras.Model):
             separates them.
     """
 
-    def __init__(self, network: keras.Model, split: Split, experiment: Experiment, execution: Execution = PLAIN):
+    def __init__(self, network: keras.Model, split: Split, experiment: Experiment, execution: Execution):
         super().__init__(name="training", dtype="float32")  # Otherwise the images get a global policy's precision.
         self.network = network
         self.batch_size = experiment.batch_size
@@ -127,14 +127,13 @@ class TrainingModel(keras.Model):
         positions, (images, labels, plan) = self._unpack(data, self.device_data.training)
         transforms = {name: ops.take(values, positions, axis=0) for name, values in plan.items()}
         rows = transforms.pop("rows")
-        images = ops.take(images, rows, axis=0)
-        images = self._transform(images, transforms)
+        images = self._transform(_take_images(images, rows), transforms)
         return super().train_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def _test_step(self, *args):
         *state, data = args
         rows, (images, labels) = self._unpack(data, self.device_data.validation)
-        images = ops.cast(ops.take(images, rows, axis=0), "float32")
+        images = ops.cast(_take_images(images, rows), "float32")
         return super().test_step(*state, (images * (1 / 255), ops.take(labels, rows, axis=0)))
 
     def make_train_function(self, force: bool = False) -> None:
@@ -164,14 +163,26 @@ def _compiled_by_xla(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def _take_images(pixels, rows):
+    return ops.reshape(ops.take(pixels, rows, axis=0), (-1, IMAGE_SIZE, IMAGE_SIZE, 3))
+
+
 class _DeviceData:
-    """The images (whole numbers, 0 to 255), labels and plan on the device, in an object that Keras does not track."""
+    """The images (whole numbers, 0 to 255), labels and plan on the device, in an object that Keras does not track.
+
+    An image is a row of 3,072 pixels. Of images with four dimensions, XLA makes the number of the image the innermost
+    dimension on a TPU, and then copies all of them at each call to gather some (614 MB, compiled for a v5e).
+    """
 
     def __init__(self, split):
         # TensorFlow gathers uint8 on a GPU only with XLA; plain steps would copy all images to the host each time.
         dtype = "uint8" if keras.backend.backend() == "jax" or is_cpu() else "float16"
-        self._training = ops.convert_to_tensor(split.train_images, dtype), ops.convert_to_tensor(split.train_labels)
-        self._validation = ops.convert_to_tensor(split.val_images, dtype), ops.convert_to_tensor(split.val_labels)
+
+        def arrays(images, labels):
+            return ops.convert_to_tensor(images.reshape(len(images), -1), dtype), ops.convert_to_tensor(labels)
+
+        self._training = arrays(split.train_images, split.train_labels)
+        self._validation = arrays(split.val_images, split.val_labels)
         self._plan = {}
 
     def training(self):

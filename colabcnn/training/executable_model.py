@@ -103,7 +103,7 @@ def execution_of(starts: Sequence[Start], info: Callable[[str], None]) -> tuple[
 
 
 def compiled_model(
-    experiment: Experiment, split: Split, *, seed: int, precision: str, execution: Execution = devices.PLAIN
+    experiment: Experiment, split: Split, *, seed: int, precision: str, execution: Execution
 ) -> TrainingModel:
     """Return the `TrainingModel`, compiled, with its state built."""
     network = build_model(experiment, seed=seed, precision=precision)
@@ -114,7 +114,7 @@ def compiled_model(
         loss=make_loss(experiment),
         metrics=["accuracy"],
         steps_per_execution=model.batches_per_call,
-        jit_compile=execution.xla or devices.backend() == "jax",  # pyright: ignore[reportArgumentType]  # Its default is "auto", a text.
+        jit_compile=execution.xla,  # pyright: ignore[reportArgumentType]  # Its default is "auto", a text.
     )
     model.build_state()
     return model

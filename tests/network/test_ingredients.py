@@ -157,7 +157,7 @@ def test_step_augments_as_the_experiment_says(small_recipe, fill_mode, cutout, b
     split = split_data(*load_synthetic(32, 8))
     augmentation = replace(small_recipe.augmentation, fill_mode=fill_mode, cutout=cutout)
     experiment = replace(small_recipe, augmentation=augmentation)
-    execution = replace(devices.PLAIN, xla_augmentation=by_xla)
+    execution = replace(devices.plain_execution(), xla_augmentation=by_xla)
     model = compiled_model(experiment, split, seed=0, precision="float32", execution=execution)
     transforms = plan_epoch(0, 1, size=32, augmentation=experiment.augmentation).transforms
     transforms = {name: values.astype(np.float32) for name, values in transforms.items()}

@@ -37,6 +37,9 @@ pytestmark = [pytest.mark.versions, pytest.mark.kill]
 STEPS = (3, pytest.param(100, marks=pytest.mark.colab))
 
 
+ON_JAX = keras.backend.backend() == "jax"
+
+
 class StopAfterFirst(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = epoch == 0
@@ -50,7 +53,7 @@ def small_experiment():
 @pytest.fixture
 def execute(monkeypatch):
     def execute(steps_per_call, xla=False):
-        monkeypatch.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla))
+        monkeypatch.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla or ON_JAX))
 
     return execute
 
@@ -64,7 +67,7 @@ def uninterrupted(tmp_path_factory):
         if steps_per_call not in folders:
             folders[steps_per_call] = tmp_path_factory.mktemp("uninterrupted") / str(steps_per_call)
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla=False))
+                patched.setattr(devices, "auto_execution", lambda: Execution(steps_per_call, xla=ON_JAX))
                 run(COMPLETE, folders[steps_per_call], epochs=3, **OPTIONS)
         return folders[steps_per_call]
 
@@ -289,9 +292,8 @@ def test_several_steps_compiled_by_xla_train(tmp_path, small_experiment, small_o
 
 
 def test_cpu_executes_one_step_a_call():
-    on_jax = keras.backend.backend() == "jax"
-    parts = {"fused_batch_norm": not on_jax, "xla_augmentation": not on_jax}
-    assert devices.auto_execution() == Execution(1, xla=on_jax, **parts)
+    parts = {"fused_batch_norm": not ON_JAX, "xla_augmentation": not ON_JAX}
+    assert devices.auto_execution() == Execution(1, xla=ON_JAX, **parts)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_cpu_executes_one_step_a_call():
 )
 def test_a_gpus_compute_capability_decides_on_the_precision(monkeypatch, capability, precision):
     steps = 16
-    if keras.backend.backend() == "jax":
+    if ON_JAX:
         import jax
 
         numbers = ".".join(map(str, capability))
@@ -330,7 +332,7 @@ def test_a_gpu_has_every_operation_of_plain_steps(monkeypatch, recipe, precision
         pytest.skip("this TensorFlow lists no operations of GPUs")
     monkeypatch.setattr(training_model, "is_cpu", lambda: False)
     split, experiment = load_split("synthetic", train_size=256, val_size=250), RECIPES[recipe]
-    model = compiled_model(experiment, split, seed=0, precision=precision)
+    model = compiled_model(experiment, split, seed=0, precision=precision, execution=devices.plain_execution())
     plan = PlanEpoch(experiment, seed=0, size=256)
     plan.set_model(model)
     plan.on_epoch_begin(0)
@@ -381,7 +383,7 @@ def test_precision_does_not_depend_on_the_global_dtype_policy(tmp_path, small_ex
 
 @pytest.mark.colab
 def test_augmentation_compiled_by_xla_gives_the_same_losses(tmp_path, small_experiment, small_options, monkeypatch):
-    if keras.backend.backend() == "jax":
+    if ON_JAX:
         pytest.skip("JAX is always compiled by XLA")
     losses, options = [], {**small_options, "precision": "float32"}
     for execution in (Execution(1, xla=False), Execution(1, xla=False, xla_augmentation=True)):
@@ -472,7 +474,7 @@ def test_cpu_without_cpuinfo_uses_float32(tmp_path, monkeypatch):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_float16_skips_steps_with_overflow_and_then_learns(small_experiment, steps):
     split = load_split("synthetic", train_size=96, val_size=20)
-    execution = Execution(steps, xla=keras.backend.backend() == "jax")
+    execution = Execution(steps, xla=ON_JAX)
     model = compiled_model(small_experiment, split, seed=0, precision="mixed_float16", execution=execution)
     optimizer = model.optimizer
     optimizer.dynamic_scale.assign(2.0**40)

@@ -64,7 +64,7 @@ def test_run_that_ends_before_the_trace_starts_is_reported(tmp_path, small_exper
 def test_trace_with_several_steps_a_call_contains_no_validation(
     tmp_path, small_experiment, small_options, capsys, monkeypatch
 ):
-    execution = replace(devices.PLAIN, steps_per_call=3, xla=keras.backend.backend() == "jax")
+    execution = replace(devices.plain_execution(), steps_per_call=3)
     monkeypatch.setattr(devices, "auto_execution", lambda: execution)
     validated = []
 
