@@ -11,10 +11,10 @@ from pathlib import Path
 
 from colabcnn import output
 from colabcnn.colab import in_colab
-from colabcnn.data.split import data_name
+from colabcnn.data.split import data_name, load_split
 from colabcnn.errors import Interrupted
 from colabcnn.experiments.catalog import ABLATIONS
-from colabcnn.experiments.checks import check_count, check_number, check_text
+from colabcnn.experiments.checks import check_count, check_kind, check_number, check_text
 from colabcnn.experiments.experiment import TEST_SIZE, TRAIN_SIZE
 from colabcnn.measuring.trials import Setting, as_line, last_record, train, train_interrupted, train_plain
 from colabcnn.network import devices
@@ -59,8 +59,8 @@ def measure(
         data: as for `run`.
         train_size: largest number of training images, 50,000 at most.
         val_size: number of validation images, 10,000 at most; with fewer training images it is reduced in proportion.
-        minutes: time limit. A very slow device exceeds it, since an epoch has at least eight steps.
-        sent_by: a name for the credits, or "".
+        minutes: time limit, 600 at most. A very slow device exceeds it, since an epoch has at least eight steps.
+        sent_by: a name for the credits, of 60 printable characters at most, or "".
         quiet: print nothing.
 
     Returns:
@@ -72,6 +72,8 @@ def measure(
     check_count("train_size", train_size, 1, TRAIN_SIZE)
     check_count("val_size", val_size, 1, TEST_SIZE)
     check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
+    check_kind("sent_by", sent_by, str)
+    sent_by = " ".join(sent_by.split())  # A Japanese keyboard writes a wide space.
     check_text("sent_by", sent_by, 60)
     start, progress = time.monotonic(), ProgressLine(quiet)
     RunFolder(expand(folder)).create()
@@ -92,7 +94,7 @@ def measure(
         progress.info("4 of 4: a large matrix product.")
         precision = last_record(setting, "auto").precision
         measurement = Measurement(
-            sent_by=sent_by.strip(),
+            sent_by=sent_by,
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             device=as_line(devices.device_name(), 120),
             platform=as_line(platform.platform(), 200),
@@ -169,6 +171,7 @@ def _separate_compilations(folder):
 
 def _fit_to_time(setting, deadline):
     """Return the setting with the images and epochs that fit before the deadline, after a trial of a few steps."""
+    load_split(setting.data, train_size=setting.train_size, val_size=setting.val_size)  # No start includes a download.
     batch_size = setting.experiment.batch_size
     if setting.train_size <= LEAST_STEPS * batch_size:
         return setting
@@ -177,7 +180,9 @@ def _fit_to_time(setting, deadline):
     trial_setting = _with_images(setting, TRIAL_STEPS * batch_size + setting.train_size % batch_size)
     trial = train(replace(trial_setting, epochs=2), "trial")
     image_seconds = trial.epoch_seconds() / trial_setting.train_size
-    available = deadline - time.monotonic() - STARTS[devices.backend()] * trial.overhead_seconds()
+    left = deadline - time.monotonic()
+    # A fast device that compiles for minutes can train many images all the same.
+    available = max(left - STARTS[devices.backend()] * trial.overhead_seconds(), left / 10)
     fitting = int(SHARE_OF_TIME * available / EPOCHS_IN_ALL / image_seconds) // batch_size
     train_size = min(setting.train_size, max(LEAST_STEPS, fitting) * batch_size)
     if train_size < setting.train_size:

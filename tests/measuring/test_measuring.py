@@ -35,7 +35,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(measuring, "EXPERIMENT", replace(measuring.EXPERIMENT, **small))
         patched.setattr(trials, "PATIENCE", 30)
-        measure(results / "measured", **SIZES, sent_by="Ada", quiet=True)
+        measure(results / "measured", **SIZES, sent_by="Ada\u3000L.", quiet=True)
     return results
 
 
@@ -74,7 +74,7 @@ def test_file_has_the_results_and_the_device(measured):
     assert vars(one.auto.steps) == vars(devices.auto_execution())
     assert vars(one.plain.steps) == vars(devices.plain_execution())
     assert [len(training.seconds) for training in (one.auto, one.plain, one.resumed)] == [3] * 3
-    assert (one.train_size, one.val_size, one.data, one.sent_by) == (100, 40, "synthetic", "Ada")
+    assert (one.train_size, one.val_size, one.data, one.sent_by) == (100, 40, "synthetic", "Ada L.")
     assert one.matrix_gflops > 1
     assert one.peak_memory > 100e6
     assert one.auto.start_seconds > one.auto.seconds[0]
@@ -91,7 +91,7 @@ def test_both_executions_agree_and_a_killed_run_resumes_as_the_same_run(measured
 
 def test_table_and_paragraph_show_the_results(measured, capsys):
     (row,) = rows_of(measured)
-    assert row["from"].startswith("sent by Ada, ")
+    assert row["from"].startswith("sent by Ada L., ")
     assert row["do both agree"].startswith("yes, training loss differs by a share of up to ")
     assert row["interrupted and resumed"] == "SIGKILL in epoch 2, continued at epoch 2, bit for bit the same run"
     assert row["what fell back"] == "nothing"
@@ -230,7 +230,7 @@ def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting
         ({"val_size": 2.5}, "val_size is 2.5; expected"),
         ({"minutes": 0}, "minutes is 0; expected a number above 0"),
         ({"minutes": float("nan")}, "minutes is nan; expected"),
-        ({"sent_by": "a\nb"}, "expected one line of at most 60 printable characters"),
+        ({"sent_by": "a\x1b[2Jb"}, "expected one line of at most 60 printable characters"),
     ],
 )
 def test_invalid_arguments_are_refused_before_the_measurement(tmp_path, options, message):
