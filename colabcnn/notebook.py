@@ -91,7 +91,7 @@ def folder_on_drive(
         if required and colab.in_colab():
             output.write("DRIVE_FOLDER IS EMPTY: the run is lost when this session ends.")
         return None
-    folder = expand(folder)
+    folder = expand(str(folder).strip())  # A pasted space would name another folder, which looks the same.
     path = folder if name is None else folder / name / f"seed-{seed}"
     if colab.DRIVE_MOUNT in folder.absolute().parents and not _is_or_was_mounted():
         if required and colab.in_colab():

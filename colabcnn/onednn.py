@@ -19,7 +19,7 @@ def switch_on() -> None:
 
 
 def keep(recorded: bool | None) -> None:
-    """Give TensorFlow the setting that a run began with, unless it is imported already.
+    """Give TensorFlow the setting of a run's last start, unless it is imported already.
 
     Args:
         recorded: `onednn` of the run's last start; None changes nothing.

@@ -56,7 +56,7 @@ def list_experiments(options: Namespace) -> None:
             print(f"{'':24}{line}")
     print("\nThe network of 06_final, trained in other ways:")
     for name, recipe in RECIPES.items():
-        print(f"{name:<24}{recipe.epochs} epochs, {type(recipe.optimizer).__name__}, a rate that falls to 0")
+        print(f"{name:<24}{recipe.epochs} epochs, {type(recipe.optimizer).__name__}")
     print("\nTrain one with: python -m colabcnn train NAME --run-dir DIR")
 
 

@@ -157,10 +157,13 @@ def duration_sentence(experiment: Experiment, runs: list[MeasuredRun]) -> str:
     """Return the seconds of an epoch on each device, and what they make for the experiment's epochs."""
     devices = by_device((run, run.seconds_by_device()) for run in runs)
     if not devices:
-        return f"An epoch is {NOT_MEASURED}."
+        return "Other work slowed all runs, so no time is given." if runs else f"An epoch is {NOT_MEASURED}."
     hours = "; ".join(duration_in_words([experiment.epochs * s for s in seconds]) for seconds in devices.values())
     measured = as_text(seconds_in_table(runs))
-    return f"Seconds per epoch, measured: {measured}. For {experiment.epochs} epochs this makes {hours} (calculated)."
+    return (
+        f"Seconds per epoch, measured: {measured}. For {experiment.epochs} epochs this makes {hours} (calculated). "
+        "Other work slowed some of these runs, so do not compare the times of two experiments."
+    )
 
 
 def numbers(experiment: Experiment, records: Records) -> dict[str, str]:

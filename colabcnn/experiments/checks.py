@@ -61,6 +61,7 @@ def check_kind(name: str, value: Any, *kinds: type) -> None:
 
 def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> None:
     """Raise an `Error` unless the value is a whole number from `least` to `most`."""
+    value = _plain(value)
     if type(value) is not int or not least <= value <= most:
         is_above = type(value) is int and value > most
         end = f" to {most}" if most != MAX_COUNT or is_above else ""
@@ -116,6 +117,7 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, expected: str = "") -> None:
     """Raise an `Error` unless the value is a number from `low` to `high`; `expected` describes it in other words."""
+    value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         end = "" if high == math.inf else f" to {high:g}"
         raise Error(f"{name} is {value!r:.80}; expected {expected or f'a number from {low:g}{end}'}.")

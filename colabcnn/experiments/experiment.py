@@ -69,7 +69,7 @@ class Experiment:
         kernel_sizes: the kernel of each convolution in a set, in order; without padding each removes `kernel - 1`
             pixels.
         filters: the number of filters in each set.
-        dropout: rate at the end of each set, fraction in [0, 1); 0 leaves the layer out.
+        dropout: rate at the end of each set, fraction in [0, 0.99]; 0 leaves the layer out.
         augmentation: the transforms' ranges, or None.
         batch_size: images per step.
         epochs: the length of a run.

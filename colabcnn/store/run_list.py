@@ -94,6 +94,9 @@ def find_runs(*folders: str | Path | None, name: str | None = None, trained: boo
 
     Returns:
         A list of `pathlib.Path`, for `explore`, `export_html` and the like; empty if there is none.
+
+    Raises:
+        Error: a folder cannot be read.
     """
     runs = runs_by_name([*folders, shipped_results()])
     found = [run_dir for known in runs if name in (None, known) for run_dir in runs[known]]

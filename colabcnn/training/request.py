@@ -20,8 +20,8 @@ HELP = {
     "nothing; or the folder of the official cifar-10-batches-py files (default: cifar10)",
     "epochs": "total number of epochs (default: the run's own; the experiment's for a new run); a larger number "
     "extends a run, unless its learning rate falls to the last epoch",
-    "holdout": "number of training images to validate on and not to train on; the test set is left for `evaluate` "
-    "(default: 0, which validates on the test set as the article does)",
+    "holdout": "number of training images to validate on and not to train on, a multiple of 10; the test set is left "
+    "for `evaluate` (default: 0, which validates on the test set as the article does)",
     "train_size": "number of training images, the first ones; with a holdout at most those not held out (default: all)",
     "val_size": "number of validation images, the first ones; with a holdout at most those held out (default: all)",
     "seed": "determines the initial weights, the data order, augmentation and dropout (default: 0)",
@@ -84,9 +84,9 @@ class RunRequest:
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
+        check_fields(self)
         if data_name(self.data) == "cifar10":
             check_count("holdout", self.holdout, 0, TRAIN_SIZE - NUM_CLASSES)
-        check_fields(self)
         if 0 < self.holdout < TRAIN_SIZE and self.train_size and self.train_size <= TRAIN_SIZE:
             object.__setattr__(self, "train_size", min(self.train_size, TRAIN_SIZE - self.holdout))
         if self.holdout and self.val_size:

@@ -39,7 +39,13 @@
   // A name as Plotly shows it: without its tags, its %{...} and the $...$ of MathJax.
   const LITERAL = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;", $: "&#36;" };
   const literal = (text) => text.replace(/[&<>%$]/g, (sign) => LITERAL[sign]);
-  const digits = (value, count = 4) => (Number.isFinite(value) ? value.toFixed(count) : "none");
+  const digits = (value) => (Number.isFinite(value) ? value.toFixed(4) : "none");
+  // The mean of numbers, NaN without one, and their sample standard deviation, 0 for one.
+  function spread(values) {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+    return { mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0 };
+  }
   // The ends of a range, with four digits of each and of the distance between them.
   function short(range) {
     return range.map((end) => {
@@ -86,9 +92,7 @@
     for (const epoch of [...at.keys()].sort((a, b) => a - b)) {
       const there = at.get(epoch), average = (read) => there.reduce((sum, one) => sum + read(...one), 0) / there.length;
       const values = there.map(([run, index]) => run.values[name][index]).filter(Number.isFinite);
-      const mean = values.reduce((sum, value) => sum + value, 0) / values.length; // NaN without one: a gap.
-      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-      const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
+      const { mean, deviation } = spread(values); // Without a value: a gap.
       // Minutes from the epoch before, so that the curve does not go back in time where a slow run has ended.
       const step = (run, index) => run.x[axis][index] - (run.x[axis][index - 1] ?? 0);
       x = axis === "minutes" ? x + average(step) : average((run, index) => run.x[axis][index]);
@@ -580,7 +584,7 @@
       const slider = { type: "range", min: 1, max: 101, step: 2, "aria-label": "smoothing, epochs" };
       this.smoothing = element("input", { ...slider, change: smoothing });
       this.smoothed = element("output");
-      const decimal = { type: "text", inputmode: "decimal", size: 6 };
+      const decimal = { type: "text", size: 6 };  // Some telephones' pad of digits has neither a point nor a minus.
       const number = (label, change) => element("input", { ...decimal, "aria-label": label, change });
       this.line = number("guide line", () => this.typedLine());
       this.fields = RANGES.map(([name, , word], index) => {
@@ -691,14 +695,13 @@
     groupInWords(group) {
       const runs = group.runs.filter((run) => run.epochs), values = runs.map((run) => this.figures(run));
       if (!values.length) return "no epoch yet";
-      const mean = values.reduce((sum, { last }) => sum + last, 0) / values.length;
-      const squares = values.reduce((sum, { last }) => sum + (last - mean) ** 2, 0);
-      const deviation = values.length > 1 ? ` ± ${digits(Math.sqrt(squares / (values.length - 1)))}` : "";
+      const { mean, deviation } = spread(values.map(({ last }) => last));
+      const around = values.length > 1 ? ` ± ${digits(deviation)}` : "";
       const bests = values.map((value) => value.best).filter(Number.isFinite);
       const best = Math[this.view.metric === "loss" ? "min" : "max"](...bests);
       const [least, most] = [Math.min, Math.max].map((end) => end(...group.runs.map((run) => run.epochs)));
       const lengths = least < most ? ` (after ${least} to ${most} epochs)` : ""; // As in a sweep that still trains.
-      return `last ${digits(mean)}${deviation}, best ${digits(best)}${lengths}`;
+      return `last ${digits(mean)}${around}, best ${digits(best)}${lengths}`;
     }
 
     syncList() {
@@ -708,8 +711,7 @@
       const key = (runs) => {
         const figures = runs.filter((run) => run.epochs).map((run) => sign * this.figures(run)[this.sort.value]);
         const known = figures.filter(Number.isFinite);
-        const mean = known.reduce((sum, one) => sum + one, 0) / known.length;
-        return this.sort.value === "last" && known.length ? mean : Math.min(...known);
+        return this.sort.value === "last" && known.length ? spread(known).mean : Math.min(...known);
       };
       const sorted = (rows, nameOf, runsOf) => {
         const byName = (a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true });

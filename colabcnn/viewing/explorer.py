@@ -64,9 +64,6 @@ class Explorer:
         numbers = (self._numbers.setdefault(path.resolve(), len(self._numbers)) for path in paths.values())
         self._ids = dict(zip(map(as_unicode, paths), numbers, strict=True))
 
-    def _repr_html_(self):
-        return self._data_html() + figure_html(self._key)
-
     def _data_html(self):
         folders = "".join(f"{str(run_dir)!r}, " for run_dir in self._run_dirs)
         data = data_of(self._runs, view=self._view, call=f"colabcnn.explore({folders}view=")

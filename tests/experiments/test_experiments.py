@@ -151,5 +151,6 @@ def test_numbers_of_numpy_become_pythons():
     assert json.loads(json.dumps(given.settings())) == given.settings()
     assert (given.epochs, given.filters, given.dropout) == (3, (4, 8, 8), 0.5)
     assert RunRequest(given, "run", epochs=np.int16(2), seed=np.uint8(1), hours=np.float32(1)).epochs == 2
+    assert RunRequest(given, "run", holdout=np.int64(5000)).holdout == 5000
     with pytest.raises(Error, match=r"epochs is 2\.5"):
         RunRequest(given, "run", epochs=np.float64(2.5))

@@ -12,6 +12,7 @@ from colabcnn import (
     build_model,
     find_experiment,
 )
+from colabcnn.experiments.catalog import EXPERIMENTS
 from colabcnn.experiments.experiment import Experiment
 
 pytestmark = pytest.mark.versions
@@ -43,7 +44,6 @@ def test_each_recipe_changes_only_what_its_page_names():
     }
     assert changed(in_minutes, RECIPES["08_in_8_epochs"]) == {"epochs"}
     assert changed(in_minutes, RECIPES["09_as_far_as_it_goes"]) == {"epochs", "augmentation"}
-    assert [recipe.epochs for recipe in RECIPES.values()] == [60, 10, 8, 40]
 
 
 def changed(before, after):
@@ -53,9 +53,7 @@ def changed(before, after):
 
 def test_recipes_are_found_by_name_and_listed_in_the_error_for_an_unknown_name():
     assert find_experiment("08_in_minutes") is RECIPES["08_in_minutes"]
-    with pytest.raises(
-        Error, match=r"06_final, 07_without_luck, 08_in_minutes, 08_in_8_epochs, 09_as_far_as_it_goes\."
-    ):
+    with pytest.raises(Error, match=", ".join(EXPERIMENTS)):
         find_experiment("9")
     with pytest.raises(Error, match="one of its own"):
         find_experiment(replace(RECIPES["08_in_minutes"], dropout=0.5))

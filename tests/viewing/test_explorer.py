@@ -33,7 +33,7 @@ def entries(folder):
 
 
 def written_data(explorer):
-    return json.loads(explorer._repr_html_().split('", ', 1)[1].split(");</script>", 1)[0])
+    return json.loads(explorer._data_html().split('", ', 1)[1].split(");</script>", 1)[0])
 
 
 def values(entry, name):
@@ -157,7 +157,7 @@ def test_explorer_of_39_runs_is_small_enough_for_a_notebook_and_a_page(tmp_path)
     for number in range(39):
         run = tmp_path / f"{number // 3:02}_experiment" / f"seed-{number % 3}"
         write_run(run, saturating(0.8, number), make_record(FINAL, seed=number))
-    assert len(explore(tmp_path)._repr_html_()) < 1.5e6
+    assert len(explore(tmp_path)._data_html() + figure_html("page")) < 1.5e6
     assert export_html(tmp_path, path=tmp_path / "curves.html").stat().st_size < 6e6
 
 
@@ -184,7 +184,7 @@ def test_name_that_is_not_unicode_is_shown(tmp_path):
         pytest.skip("this file system has only names in Unicode")
     assert "caf?" in export_html(folder, path=tmp_path / "page.html").read_text(encoding="utf-8")
     write_run(tmp_path / "tea", history_of(0.2))  # The name is in the picture, too.
-    assert "caf?" in explore(tmp_path)._repr_html_()
+    assert "caf?" in explore(tmp_path)._data_html()
 
 
 def test_device_that_is_not_unicode_is_shown(tmp_path):
