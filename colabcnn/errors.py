@@ -50,7 +50,7 @@ class UnknownFormatError(Error):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a training; a notebook shows one line instead of a traceback.
+    """Ctrl-C or SIGTERM stopped a training or a measurement; a notebook shows one line instead of a traceback.
 
     Args:
         message: what was stopped, and what continues it.

@@ -1,4 +1,4 @@
-"""Processes of our own that call `main` of one of our modules."""
+"""Processes of our own: the command that calls `main` of one of our modules, and their end."""
 
 import contextlib
 import json

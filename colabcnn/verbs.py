@@ -96,7 +96,7 @@ def _keep_onednn(run_dir):
 
 
 def _import_keras():
-    """Import Keras; Ctrl-C takes effect behind it: within TensorFlow's import, it may crash or be swallowed."""
+    """Import Keras. Ctrl-C takes effect after it: within TensorFlow's import it may crash the process or be lost."""
     pressed = []
     is_main_thread = threading.current_thread() is threading.main_thread()
     is_ours = is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -245,7 +245,7 @@ def summary(options: Namespace) -> None:
     if not runs_by_name([options.results]) and (found := runs_in(options.results)):
         holders = [parent for parent in parents if runs_by_name([parent])]
         advice = f"Did you mean {os.path.relpath(holders[0])}?" if holders else f"There is a run in {found[0]}."
-        raise Error(f"{options.results} holds no run where it is expected; expected {form}. {advice}")
+        raise Error(f"{options.results} has no run in <experiment>/seed-<n>/; expected {form}. {advice}")
     table = summarize(options.results)
     width = shutil.get_terminal_size().columns
     tables = [table, *filter(None, (table.seeds, table.measured))]

@@ -16,7 +16,7 @@ from colabcnn.viewing.table import as_table, as_text
 from orderings import LAST, training_table
 from result_tables import (
     NOT_MEASURED,
-    Records,
+    RunsByName,
     by_device,
     complete_summary_table,
     duration_in_words,
@@ -114,13 +114,13 @@ def _missing(name):
     return "no" if WORDS[name][1] is _yes else "none"
 
 
-def values_of(experiment: Experiment, base: Experiment | None, records: Records) -> dict[str, str]:
+def values_of(experiment: Experiment, base: Experiment | None, runs_of: RunsByName) -> dict[str, str]:
     """Return the text of each placeholder that the experiments' notebooks have in common.
 
     Args:
         experiment: the notebook's.
         base: the one that it is compared with, or None.
-        records: as `read_results` returns them.
+        runs_of: as `read_results` returns them.
 
     Returns:
         A dict of tables and sentences, and of single numbers: `this.<name>` and `base.<name>`. `mean` is of all seeds'
@@ -136,20 +136,20 @@ def values_of(experiment: Experiment, base: Experiment | None, records: Records)
         "reported": reported[:1].upper() + reported[1:],
         "parameters": f"{experiment.parameter_count():,}",
         "changes": changes_table(experiment, base),
-        "measured": f"{complete_summary_table(records, names)}\n\n{training_table(records, names)}",
-        "duration": duration_sentence(experiment, longest(records[experiment.name])),
+        "measured": f"{complete_summary_table(runs_of, names)}\n\n{training_table(runs_of, names)}",
+        "duration": duration_sentence(experiment, longest(runs_of[experiment.name])),
     }
     for prefix, known in (("this", experiment), ("base", base)):
         if known:
-            values |= {f"{prefix}.{name}": number for name, number in numbers(known, records).items()}
-            runs = longest(records[known.name])
+            values |= {f"{prefix}.{name}": number for name, number in numbers(known, runs_of).items()}
+            runs = longest(runs_of[known.name])
             values[f"{prefix}.mean"] = with_deviation(last_epochs(runs)) if runs else NOT_MEASURED
     if base:
         values["base.parameters"] = f"{base.parameter_count():,}"
         values["arithmetic"] = f"{_multiplications(experiment) / _multiplications(base):.1f}"
         values["base.reported_best"], values["this.reported_best"] = map(_reported_best, (base, experiment))
         values["reported_difference"] = _reported_difference(experiment, base)
-        values["first_at_base"] = _first_at_base(longest(records[experiment.name]), longest(records[base.name]))
+        values["first_at_base"] = _first_at_base(longest(runs_of[experiment.name]), longest(runs_of[base.name]))
     return values
 
 
@@ -166,9 +166,9 @@ def duration_sentence(experiment: Experiment, runs: list[MeasuredRun]) -> str:
     )
 
 
-def numbers(experiment: Experiment, records: Records) -> dict[str, str]:
+def numbers(experiment: Experiment, runs_of: RunsByName) -> dict[str, str]:
     """Return the numbers of the run that `plot_shipped` draws, by name; "not yet measured" without one."""
-    runs = longest(records[experiment.name])
+    runs = longest(runs_of[experiment.name])
     return {name: number(runs[0].history) if runs else NOT_MEASURED for name, number in NUMBERS.items()}
 
 

@@ -82,16 +82,16 @@ def generate(root: Path) -> dict[str, list[dict]]:
     files = {path.stem: sections(path) for path in sorted((root / TEXTS).glob("*.md"))}
     template, common = files.pop("experiment"), _texts(files.pop("common"))
     common |= {"ingredients": update_docs.generate(root / "results")["results/README.md"]["ingredients"]}
-    records, own = tables.read_results(root / "results"), {name: _texts(parts) for name, parts in files.items()}
-    common |= {"series": _series(files, own), "shipped_weights": tables.weights_sentences(records)}
-    common |= {"final_length": notebook_values.numbers(EXPERIMENTS["06_final"], records)["length"]}
+    runs_of, own = tables.read_results(root / "results"), {name: _texts(parts) for name, parts in files.items()}
+    common |= {"series": _series(files, own), "shipped_weights": tables.weights_sentences(runs_of)}
+    common |= {"final_length": notebook_values.numbers(EXPERIMENTS["06_final"], runs_of)["length"]}
     notebooks = {}
     for name, parts in files.items():
         values = common | own[name] | _address(root, name)
         if name in EXPERIMENTS:
             parts, experiment = template, EXPERIMENTS[name]
             base = None if values["base"] == "none" else find_experiment(values["base"])
-            values |= notebook_values.values_of(experiment, base, records)
+            values |= notebook_values.values_of(experiment, base, runs_of)
             values["more_epochs"] = values[f"more_epochs_{type(experiment.schedule).__name__}"]
         notebooks[name] = [_cell(kind, key, fill(text, values, name)) for kind, key, text in parts if kind != "text"]
     return notebooks

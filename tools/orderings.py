@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from colabcnn.experiments.catalog import ABLATIONS
 from colabcnn.viewing.measured_runs import MeasuredRun, longest
 from colabcnn.viewing.table import as_table
-from result_tables import NOT_MEASURED, Records
+from result_tables import NOT_MEASURED, RunsByName
 
 # The mean is over so many last epochs: at a constant learning rate a single epoch is mostly chance.
 LAST = 5
@@ -56,13 +56,13 @@ class Difference:
     noise: float
 
 
-def compared_runs(records: Records, first: str, second: str) -> tuple[int, list[MeasuredRun], list[MeasuredRun]]:
+def compared_runs(runs_of: RunsByName, first: str, second: str) -> tuple[int, list[MeasuredRun], list[MeasuredRun]]:
     """Return the largest number of epochs that both experiments have, and their runs of that length or longer.
 
     The learning rate is constant, so a longer run begins with the same epochs as a shorter one.
     """
-    length = min(max((run.length for run in records[name]), default=0) for name in (first, second))
-    first_runs, second_runs = ([run for run in records[name] if run.length >= length] for name in (first, second))
+    length = min(max((run.length for run in runs_of[name]), default=0) for name in (first, second))
+    first_runs, second_runs = ([run for run in runs_of[name] if run.length >= length] for name in (first, second))
     return length, first_runs, second_runs
 
 
@@ -86,11 +86,11 @@ def verdict(relation: str, found: Difference) -> str:
     return ("reproduced" if values[0] > 0 else "not reproduced") + within
 
 
-def orderings_table(records: Records) -> str:
+def orderings_table(runs_of: RunsByName) -> str:
     """Return the article's orderings beside the measured differences, a row for each."""
     rows, lengths = [], set()
     for ordering in ORDERINGS:
-        length, first, second = compared_runs(records, ordering.first, ordering.second)
+        length, first, second = compared_runs(runs_of, ordering.first, ordering.second)
         if not length:
             rows.append((ordering.in_words(), NOT_MEASURED, *[""] * 6))
             continue
@@ -105,11 +105,11 @@ def orderings_table(records: Records) -> str:
     return as_table(columns, rows)
 
 
-def training_table(records: Records, names: Iterable[str] = ABLATIONS) -> str:
+def training_table(runs_of: RunsByName, names: Iterable[str] = ABLATIONS) -> str:
     """Return training and validation accuracy, the mean of the last five epochs, a row for each experiment."""
     rows = []
     for name in names:
-        runs = longest(records[name])
+        runs = longest(runs_of[name])
         if not runs:
             rows.append((f"`{name}`", NOT_MEASURED, *[""] * 4))
             continue

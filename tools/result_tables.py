@@ -19,7 +19,8 @@ from colabcnn.viewing.luck import ended_at_goal, epochs_at_goal, with_deviation
 from colabcnn.viewing.measured_runs import MeasuredRun, longest, read_measured_run, seconds_in_words
 from colabcnn.viewing.table import as_table
 
-Records = Mapping[str, Sequence[MeasuredRun]]
+RunsByName = Mapping[str, Sequence[MeasuredRun]]
+"""The runs of each experiment, by its name."""
 NOT_MEASURED = "not yet measured"
 FIRST_TRY = "07_rate_that_falls_at_once"
 _ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
@@ -27,7 +28,7 @@ _ACCURACY_COLUMNS = ("epochs", "seeds", "last epoch", "best of run")
 
 def read_results(
     folder: Path, experiments: Mapping[str, Experiment | None] = EXPERIMENTS, held_out: bool = False
-) -> Records:
+) -> RunsByName:
     """Return the runs of experiments in a folder of `<name>/seed-<n>/`, by name and seed.
 
     Args:
@@ -36,31 +37,33 @@ def read_results(
         held_out: whether the runs may be validated on training images that were held out.
 
     Returns:
-        A dict from each of the names to its records, empty if there is no run.
+        A dict from each of the names to its runs, an empty list if there is none.
 
     Raises:
         Error: a run is not complete, or not of that experiment, or not on all of CIFAR-10.
     """
-    runs, records = runs_by_name([folder]), {}
+    folders, runs_of = runs_by_name([folder]), {}
     for name, experiment in experiments.items():
-        records[name] = []
-        for run_dir in runs.get(name, ()):
-            record = read_measured_run(run_dir)
-            if record is None or not _is_complete(record, experiment, held_out):
-                raise Error(
-                    f"{run_dir} is not a complete run of {name}; expected all its epochs, on all training images, "
-                    "validated on the test set. Complete it, or keep it elsewhere."
-                )
-            records[name].append(record)
-    return records
+        runs_of[name] = [read_measured_run(run_dir) for run_dir in folders.get(name, ())]
+        for run_dir, run in zip(folders.get(name, ()), runs_of[name], strict=True):
+            if reason := _why_unusable(run, experiment, held_out):
+                raise Error(f"{run_dir} {reason}. Complete it, or keep it elsewhere.")
+    return runs_of
 
 
-def _is_complete(run, experiment, held_out):
-    """Return whether a run has all its epochs, on all of CIFAR-10, with the settings of `experiment` if given."""
+def _why_unusable(run, experiment, held_out):
+    """Return why a run is no result of `experiment` (None takes any settings), or ""."""
+    if run is None:
+        return "is no run that can be read"
     own = run.record.experiment
-    has_all_images = not run.images_in_words() or (held_out and run.record.holdout > 0)
-    is_same = experiment is None or not first_difference(identity_of(own), identity_of(experiment))
-    return has_all_images and is_same and run.length == own.epochs
+    if experiment and (difference := first_difference(identity_of(own), identity_of(experiment))):
+        name, found, expected = difference
+        return f"has {name} {found!r}; expected {expected!r}, as {experiment.name} has"
+    if run.length != own.epochs:
+        return f"has {run.length} epochs; expected all of its {own.epochs}"
+    if run.images_in_words() and not (held_out and run.record.holdout):
+        return f"has {', '.join(run.images_in_words())}; expected all training images, validated on the test set"
+    return ""
 
 
 def experiments_table() -> str:
@@ -75,25 +78,25 @@ def experiments_table() -> str:
     return as_table(columns, rows)
 
 
-def summary_table(records: Records) -> str:
+def summary_table(runs_of: RunsByName) -> str:
     """Return the article's results of its experiments and the measured ones in short, a row for each."""
     rows = [
-        (f"`{name}`", experiment.reported.in_words(), *_accuracy_cells(longest(records[name])))
+        (f"`{name}`", experiment.reported.in_words(), *_accuracy_cells(longest(runs_of[name])))
         for name, experiment in ABLATIONS.items()
     ]
     return as_table(("experiment", "the article reports", *_ACCURACY_COLUMNS), rows)
 
 
-def complete_summary_table(records: Records, names: Iterable[str] = EXPERIMENTS) -> str:
+def complete_summary_table(runs_of: RunsByName, names: Iterable[str] = EXPERIMENTS) -> str:
     """Return everything measured about the runs of these experiments, a row for each."""
     rows = []
     for name in names:
-        runs = longest(records[name])
+        runs = longest(runs_of[name])
         rows.append((f"`{name}`", *_accuracy_cells(runs), flip_averaged_mean(runs), seconds_in_table(runs)))
     return as_table(("experiment", *_ACCURACY_COLUMNS, "flip averaged", "seconds per epoch"), rows)
 
 
-def recipes_table(records: Records) -> str:
+def recipes_table(runs_of: RunsByName) -> str:
     """Return the last epochs of each recipe's runs, how many reached the goal, and their durations on each device."""
     columns = (
         "recipe",
@@ -105,7 +108,7 @@ def recipes_table(records: Records) -> str:
     )
     rows = []
     for name, experiment in RECIPES.items():
-        runs = records[name]
+        runs = runs_of[name]
         if not runs:
             rows.append((f"`{name}`", str(experiment.epochs), NOT_MEASURED, "", "", ""))
             continue
@@ -117,9 +120,9 @@ def recipes_table(records: Records) -> str:
     return as_table(columns, rows)
 
 
-def first_try_table(tried: Records, records: Records) -> str:
+def first_try_table(tried: RunsByName, runs_of: RunsByName) -> str:
     """Return the first try of `07_without_luck` beside the recipe, both of seed 0."""
-    runs = [run for run in (*tried[FIRST_TRY], *records["07_without_luck"]) if run.record.seed == 0]
+    runs = [run for run in (*tried[FIRST_TRY], *runs_of["07_without_luck"]) if run.record.seed == 0]
     rows = [
         (f"`{run.run_dir.parts[-2]}`", f"{last_epochs([run])[0]:.4f}", flip_averaged_mean([run]), str(run.length))
         for run in runs
@@ -136,11 +139,11 @@ def fewest_epochs_table(runs_by_length: Mapping[int, Sequence[MeasuredRun]]) -> 
     return as_table(("epochs", "seeds", "last epoch", "flip averaged", "lowest to highest"), rows)
 
 
-def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]) -> str:
-    """Return the loss of `08_in_minutes` without each ingredient, and the difference between its own seeds.
+def ingredients_table(runs_of: RunsByName, recipe: str, in_words: Mapping[str, str]) -> str:
+    """Return what each ingredient adds to the accuracy of a recipe, beside the spread of its seeds.
 
     Args:
-        records: the recipe's runs, and those without an ingredient, by name.
+        runs_of: the recipe's runs, and those without an ingredient, by name.
         recipe: the recipe's name.
         in_words: for each of the other names, what differs.
 
@@ -148,11 +151,11 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
         A sentence and a table. A difference is the mean over the seeds that both have. For n such seeds it is clear
         from 2 s sqrt(2 / n) on, with the standard deviation s of the recipe's seeds.
     """
-    last = {run.record.seed: run.history["val_accuracy"][-1] for run in records[recipe]}
+    last = {run.record.seed: run.history["val_accuracy"][-1] for run in runs_of[recipe]}
     deviation = statistics.stdev(last.values()) if len(last) > 1 else None
-    rows: list[tuple[str, ...]] = [(f"`{recipe}`", "nothing", *_ingredient_cells(records[recipe]), "", "")]
+    rows: list[tuple[str, ...]] = [(f"`{recipe}`", "nothing", *_ingredient_cells(runs_of[recipe]), "", "")]
     for name, words in in_words.items():
-        pairs = [run for run in records[name] if run.record.seed in last]
+        pairs = [run for run in runs_of[name] if run.record.seed in last]
         if not pairs:
             rows.append((f"`{name}`", words, NOT_MEASURED, *[""] * 4))
             continue
@@ -173,10 +176,10 @@ def ingredients_table(records: Records, recipe: str, in_words: Mapping[str, str]
     return sentence + as_table(columns, rows)
 
 
-def final_table(records: Records) -> str:
+def final_table(runs_of: RunsByName) -> str:
     """Return the runs of `06_final` that are as long as the article's, beside the article's own results."""
     experiment = ABLATIONS["06_final"]
-    runs = [run for run in records[experiment.name] if run.length == experiment.epochs]
+    runs = [run for run in runs_of[experiment.name] if run.length == experiment.epochs]
     if not runs:
         return f"A run of `{experiment.name}` of {experiment.epochs} epochs is {NOT_MEASURED}."
     # Some numbers come from the article's text, since `reported` has no field for them: 0.90 was reached once.
@@ -205,12 +208,12 @@ def longer_runs_table(runs: Sequence[MeasuredRun]) -> str:
     return as_table(("experiment", "epochs", "training", "held out", "test set"), rows)
 
 
-def devices_table(records: Records) -> str:
+def devices_table(runs_of: RunsByName) -> str:
     """Return what the runs of each experiment were trained on, and with which versions, a row for each combination."""
     rows = []
     for name in EXPERIMENTS:
         seeds_by_device: dict[tuple[str, ...], list[str]] = {}
-        for run in records[name]:
+        for run in runs_of[name]:
             versions = run.record.starts[-1].versions
             in_words = ", ".join(
                 f"{of} {versions[of]}" for of in ("colabcnn", "keras", "tensorflow", "jax") if of in versions
@@ -221,22 +224,22 @@ def devices_table(records: Records) -> str:
     return as_table(("experiment", "seed", "device", "precision", "versions"), rows)
 
 
-def resumed_sentences(records: Records) -> str:
+def resumed_sentences(runs_of: RunsByName) -> str:
     """Return one sentence for each interrupted run: the epochs in which it was resumed."""
     lines = []
     for name in EXPERIMENTS:
-        for run in records[name]:
+        for run in runs_of[name]:
             epochs = [str(start.first_epoch) for start in run.record.starts[1:]]
             if epochs:
                 lines.append(f"- `{name}`, seed {run.record.seed}, was resumed in epoch {', '.join(epochs)}.")
     return "\n".join(lines) or "No run was interrupted."
 
 
-def weights_sentences(records: Records) -> str:
+def weights_sentences(runs_of: RunsByName) -> str:
     """Return one sentence for each run whose weights are shipped: how many test images they classify correctly."""
     lines = []
     for name in EXPERIMENTS:
-        for run in records[name]:
+        for run in runs_of[name]:
             path = run.run_dir / "weights.json"
             if path.exists():
                 right = json.loads(path.read_text(encoding="utf-8"))

@@ -78,34 +78,34 @@ def generate(results: Path) -> dict[str, dict[str, str]]:
     """
     recipe = ingredients.RECIPE.name
     in_words = {f"08_without_{name}": words for name, words in ingredients.IN_WORDS.items()}
-    records = tables.read_results(results)
+    runs_of = tables.read_results(results)
     shortest = replace(ingredients.RECIPE, name="08_in_7_epochs", epochs=7)
     tried = tables.read_results(results / "tried", {tables.FIRST_TRY: None, shortest.name: shortest})
     trials = tables.read_results(results / "tried", dict.fromkeys(TRIALS), held_out=True)
-    by_length = {10: records[recipe], 8: records["08_in_8_epochs"], 7: tried[shortest.name]}
+    by_length = {10: runs_of[recipe], 8: runs_of["08_in_8_epochs"], 7: tried[shortest.name]}
     without = {name: experiment for name, experiment in ingredients.EXPERIMENTS.items() if name != recipe}
-    longer = [*(run for name in TRIALS for run in trials[name]), *records["09_as_far_as_it_goes"]]
-    of_ingredients = {recipe: records[recipe], **tables.read_results(results / "ingredients", without)}
-    front_page = {"summary": tables.summary_table(records), "recipes": tables.recipes_table(records)}
+    longer = [*(run for name in TRIALS for run in trials[name]), *runs_of["09_as_far_as_it_goes"]]
+    of_ingredients = {recipe: runs_of[recipe], **tables.read_results(results / "ingredients", without)}
+    front_page = {"summary": tables.summary_table(runs_of), "recipes": tables.recipes_table(runs_of)}
     return {
         "README.md": front_page,
         "README.ja.md": front_page,
         "docs/results.md": {
             "experiments": tables.experiments_table(),
-            "complete summary": tables.complete_summary_table(records),
-            "orderings": orderings.orderings_table(records),
-            "final": tables.final_table(records),
+            "complete summary": tables.complete_summary_table(runs_of),
+            "orderings": orderings.orderings_table(runs_of),
+            "final": tables.final_table(runs_of),
             "seeds": summarize(results).seeds or "No experiment has two complete runs yet.",
         },
         "results/README.md": {
-            "training": orderings.training_table(records),
+            "training": orderings.training_table(runs_of),
             "longer runs": tables.longer_runs_table(longer),
-            "first try": tables.first_try_table(tried, records),
+            "first try": tables.first_try_table(tried, runs_of),
             "fewest epochs": tables.fewest_epochs_table(by_length),
             "ingredients": tables.ingredients_table(of_ingredients, recipe, in_words),
-            "devices": tables.devices_table(records),
-            "resumed": tables.resumed_sentences(records),
-            "weights": tables.weights_sentences(records),
+            "devices": tables.devices_table(runs_of),
+            "resumed": tables.resumed_sentences(runs_of),
+            "weights": tables.weights_sentences(runs_of),
             "measured": summarize(results).measured or "**No file has come in yet.**",
         },
     }

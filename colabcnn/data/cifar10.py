@@ -139,20 +139,22 @@ def _fetch_and_unpack(archive):
     drive, is_on_drive = colab.mounted_drive(), False
     drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     if drive_copy:
-        content = _on_drive('[ ! -e "$0" ] || cat "$0"', drive_copy)
+        failure = "CIFAR-10's copy on Drive cannot be read, so CIFAR-10 is downloaded"
+        content = _call_drive('[ ! -e "$0" ] || cat "$0"', drive_copy, failure)
         if is_on_drive := hashlib.sha256(content).hexdigest() == ARCHIVE_SHA256:
             write_atomically(archive, content)
     archive = _get_archive()
     folder = _unpack(archive)
     if drive_copy and not is_on_drive:
+        failure = "CIFAR-10 is not kept on Drive, so the next session downloads it"
         write = 'cat > "$0.partial" && mv "$0.partial" "$0" || { rm -f "$0.partial"; exit 1; }'
-        _on_drive(f'mkdir -p "$(dirname "$0")" && {write}', drive_copy, archive.read_bytes())
+        _call_drive(f'mkdir -p "$(dirname "$0")" && {write}', drive_copy, failure, archive.read_bytes())
     archive.unlink()
     return folder
 
 
-def _on_drive(script, path, content=b""):
-    """Return what a shell script reads from or writes to a file on Drive; report a failure and return nothing.
+def _call_drive(script, path, failure, content=b""):
+    """Return what a shell script prints, given a path on Drive and its input; report a failure and return nothing.
 
     A call to a Drive that hangs cannot be cancelled, so another process makes it and is abandoned. The copy on Drive
     only saves the next session a download.
@@ -171,7 +173,7 @@ def _on_drive(script, path, content=b""):
     if process.returncode == 0:
         return found
     reason = reason.decode(errors="replace").strip()
-    output.write(f"CIFAR-10 is not kept on Drive; the next session downloads it: {reason}.")
+    output.write(f"{failure}: {reason}.")
     return b""
 
 

@@ -36,7 +36,7 @@ class Delivery:
         clock: callable that returns seconds.
 
     Attributes:
-        begun: whether this session has taken the run over on Drive.
+        begun: whether `begin` was called; Drive may not have answered yet.
         delivered: name of the newest checkpoint that is on Drive, or None.
         newer_session: number of a session that has taken the run over from this one, or None.
         copy_seconds: how long the last copy of a checkpoint took, or None.
@@ -87,12 +87,16 @@ class Delivery:
             self.delivered = response["fetched"]
         return response
 
-    def take(self, name: str | None) -> None:
-        """Add a fetched checkpoint to the run's, or with None remove it."""
+    def keep_fetched(self, name: str | None) -> None:
+        """Add a fetched checkpoint to the run's; None is none."""
         folder = self.local / "checkpoints"
         if name:
             os.replace(folder / f"{name}{FETCHED_SUFFIX}", folder / name)
-        for fetched in folder.glob(f"*{FETCHED_SUFFIX}"):
+        self.discard_fetched()
+
+    def discard_fetched(self) -> None:
+        """Delete the local copy of a fetched checkpoint."""
+        for fetched in (self.local / "checkpoints").glob(f"*{FETCHED_SUFFIX}"):
             fetched.unlink(missing_ok=True)
 
     def move_aside(self, names: list[str] | None = None) -> str | None:

@@ -69,7 +69,7 @@ def check_count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) ->
 
 
 def check_all(name: str, values: Any, check: Any, *limits: Any) -> None:
-    """Raise an `Error` unless the values are 1 to 100, and each passes the check."""
+    """Raise an `Error` unless there are 1 to 100 values in a tuple, and each passes the check."""
     if not isinstance(values, tuple) or not 1 <= len(values) <= 100:
         raise Error(f"{name} is {values!r:.80}; expected 1 to 100 values in a tuple or a list.")
     for value in values:

@@ -71,8 +71,8 @@ def make(kinds: type | dict[str, type], values: Any, name: str) -> Any:
     hints, known = _hints_of(cls), [f for f in fields(cls) if f.compare]
     if unknown := made.keys() - {f.name for f in known}:
         raise Error(
-            f"{name} has {sorted(unknown)!r:.200}, unknown to this version: update colabcnn, or use only "
-            f"{', '.join(f.name for f in known)}."
+            f"{name} has fields that are unknown to this version, {sorted(unknown)!r:.200}: update colabcnn, or use "
+            f"only {', '.join(f.name for f in known)}."
         )
     if missing := {f.name for f in known if f.default is MISSING} - made.keys():
         raise Error(f"{name} lacks {sorted(missing)}; expected all fields of {cls.__name__}.")

@@ -46,8 +46,9 @@ def evaluate(run_dir: str | Path, *, data: str | Path | None = None, progress: b
     digest = checkpoint.weights_sha256()
     try:
         measured = json.loads(folder.test_json.read_text(encoding="utf-8"))
-        kinds = measured["last_epoch"], measured["best_epoch"]
-        if measured["weights_sha256"] == digest and "test_size" in measured and all(FLIP_AVERAGED in k for k in kinds):
+        results = measured["last_epoch"], measured["best_epoch"]
+        is_complete = "test_size" in measured and all(FLIP_AVERAGED in result for result in results)
+        if is_complete and measured["weights_sha256"] == digest:
             return measured
     except (OSError, *MALFORMED):
         pass

@@ -248,7 +248,7 @@ _TO_UPRIGHT = {
 
 
 def _upright(image):
-    """Return a picture as its EXIF orientation says; `ImageOps.exif_transpose` fails if any other EXIF value is odd."""
+    """Return a picture turned by its EXIF orientation; `ImageOps.exif_transpose` fails at other odd EXIF values."""
     image.load()  # Pillow turns a TIFF here, and then takes its orientation away.
     try:
         method = _TO_UPRIGHT.get(image.getexif().get(0x0112))

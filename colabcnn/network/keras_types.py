@@ -17,7 +17,10 @@ ops: Any = keras.ops
 
 
 class FitCallback(keras.callbacks.Callback):
-    """A callback of a `TrainingModel`; Keras sets both attributes before it calls a method."""
+    """A callback of `fit`; Keras sets both attributes before it calls a method.
+
+    Their types are those of a `TrainingModel`; a callback for other models declares `model` again.
+    """
 
     model: TrainingModel
     params: dict[str, Any]

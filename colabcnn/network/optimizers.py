@@ -94,26 +94,26 @@ def _rate_of(experiment, steps):
 
 
 class RiseAndFallSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly from 0, then falls linearly to 0.
+    """A learning rate that rises linearly from 0 (warmup), then falls linearly to 0 (decay).
 
     Args:
         highest: the rate at the end of the rise.
-        rise: number of steps of the rise; 0 begins with the highest rate.
+        rise_steps: number of steps of the rise; 0 begins with the highest rate.
         steps: number of all steps; after them the rate is 0.
     """
 
-    def __init__(self, highest: float, rise: float, steps: float):
+    def __init__(self, highest: float, rise_steps: float, steps: float):
         # JAX accepts no whole number of more than 32 bits.
-        self.highest, self.rise, self.steps = highest, float(rise), float(steps)
+        self.highest, self.rise_steps, self.steps = highest, float(rise_steps), float(steps)
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        share = (self.steps - step) / max(1, self.steps - self.rise)
-        share = ops.minimum(share, step / self.rise) if self.rise else share
+        share = (self.steps - step) / max(1, self.steps - self.rise_steps)
+        share = ops.minimum(share, step / self.rise_steps) if self.rise_steps else share
         return self.highest * ops.maximum(share, 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        return {"highest": self.highest, "rise": self.rise, "steps": self.steps}
+        return {"highest": self.highest, "rise_steps": self.rise_steps, "steps": self.steps}
 
 
 def make_loss(experiment: Experiment) -> str | Callable[[Any, Any], Any]:

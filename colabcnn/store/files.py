@@ -50,7 +50,7 @@ def is_same_folder(local: str | Path, drive: str | Path) -> bool:
 
 
 def check_folder(path: str | Path, expected: str) -> None:
-    """Raise an `Error` unless there is a folder of that path; `expected` says what for."""
+    """Raise an `Error` unless there is a folder of that path; `expected` describes its content."""
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return
@@ -158,7 +158,7 @@ def discard(path: str | Path) -> None:
 
 
 def retried(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Call a function, again after a temporary error, three times at most; return its value."""
+    """Call a function, again after a temporary error, up to four calls in all; return its value."""
     for pause in _PAUSES:
         try:
             return function(*arguments, **keywords)

@@ -83,7 +83,9 @@ def restore_states(
             if continues and isinstance(callback, keras.callbacks.EarlyStopping):
                 callback.stopped_epoch = 0  # It ended the shorter run, which is extended now.
     except MALFORMED:
-        raise Error("the checkpoint's callbacks are not what this library saves; it is damaged or altered.") from None
+        raise Error(
+            "the checkpoint's callbacks are not what this library saves; it is damaged or altered. Use another folder."
+        ) from None
 
 
 def early_stopping_ended(callbacks: Iterable[keras.callbacks.Callback]) -> bool:

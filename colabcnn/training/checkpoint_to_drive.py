@@ -108,25 +108,25 @@ class CheckpointToDrive(FitCallback):
                 calling.callbacks = [*self._other_callbacks, self]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._state = FitCheckpoint(self.model, self._other_callbacks, _info)
+        self._fit_checkpoint = FitCheckpoint(self.model, self._other_callbacks, _info)
         with self._disk_errors_readable():
             self._begin()
             try:
                 checkpoint, fetched = self._find_newest()
                 if checkpoint:
                     self._restore(checkpoint)
-                self._delivery.take(fetched)
+                self._delivery.keep_fetched(fetched)
             except BaseException:
                 try:
-                    self._delivery.take(None)
+                    self._delivery.discard_fetched()
                 finally:
                     self._end()
                 raise
         self._epoch = checkpoint.epoch if checkpoint else 0
         self._checkpoint_at = time.monotonic()
-        self._state.begin()
+        self._fit_checkpoint.begin()
         report_forgotten(self._other_callbacks, _info)
-        self._delivery.begin(self._state.fingerprint())
+        self._delivery.begin(self._fit_checkpoint.fingerprint())
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._reset_initial_epoch()  # `fit` has read it.
@@ -151,7 +151,7 @@ class CheckpointToDrive(FitCallback):
             with self._disk_errors_readable():
                 self._writer.wait()  # So that at most one checkpoint is in memory beside the model.
             progress = {"epochs": int(self.params["epochs"]), "complete": complete}
-            if checkpoint := self._state.take(self._epoch, progress, logs or {}):
+            if checkpoint := self._fit_checkpoint.make(self._epoch, progress, logs or {}):
                 with self._disk_errors_readable():
                     self._writer.write(checkpoint)
                 self._checkpoint_at = time.monotonic()
@@ -232,7 +232,8 @@ class CheckpointToDrive(FitCallback):
         checkpoint, skipped = newest_checkpoint(checkpoints)
         epoch = checkpoint.epoch if checkpoint else 0
         try:
-            fetched = fetch_from_drive(self._delivery, epoch, _info, fingerprint=self._state.fingerprint())["fetched"]
+            fingerprint = self._fit_checkpoint.fingerprint()
+            fetched = fetch_from_drive(self._delivery, epoch, _info, fingerprint=fingerprint)["fetched"]
         except AnotherRunError:
             raise AnotherRunError(
                 f"{self.folder} holds the checkpoints of another model: its variables have other shapes, or another "
@@ -260,7 +261,7 @@ class CheckpointToDrive(FitCallback):
         epochs = int(self.params["epochs"])
         try:
             finished = checkpoint.metadata["complete"] and epochs <= checkpoint.metadata["epochs"]
-            self._state.restore(checkpoint, continues=not finished)
+            self._fit_checkpoint.restore(checkpoint, continues=not finished)
         except MALFORMED as error:
             raise Error(
                 f"the checkpoint of epoch {checkpoint.epoch} in {self.local_folder} does not fit this model ({error}); "

@@ -106,8 +106,10 @@ class Display(FitCallback):
             parts += ["stops after this epoch (stop again: at once)"]
         elif seconds := self._recorder.epoch_seconds() or statistics.median(history["seconds"][-20:] or [0]):
             left = (epochs - (history["epoch"][-1] if history["epoch"] else 0)) * seconds
-            session = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()
-            parts += [f"{roughly(left)} left"] + ([f"session ends in {roughly(session)}"] if session < left else [])
+            to_deadline = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()
+            parts += [f"{roughly(left)} left"] + (
+                [f"session ends in {roughly(to_deadline)}"] if to_deadline < left else []
+            )
             # Last, since a narrow terminal cuts the line.
             parts += [f"{(record.train_size + record.val_size) / seconds:,.0f} images/s"]
         second = [so_far] if so_far else []

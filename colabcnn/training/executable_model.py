@@ -29,10 +29,11 @@ _LACKS_MEMORY = re.compile(r"resource_?exhausted|out.of.memory|\bOOM\b|allocate 
 
 
 def executable_model(session: Session, split: Split) -> TrainingModel:
-    """Return the model with the execution of the run's last start on this device, or that suits it, or a plain one.
+    """Return the compiled model.
 
-    A GPU may refuse the compiled step, or lack the memory for it, with errors that nobody has seen. A run matters more
-    than its speed.
+    Its execution is that of the run's last start on this device, else the one that suits the device, else plain steps
+    if that one fails. A GPU may refuse the compiled step, or lack the memory for it, with errors that nobody has seen.
+    A run matters more than its speed.
     """
     record = session.record
     execution, refused = execution_of(record.starts, session.progress.info)
@@ -74,8 +75,8 @@ def _report_refusal(session, error, refused):
 def execution_of(starts: Sequence[Start], info: Callable[[str], None]) -> tuple[Execution, str | None]:
     """Return the run's last `Execution` on this device and backend, else the one that suits the device.
 
-    One that failed is tried again with other versions, or if the device lacked memory; one whose trial ended the
-    process, once more. A killed runtime may have been the cause of that.
+    An execution that failed is tried again with other versions, or if the device lacked memory. One whose trial ended
+    the process is tried once more, since the runtime may have been killed.
 
     Args:
         starts: the run's; the last one is this one.

@@ -52,7 +52,7 @@ class FitCheckpoint:
         # Such as a smallest loss so far, which starts at infinity.
         self._never_finite = {id(variable) for variable in variables if not is_finite(variable)}
 
-    def take(self, epoch: int, progress: dict[str, Any], logs: Logs) -> Checkpoint | None:
+    def make(self, epoch: int, progress: dict[str, Any], logs: Logs) -> Checkpoint | None:
         """Return the checkpoint after an epoch, or None if logs or weights that were finite hold NaN or infinity.
 
         What a resume will not restore, and the first of several epochs that are not finite, are reported.
@@ -111,12 +111,12 @@ class FitCheckpoint:
         """Build what the first step would build, and restore all variables and the callbacks' states.
 
         Args:
-            checkpoint: as `take` returned it, in this process or another.
+            checkpoint: as `make` returned it, in this process or another.
             continues: whether any epoch is left to train.
 
         Raises:
             Error: the checkpoint is another model's.
-            AttributeError, LookupError, TypeError, ValueError: it is not what `take` returns.
+            AttributeError, LookupError, TypeError, ValueError: it is not what `make` returns.
         """
         plan, arrays, optimizer = checkpoint.metadata["build"], checkpoint.arrays, self._model.optimizer
         former, classes = checkpoint.metadata["optimizer"], _classes_of(optimizer)
@@ -146,8 +146,8 @@ class FitCheckpoint:
             assign_arrays(*of_group)
         if continues and self._rate != checkpoint.metadata["rate"] and _rate_of(optimizer) != rate:
             self._info(
-                f"The learning rate is {_rate_of(optimizer):g}, which the checkpoint has, and not {rate:g}. To change "
-                "it within a run, use keras.callbacks.LearningRateScheduler."
+                f"The learning rate stays {_rate_of(optimizer):g}, from the checkpoint; {rate:g} is not used. To "
+                "change it within a run, use keras.callbacks.LearningRateScheduler."
             )
         for layer in state.objects.values():
             if isinstance(layer, keras.layers.Normalization):
@@ -162,14 +162,14 @@ class FitCheckpoint:
     def _report_divergence(self, epoch, names):
         if not self._diverged:
             self._info(
-                f"{', '.join(names[:3])} not finite in epoch {epoch}: no checkpoint is taken until that ends; the last "
-                "one is kept."
+                f"{', '.join(names[:3])}: NaN or infinite in epoch {epoch}. No checkpoint is written until all is "
+                "finite again; the last one is kept. Try a lower learning rate."
             )
         self._diverged = True
 
 
 def _with_inner(optimizer):
-    """Return an optimizer and those around which it is, such as the one that gets a scaled loss; or an empty list."""
+    """Return an optimizer and those that it wraps, such as the one that gets a scaled loss; or an empty list."""
     return [optimizer, *_with_inner(getattr(optimizer, "inner_optimizer", None))] if optimizer is not None else []
 
 

@@ -55,4 +55,7 @@ class Interruption:
         first, self.at = self.at is None, self.at or time.monotonic()
         if not first or self._epoch_left is None or self._epoch_left() > EPOCH_SECONDS:
             raise KeyboardInterrupt
-        self._info(f"Stops after this epoch, in {EPOCH_SECONDS} s at most. A second Ctrl-C or stop ends at once.")
+        self._info(
+            f"Stops soon: an epoch that ends within {EPOCH_SECONDS} s is finished. A second Ctrl-C or stop ends at "
+            "once."
+        )

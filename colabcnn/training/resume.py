@@ -96,7 +96,7 @@ def find(request: RunRequest, folder: RunFolder, delivery: Delivery | None, info
         saved = _with_drive(folder, saved, requested, delivery, info)
     if saved.checkpoint is None and folder.is_fetched:
         raise Error(
-            f"{folder.path} is a shared run, and its checkpoint cannot be used: "
+            f"{folder.path} was fetched, and its checkpoint cannot be used: "
             f"{' '.join(saved.skipped.values()) or 'it is missing.'} Fetch the run again, or use another folder."
         )
     resumption = Resumption(request, folder, saved)
@@ -121,7 +121,7 @@ def fetch_from_drive(
 
     Returns:
         A dict of `fetched` (the checkpoint's name, or None if there is no newer one), `record` and `fingerprint`, as
-        `DriveFolder.fetch` returns them; `Delivery.take` then adds the checkpoint to the run's.
+        `DriveFolder.fetch` returns them; `Delivery.keep_fetched` then adds the checkpoint to the run's.
 
     Raises:
         AnotherRunError: Drive holds another run.
@@ -237,9 +237,9 @@ def _with_drive(folder, saved, requested, delivery, info):
         if saved.record and response["fingerprint"] not in (None, saved.record.fingerprint()):
             raise Error(f"{delivery.drive} holds another run; use another folder.", "another_run")
     except BaseException:
-        delivery.take(None)
+        delivery.discard_fetched()
         raise
-    delivery.take(name)
+    delivery.keep_fetched(name)
     if checkpoint is None and saved.record is None:
         return saved
     # Another machine, whose clock may be wrong, may have extended the run since. A checkpoint's record lacks the end of

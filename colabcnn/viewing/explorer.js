@@ -149,7 +149,7 @@
       if (this.plot.data) this.back.push(this.view);
       this.view = view;
       this.draw();
-      if (this.refused) this.report(`Not known in a view, and left out: ${this.refused}`, true);
+      if (this.refused) this.report(`Ignored, since no view has it: ${this.refused}`, true);
     }
 
     take(data) {
@@ -187,7 +187,7 @@
       };
     }
 
-    // Where the guide line is first: 0.9 is the aim of the accuracy, and says nothing of the loss.
+    // Where the guide line is first: 0.9 is the aim of the accuracy, not of the loss.
     usualLine(metric) {
       return metric === "accuracy" ? this.initial.line : null;
     }
@@ -540,7 +540,7 @@
       }).observe(plot);
     }
 
-    // New data, after a drag that is going on.
+    // New data, after the current drag.
     update() {
       this.waiting = this.dragging;
       if (this.waiting) return;
@@ -574,7 +574,7 @@
     build() {
       const button = (text, title, click) => element("button", { type: "button", title, click }, text);
       this.selects = Object.entries(CHOICES).map(([name, [label, options]]) => {
-        // A range of one metric or axis says nothing of another.
+        // A range of one metric or axis does not fit another.
         const reset = { metric: { yrange: null }, scale: { yrange: null }, x: { xrange: null } }[name];
         const change = (event) => this.change({ [name]: event.target.value, ...reset });
         const shown = Object.entries(options).map(([value, text]) => element("option", { value }, text));
@@ -707,7 +707,7 @@
     syncList() {
       this.rows = new Map();
       const sign = this.view.metric === "loss" ? 1 : -1, found = (run) => this.isFound(run);
-      // What a row says: of a group the mean of the last ones, the best of the best ones.
+      // The value of a row: of a group the mean of the last ones, the best of the best ones.
       const key = (runs) => {
         const figures = runs.filter((run) => run.epochs).map((run) => sign * this.figures(run)[this.sort.value]);
         const known = figures.filter(Number.isFinite);
@@ -764,7 +764,7 @@
       const { colour, marker } = this.style(owner);
       const drawn = owner.apart === true ? null : element("span", { class: "cc-line" }, SHAPES[marker]);
       if (drawn) drawn.style.cssText = `border-color:${colour};color:${colour}`;
-      // A finger points at nothing: it taps, and no event tells that it is gone. Events of the mouse, as they follow
+      // A finger points at nothing: it taps, and no event reports that it is gone. Events of the mouse, as they follow
       // that with which Plotly's hover ends.
       const point = (target) => () => this.pointer === "mouse" && this.highlight(target);
       const pointed = { mouseenter: point(owner), mouseleave: point(null) };
@@ -800,7 +800,7 @@
       const value = this.typedNumber(this.line);
       if (value === null) return;
       if (this.view.scale === "log" && value <= 0) {
-        return this.refuse(this.line, `A logarithmic scale has no ${value}.`);
+        return this.refuse(this.line, `A logarithmic axis needs a number above 0, not ${value}.`);
       }
       const [low, high] = this.ranges().y;
       this.change({ line: value });
@@ -818,10 +818,10 @@
       const [typed, all] = [range, limits].map((ends) => short(ends).join(" to "));
       if (!(range[0] < range[1])) return this.refuse(field, `${typed} is no range; the first number must be smaller.`);
       if (axis === "y" && this.view.scale === "log" && value <= 0) {
-        return this.refuse(field, `A logarithmic scale has no ${value}.`);
+        return this.refuse(field, `A logarithmic axis needs a number above 0, not ${value}.`);
       }
       if (range[0] >= limits[1] || range[1] <= limits[0]) {
-        return this.refuse(field, `Nothing is there: the visible curves reach from ${all}.`);
+        return this.refuse(field, `The range contains no curve: the visible curves reach from ${all}.`);
       }
       this.change({ [name]: range });
     }

@@ -52,7 +52,7 @@ class MeasuredRun:
 
     @property
     def is_timed(self) -> bool:
-        """Whether no note says that the run shared its device with other work."""
+        """Whether its seconds can be compared: no note reports other work on its device."""
         return not (self.run_dir / BESIDE_OTHER_WORK).exists()
 
     def images_in_words(self) -> list[str]:

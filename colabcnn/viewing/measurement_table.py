@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def measured_rows(*folders: str | Path | None) -> list[tuple[str, ...]]:
-    """Return a row of `COLUMNS` for each file in the folders' `measured`; of one that cannot be read it says why.
+    """Return a row of `COLUMNS` for each file in the folders' `measured`; of one that cannot be read, the reason.
 
     What came from somebody else has its Markdown escaped; HTML and the table's own `|` are left to whoever joins cells.
     """

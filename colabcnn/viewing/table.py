@@ -69,7 +69,7 @@ def summarize(*folders: str | Path | None) -> Table:
         A `str`, shown as a table by a notebook; a row without a run has "not yet measured", and that of a run that
         cannot be read has the reason. `last epoch` and `best of
         run`, the article's figure, are validation accuracies; `the same, flip averaged` is what `evaluate` measured of
-        the last epoch, where the validation images were the whole test set. `seconds per epoch` is the median without
+        the last epoch, where the validation images were the full test set. `seconds per epoch` is the median without
         each session's first epoch, which holds the compilation; of a run on several devices, one for each. Two
         attributes are further tables, or "", which a notebook shows, too: `seeds`, the distribution over the seeds of
         each experiment that has several complete runs; `measured`, of the measured files. In `seeds`, "at least N %" is

@@ -168,7 +168,7 @@ def test_download_that_drive_cannot_keep_is_used(archive, home, serve, monkeypat
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: tmp_path / "MyDrive")
     serve(archive)
     assert load_cifar10()[0][0].shape == (50_000, 32, 32, 3)
-    assert "CIFAR-10 is not kept on Drive; the next session downloads it" in capsys.readouterr().out
+    assert "CIFAR-10 is not kept on Drive, so the next session downloads it" in capsys.readouterr().out
 
 
 def test_download_is_kept_on_drive_and_loaded_from_there(archive, home, serve, monkeypatch, tmp_path):
@@ -193,7 +193,10 @@ def test_drive_that_hangs_does_not_stop_the_download(archive, home, serve, monke
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: mount.path)
     serve(archive)
     assert load_cifar10()[0][0].shape == (50_000, 32, 32, 3)
-    assert f"{copy} has not responded for 2 s." in capsys.readouterr().out
+    assert (
+        f"copy on Drive cannot be read, so CIFAR-10 is downloaded: {copy} has not responded for 2 s."
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.versions

@@ -34,7 +34,7 @@ def test_fault_13_missing_delivered_checkpoint_is_reported_and_the_previous_one_
     (drive / "checkpoints" / name).unlink()
     shutil.rmtree(local / "checkpoints")
     messages = []
-    delivery.take(fetch_from_drive(delivery, 0, messages.append)["fetched"])
+    delivery.keep_fetched(fetch_from_drive(delivery, 0, messages.append)["fetched"])
     assert restored_epoch(local) == 1
     assert f"Skipped: {name} was delivered to Drive, but Drive does not have it." in messages
 

@@ -57,7 +57,7 @@ def wait_for_partial(mount, seconds=30):
 def fetch(local, drive, have=0):
     """Fetch as a run does after it has checked that Drive holds the same run; return the result."""
     result = DriveFolder(local, drive).fetch(have)
-    Delivery(local, drive, minutes=0, info=print).take(result["fetched"])
+    Delivery(local, drive, minutes=0, info=print).keep_fetched(result["fetched"])
     return result
 
 

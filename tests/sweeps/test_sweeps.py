@@ -385,7 +385,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_the_command_continues(tmp_path,
     os.close(terminal)
     assert process.wait(timeout=60) == 3
     shown = screen(re.sub(r"\x1b\[\?\d+.", "", written.decode()))
-    assert "Stops after this epoch, in 15 s at most. A second Ctrl-C or stop ends at once." in shown
+    assert "Stops soon: an epoch that ends within 15 s is finished. A second Ctrl-C or stop ends at once." in shown
     assert [line.partition(",")[0] for line in shown if line.startswith("small/")] == [
         "small/seed-0: stopped",
         "small/seed-1: stopped",

@@ -194,13 +194,13 @@ def test_missing_run_is_not_yet_measured(checkout):
 
 
 def test_duration_names_each_device(checkout):
-    records = read_results(checkout / "results")
+    runs_of = read_results(checkout / "results")
     experiment = RECIPES["08_in_minutes"]
     runs = [
         replace(
             run, history={"epoch": [1, 2, 3], "seconds": [99, *[seconds] * 2]}, record=replace(run.record, starts=())
         )
-        for run, seconds in zip(records["08_in_minutes"], (60, 90, 90), strict=False)
+        for run, seconds in zip(runs_of["08_in_minutes"], (60, 90, 90), strict=False)
     ]
     assert notebook_values.duration_sentence(experiment, runs).startswith(
         "Seconds per epoch, measured: 60 to 90 on an unknown device, mixed_bfloat16. "

@@ -104,18 +104,18 @@ def test_page_without_exactly_one_block_is_refused(page):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"settings": {"epochs": 700}},
-        {"holdout": 5000},
-        {"train_size": 5000},
-        {"data": "synthetic"},
-        {"settings": {"dropout": 0.5}},
+        ({"settings": {"epochs": 700}}, "has 20 epochs; expected all of its 700"),
+        ({"holdout": 5000}, "expected all training images, validated on the test set"),
+        ({"train_size": 5000}, "has 5,000 training images; expected all"),
+        ({"data": "synthetic"}, "has synthetic images; expected all"),
+        ({"settings": {"dropout": 0.5}}, "has experiment.dropout 0.5; expected 0.2, as 06_final has"),
     ],
 )
-def test_run_that_is_not_the_complete_experiment_is_refused(tmp_path, change):
+def test_run_that_is_not_the_complete_experiment_is_refused(tmp_path, change, reason):
     put_run(tmp_path, "06_final", [0.5] * 20, **change)
-    with pytest.raises(Error, match="seed-0 is not a complete run of 06_final"):
+    with pytest.raises(Error, match=f"seed-0 .*{reason}"):
         tables.read_results(tmp_path)
 
 
@@ -192,16 +192,16 @@ def test_recipe_pools_accuracies_but_not_seconds_of_devices(tmp_path):
     put_recipe(tmp_path, 0.8999999761581421, device="CPU", seconds=90, flip_averaged=0.91)
     put_recipe(tmp_path, 0.91, seed=1, device="CPU", seconds=98)
     put_recipe(tmp_path, 0.89, seed=2, device="H100", seconds=0.384, flip_averaged=0.9)
-    records = tables.read_results(tmp_path)
+    runs_of = tables.read_results(tmp_path)
     durations = "16 to 17 min on CPU, float32; 54 s on H100, float32"
-    table = rows(tables.recipes_table(records))
+    table = rows(tables.recipes_table(runs_of))
     assert table["08_in_minutes"] == ["10", "0.9000 ± 0.0100", "0.8900 to 0.9100", "2 of 3", durations]
     assert table["07_without_luck"] == ["60", "not yet measured", "", "", ""]
     pooled = ["10", "3", "0.9000 ± 0.0100", "0.9100 (epoch 10, seed 1)"]
     seconds = "90 to 98 on CPU, float32; 0.38 on H100, float32"
-    assert rows(tables.complete_summary_table(records))["08_in_minutes"] == [*pooled, "0.9050 (2 of 3)", seconds]
+    assert rows(tables.complete_summary_table(runs_of))["08_in_minutes"] == [*pooled, "0.9050 (2 of 3)", seconds]
     (tmp_path / "08_in_minutes" / "seed-1" / "beside-other-work.txt").write_text("tests")
-    assert rows(tables.complete_summary_table(records))["08_in_minutes"][-1] == seconds.replace("90 to 98", "90")
+    assert rows(tables.complete_summary_table(runs_of))["08_in_minutes"][-1] == seconds.replace("90 to 98", "90")
 
 
 def test_run_of_700_epochs_replaces_one_of_20(tmp_path):
@@ -218,12 +218,12 @@ def test_run_of_700_epochs_replaces_one_of_20(tmp_path):
 def test_ingredient_is_compared_with_the_same_seeds(tmp_path):
     for seed, last in enumerate((0.90, 0.91, 0.92)):
         put_recipe(tmp_path, last, seed=seed)
-    records = dict(tables.read_results(tmp_path))
+    runs_of = dict(tables.read_results(tmp_path))
     for name, lasts in {"a": (0.86, 0.87), "b": (0.905,), "c": (), "d": (0.96,)}.items():
         for seed, last in enumerate(lasts):
             put_run(tmp_path, name, [last], seed=seed)
-    records |= tables.read_results(tmp_path, dict.fromkeys("abcd"))
-    block = tables.ingredients_table(records, "08_in_minutes", {name: f"{name} otherwise" for name in "abcd"})
+    runs_of |= tables.read_results(tmp_path, dict.fromkeys("abcd"))
+    block = tables.ingredients_table(runs_of, "08_in_minutes", {name: f"{name} otherwise" for name in "abcd"})
     assert block.startswith(
         "The 3 seeds of `08_in_minutes` differ by up to 0.0200, with a standard deviation of 0.0100"
     )
@@ -240,8 +240,8 @@ def test_shorter_trainings_are_listed_by_their_epochs(tmp_path):
     for name, lasts in {"long": (0.91, 0.92), "short": (0.90,), "none": ()}.items():
         for seed, last in enumerate(lasts):
             put_run(tmp_path, name, [last], seed=seed)
-    records = tables.read_results(tmp_path, dict.fromkeys(("long", "short", "none")))
-    table = rows(tables.fewest_epochs_table({7: records["none"], 8: records["short"], 10: records["long"]}))
+    runs_of = tables.read_results(tmp_path, dict.fromkeys(("long", "short", "none")))
+    table = rows(tables.fewest_epochs_table({7: runs_of["none"], 8: runs_of["short"], 10: runs_of["long"]}))
     assert [*table.items()][1:] == [
         ("10", ["2", "0.9150 ± 0.0071", "", "0.9100 to 0.9200"]),
         ("8", ["1", "0.9000", "", ""]),

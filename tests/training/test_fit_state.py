@@ -139,8 +139,8 @@ def test_epoch_with_a_log_that_is_not_finite_replaces_no_checkpoint(callback, tm
     fit(dense(), [Spoil(), callback()], epochs=4)
     assert epochs_of(tmp_path / "local") == [1, 2]
     output = capsys.readouterr().out
-    assert f"{name} not finite in epoch 3" in output
-    assert output.count("not finite") == 1
+    assert f"{name}: NaN or infinite in epoch 3" in output
+    assert output.count("NaN or infinite") == 1
     fit(dense(), [Spoil(), StopBefore(4), callback()], epochs=4)
     assert epochs_of(tmp_path / "local") == [1, 2]
 
@@ -152,7 +152,7 @@ def test_log_that_was_never_finite_is_no_reason_against_a_checkpoint(callback, t
 
     fit(dense(), [Undefined(), callback()], epochs=2)
     assert epochs_of(tmp_path / "local") == [1, 2]
-    assert "not finite" not in capsys.readouterr().out
+    assert "NaN or infinite" not in capsys.readouterr().out
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint(callback, tmp_path):

@@ -248,7 +248,7 @@ def test_learning_rate_that_the_checkpoint_replaces_is_named(callback, capsys):
     model.compile(keras.optimizers.SGD(0.001), "mse")
     fit(model, [callback()], epochs=3)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-    message = "The learning rate is 0.01, which the checkpoint has, and not 0.001."
+    message = "The learning rate stays 0.01, from the checkpoint; 0.001 is not used."
     assert capsys.readouterr().out.count(message) == 1
     fit(dense(), [callback()])
     assert "The learning rate is" not in capsys.readouterr().out

@@ -14,7 +14,7 @@ def test_second_signal_stops_at_once():
         interrupted.allow(lambda: 0.0)
         signal.raise_signal(signal.SIGINT)
         interrupted.check()
-        assert [message.partition(",")[0] for message in messages] == ["Stops after this epoch"]
+        assert [message.partition(":")[0] for message in messages] == ["Stops soon"]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

@@ -208,7 +208,7 @@ def test_typed_number_that_shows_nothing_is_refused_in_words_and_changes_nothing
 def test_range_without_a_curve_is_refused(shown):
     shown.type("horizontal axis to", "2000")
     shown.type("horizontal axis from", "1500")
-    assert "Nothing is there" in shown.status
+    assert "The range contains no curve" in shown.status
     shown.choose("scale", "logarithmic")
     shown.type("vertical axis from", "-1")
     assert "logarithmic" in shown.status
