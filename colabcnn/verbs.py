@@ -245,7 +245,7 @@ def summary(options: Namespace) -> None:
     if not runs_by_name([options.results]) and (found := runs_in(options.results)):
         holders = [parent for parent in parents if runs_by_name([parent])]
         advice = f"Did you mean {os.path.relpath(holders[0])}?" if holders else f"There is a run in {found[0]}."
-        raise Error(f"{options.results} has no run in <experiment>/seed-<n>/; expected {form}. {advice}")
+        raise Error(f"{options.results} has no folder <experiment>/seed-<n>/ with a run in it. {advice}")
     table = summarize(options.results)
     width = shutil.get_terminal_size().columns
     tables = [table, *filter(None, (table.seeds, table.measured))]
