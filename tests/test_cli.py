@@ -291,10 +291,14 @@ def test_summary_fits_the_terminal_or_is_markdown(main_here, results, monkeypatc
 
 def test_summary_of_a_folder_inside_the_results_names_the_right_one(main_here, results):
     for inside in ("06_final", "06_final/seed-0"):
-        assert_refused(main_here("summary", results / inside), "has no folder <experiment>/seed-<n>/", "Did you mean", "results")
+        assert_refused(
+            main_here("summary", results / inside), "has no folder <experiment>/seed-<n>/", "Did you mean", "results"
+        )
     assert main_here("summary", results).returncode == 0
     moved = shutil.copytree(results / "06_final" / "seed-0", results.parent / "moved" / "mine")
-    assert_refused(main_here("summary", moved.parent), "has no folder <experiment>/seed-<n>/", f"There is a run in {moved}.")
+    assert_refused(
+        main_here("summary", moved.parent), "has no folder <experiment>/seed-<n>/", f"There is a run in {moved}."
+    )
 
 
 def test_plot_and_explore_take_folders_of_runs(main_here, results, tmp_path):
