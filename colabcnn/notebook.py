@@ -85,13 +85,18 @@ def folder_on_drive(
         `<folder>/<name>/seed-<seed>`, or with no name `<folder>`, a `pathlib.Path`; or None.
 
     Raises:
-        Error: as `required` says. An earlier session's run may be there, and a new one would be lost with the session.
+        Error: white space at the ends of `folder`; as `required` says: an earlier session's run may be there, and a new
+            one would be lost with the session.
     """
     if not folder:
         if required and colab.in_colab():
             output.write("DRIVE_FOLDER IS EMPTY: the run is lost when this session ends.")
         return None
-    folder = expand(str(folder).strip())  # A pasted space would name another folder, which looks the same.
+    if str(folder) != str(folder).strip():
+        raise Error(
+            f"the folder is {str(folder)!r}; expected no space at its ends: on Drive it would look like another."
+        )
+    folder = expand(folder)
     path = folder if name is None else folder / name / f"seed-{seed}"
     if colab.DRIVE_MOUNT in folder.absolute().parents and not _is_or_was_mounted():
         if required and colab.in_colab():

@@ -101,6 +101,8 @@ def test_dead_mount_is_reported_as_not_mounted(capsys, in_colab, drive):
 def test_folder_outside_drive_is_used_unchanged(capsys, tmp_path):
     assert folder_on_drive(tmp_path / "runs", "06_final", 3) == tmp_path / "runs" / "06_final" / "seed-3"
     assert folder_on_drive("runs", "mine", 0) == Path("runs/mine/seed-0")
+    with pytest.raises(Error, match=r"the folder is 'runs '; expected no space at its ends"):
+        folder_on_drive("runs ", "mine", 0)
     assert capsys.readouterr().out == ""
 
 

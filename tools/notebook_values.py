@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from colabcnn import Error
-from colabcnn.experiments.catalog import EXPERIMENTS
+from colabcnn.experiments.catalog import ABLATIONS, EXPERIMENTS
 from colabcnn.experiments.experiment import IMAGE_SIZE, Experiment
 from colabcnn.experiments.settings import flatten_settings
 from colabcnn.store.history import History, best_of
@@ -160,10 +160,10 @@ def duration_sentence(experiment: Experiment, runs: list[MeasuredRun]) -> str:
         return "Other work slowed all runs, so no time is given." if runs else f"An epoch is {NOT_MEASURED}."
     hours = "; ".join(duration_in_words([experiment.epochs * s for s in seconds]) for seconds in devices.values())
     measured = as_text(seconds_in_table(runs))
-    return (
-        f"Seconds per epoch, measured: {measured}. For {experiment.epochs} epochs this makes {hours} (calculated). "
-        "Other work slowed some of these runs, so do not compare the times of two experiments."
-    )
+    of_all = f"For {experiment.epochs} epochs this makes {hours} (calculated)."
+    if experiment.name in ABLATIONS:
+        of_all += " Other work slowed some of these runs, so do not compare the times of two experiments."
+    return f"Seconds per epoch, measured: {measured}. {of_all}"
 
 
 def numbers(experiment: Experiment, runs_of: RunsByName) -> dict[str, str]:

@@ -47,7 +47,7 @@ def read_results(
         runs_of[name] = [read_measured_run(run_dir) for run_dir in folders.get(name, ())]
         for run_dir, run in zip(folders.get(name, ()), runs_of[name], strict=True):
             if reason := _why_unusable(run, experiment, held_out):
-                raise Error(f"{run_dir} {reason}. Complete it, or keep it elsewhere.")
+                raise Error(f"{run_dir} {reason}; otherwise keep it elsewhere.")
     return runs_of
 
 

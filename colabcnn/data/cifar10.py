@@ -136,45 +136,51 @@ def _download():
 
 
 def _fetch_and_unpack(archive):
-    drive, is_on_drive = colab.mounted_drive(), False
+    drive, content, is_on_drive = colab.mounted_drive(), None, False
     drive_copy = drive / "colabcnn" / ARCHIVE_NAME if drive else None
     if drive_copy:
+        output.write("Looks for CIFAR-10 on Drive.")
         failure = "CIFAR-10's copy on Drive cannot be read, so CIFAR-10 is downloaded"
-        content = _call_drive('[ ! -e "$0" ] || cat "$0"', drive_copy, failure)
-        if is_on_drive := hashlib.sha256(content).hexdigest() == ARCHIVE_SHA256:
+        content = _call_drive('[ ! -e "$0" ] || exec cat "$0"', drive_copy, failure)
+        if content and hashlib.sha256(content).hexdigest() == ARCHIVE_SHA256:
             write_atomically(archive, content)
+            is_on_drive = True
     archive = _get_archive()
     folder = _unpack(archive)
-    if drive_copy and not is_on_drive:
+    if content is not None and not is_on_drive:
         failure = "CIFAR-10 is not kept on Drive, so the next session downloads it"
-        write = 'cat > "$0.partial" && mv "$0.partial" "$0" || { rm -f "$0.partial"; exit 1; }'
-        _call_drive(f'mkdir -p "$(dirname "$0")" && {write}', drive_copy, failure, archive.read_bytes())
+        # If this process is killed, `cat` ends in order, with a part of the archive.
+        write = 'cat > "$0.partial" && [ "$(wc -c < "$0.partial")" = "$1" ] && mv "$0.partial" "$0"'
+        make = f'mkdir -p "$(dirname "$0")" && {write} || {{ rm -f "$0.partial"; exit 1; }}'
+        _call_drive(make, drive_copy, failure, archive.read_bytes())
     archive.unlink()
     return folder
 
 
 def _call_drive(script, path, failure, content=b""):
-    """Return what a shell script prints, given a path on Drive and its input; report a failure and return nothing.
+    """Return what a shell script prints, given a path on Drive and its input; report a failure and return None.
 
     A call to a Drive that hangs cannot be cancelled, so another process makes it and is abandoned. The copy on Drive
     only saves the next session a download.
     """
-    command, pipe = ["sh", "-c", script, str(path)], subprocess.PIPE
+    command, pipe = ["sh", "-c", script, str(path), str(len(content))], subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     try:
         found, reason = process.communicate(content, timeout=DRIVE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    except BaseException as error:  # Ctrl-C, too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
             with contextlib.suppress(OSError):
                 stream.close()
         abandon(process)
-        found, reason = b"", f"{path} has not responded for {DRIVE_SECONDS} s".encode()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        found, reason = b"", f"{path} took more than {DRIVE_SECONDS} s".encode()
     if process.returncode == 0:
         return found
-    reason = reason.decode(errors="replace").strip()
-    output.write(f"{failure}: {reason}.")
-    return b""
+    output.write(f"{failure}: {reason.decode(errors='replace').strip()}.")
+    return None
 
 
 def _get_archive():

@@ -88,7 +88,7 @@ class Delivery:
         return response
 
     def keep_fetched(self, name: str | None) -> None:
-        """Add a fetched checkpoint to the run's; None is none."""
+        """Add a fetched checkpoint to the run's; with None only delete what was fetched."""
         folder = self.local / "checkpoints"
         if name:
             os.replace(folder / f"{name}{FETCHED_SUFFIX}", folder / name)

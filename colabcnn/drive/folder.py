@@ -210,10 +210,13 @@ class DriveFolder:
             # The folder itself, so that what is moved is a run.
             paths = [folder] if paths else []
             paths += [self.drive / name for name in SMALL_FILES if (self.drive / name).exists()]
+            # It stops older sessions, and no later session looks for the moved checkpoint.
+            write_session(self.drive, {"session": newest_session(self.drive)["session"] + 1, "ended": True})
         else:
             paths = [path for path in paths if path.name in names]
-        # It stops older sessions, and no later session looks for the moved checkpoint.
-        write_session(self.drive, {"session": newest_session(self.drive)["session"] + 1, "ended": True})
+            newest = newest_session(self.drive)
+            if newest["newest"] in names:
+                write_session(self.drive, {**newest, "newest": None})
         return {"move_aside": str(move_aside(self.drive, paths)) if paths else None}
 
     def _check_run(self, session, fingerprint):

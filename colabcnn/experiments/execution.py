@@ -12,7 +12,7 @@ class Execution:
 
     Args:
         steps_per_call: steps that one call of a compiled function makes.
-        xla: whether XLA compiles it; always under JAX.
+        xla: whether XLA compiles it; True under JAX.
         fused_batch_norm: whether each BatchNorm is one TensorFlow operation.
         xla_augmentation: whether XLA compiles only the augmentation in a step.
     """

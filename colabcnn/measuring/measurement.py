@@ -59,7 +59,8 @@ def measure(
         data: as for `run`.
         train_size: largest number of training images, 50,000 at most.
         val_size: number of validation images, 10,000 at most; with fewer training images it is reduced in proportion.
-        minutes: time limit, 600 at most. A very slow device exceeds it, since an epoch has at least eight steps.
+        minutes: time limit, 600 at most. A device that is very slow or compiles for minutes exceeds it: an
+            epoch has at least eight steps, and training gets a tenth of the time that is left.
         sent_by: a name for the credits, of 60 printable characters at most, or "".
         quiet: print nothing.
 

@@ -103,7 +103,7 @@ class Display(FitCallback):
         epochs, history, record = self.params["epochs"], self._recorder.history, self._session.record
         parts = [f"epoch {self._recorder.epoch}/{epochs}"] + ([activity] if activity else [])
         if activity and self._session.interruption.at is not None:
-            parts += ["stops after this epoch (stop again: at once)"]
+            parts += ["stops soon (stop again: at once)"]
         elif seconds := self._recorder.epoch_seconds() or statistics.median(history["seconds"][-20:] or [0]):
             left = (epochs - (history["epoch"][-1] if history["epoch"] else 0)) * seconds
             to_deadline = math.inf if self._session.deadline is None else self._session.deadline - time.monotonic()

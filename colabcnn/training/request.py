@@ -84,9 +84,9 @@ class RunRequest:
 
     def __post_init__(self):
         object.__setattr__(self, "experiment", find_experiment(self.experiment))
-        check_fields(self)
         if data_name(self.data) == "cifar10":
             check_count("holdout", self.holdout, 0, TRAIN_SIZE - NUM_CLASSES)
+        check_fields(self)
         if 0 < self.holdout < TRAIN_SIZE and self.train_size and self.train_size <= TRAIN_SIZE:
             object.__setattr__(self, "train_size", min(self.train_size, TRAIN_SIZE - self.holdout))
         if self.holdout and self.val_size:

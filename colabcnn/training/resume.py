@@ -134,7 +134,7 @@ def fetch_from_drive(
     except Error as error:
         if not local_epoch:
             raise Error(
-                f"{error} Nothing was started, since the run may be there: give the same call again when Drive works."
+                f"{error} Nothing was started, since the run may be there: try again when Drive works."
             ) from None
         info(f"{error} Training continues from the checkpoint here; it is delivered when Drive is back.")
         return {"fetched": None, "record": None, "fingerprint": None}
@@ -145,7 +145,7 @@ def fetch_from_drive(
     elif response["unreadable"] and not local_epoch:
         raise Error(
             f"no checkpoint in {delivery.drive} can be read, and there is none here. Nothing was started, since the "
-            "run may be there: give the same call again later, or use another folder."
+            "run may be there: try again later, or use another folder."
         )
     elif response["skipped"] and not local_epoch and (target := delivery.move_aside(list(response["skipped"]))):
         info(f"No checkpoint in {delivery.drive} verifies; they are kept in {target}.")

@@ -52,7 +52,7 @@ class MeasuredRun:
 
     @property
     def is_timed(self) -> bool:
-        """Whether its seconds can be compared: no note reports other work on its device."""
+        """Whether no note reports other work on its device, so that its seconds count."""
         return not (self.run_dir / BESIDE_OTHER_WORK).exists()
 
     def images_in_words(self) -> list[str]:

@@ -55,7 +55,7 @@ def in_words(measurement: Measurement) -> str:
         f"In plain steps: {plain}",
         f"Do both agree: {_agreement(one)}",
         f"Peak memory: {_memory(one)}",
-        f"Before the first epoch, to read, build and compile, after a short trial: {one.auto.overhead_seconds():.0f} s",
+        f"Before the first epoch, to read, build and compile: {one.auto.overhead_seconds():.0f} s",
         f"Interrupted and resumed: {_interruption(one)}",
         f"What fell back: {one.auto.refused or 'nothing'}",
         f"Versions: {versions}, commit {one.commit or 'not known'}, {one.platform}",

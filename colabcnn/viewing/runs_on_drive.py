@@ -34,7 +34,7 @@ def runs_on_drive(folder: str | Path | None) -> Table:
     if not folder:
         return Table("DRIVE_FOLDER is empty: no run is kept beyond this session.")
     try:
-        path = expand(str(folder).strip())  # As `folder_on_drive`.
+        path = expand(folder)
         if colab.DRIVE_MOUNT in path.absolute().parents and colab.mounted_drive() is None:
             return Table("Google Drive is not mounted. In Colab, run the setup cell again and allow the access.")
         os.listdir(path)  # Unlike `glob`, this raises an error if the folder cannot be read.

@@ -193,10 +193,31 @@ def test_drive_that_hangs_does_not_stop_the_download(archive, home, serve, monke
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: mount.path)
     serve(archive)
     assert load_cifar10()[0][0].shape == (50_000, 32, 32, 3)
-    assert (
-        f"copy on Drive cannot be read, so CIFAR-10 is downloaded: {copy} has not responded for 2 s."
-        in capsys.readouterr().out
-    )
+    assert f"cannot be read, so CIFAR-10 is downloaded: {copy} took more than 2 s." in capsys.readouterr().out
+
+
+def test_session_that_is_killed_keeps_no_part_of_the_archive_on_drive(archive, home, serve, monkeypatch, tmp_path):
+    popen = data_module.subprocess.Popen
+    communicate = popen.communicate
+
+    def killed(process, content, timeout):
+        if not content:
+            return communicate(process, content, timeout=timeout)
+        process.stdin.write(content[:100])
+        process.stdin.close()  # As the end of this process does.
+        process.wait()
+        raise KeyboardInterrupt
+
+    copy = tmp_path / "MyDrive" / "colabcnn" / data_module.ARCHIVE_NAME
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"not the archive")
+    monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: tmp_path / "MyDrive")
+    monkeypatch.setattr(popen, "communicate", killed)
+    serve(archive)
+    with pytest.raises(KeyboardInterrupt):
+        load_cifar10()
+    assert files_in(tmp_path / "MyDrive") == [f"colabcnn/{data_module.ARCHIVE_NAME}"]
+    assert copy.read_bytes() == b"not the archive"
 
 
 @pytest.mark.versions
@@ -236,7 +257,7 @@ def test_full_disk_while_drive_is_copied_is_not_drives_fault(archive, monkeypatc
     monkeypatch.setattr(data_module.colab, "mounted_drive", lambda: drive)
     with pytest.raises(Error, match=r"No space left on device.*360 MB"):
         load_cifar10()
-    assert "Drive" not in capsys.readouterr().out
+    assert capsys.readouterr().out == "Looks for CIFAR-10 on Drive.\n"
     assert files_in(disk) == []
 
 

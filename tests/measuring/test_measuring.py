@@ -17,7 +17,7 @@ from colabcnn.measuring import measurement as measuring
 from colabcnn.measuring.trials import Setting, train, train_interrupted, train_plain
 from colabcnn.network import devices
 from colabcnn.network.training_model import TrainingModel
-from colabcnn.store.measurements import MOST_BYTES, Measurement, read_measurement
+from colabcnn.store.measurements import MOST_BYTES, Measurement, Training, read_measurement
 from colabcnn.training.progress import ProgressLine
 from colabcnn.viewing.measurement_table import COLUMNS
 from support.refusals import refuse_training
@@ -220,6 +220,14 @@ def test_slow_device_takes_fewer_images_and_a_very_slow_one_fewer_epochs(setting
     fitted = measuring._fit_to_time(replace(setting, folder=setting.folder / "late"), time.monotonic())
     assert (fitted.train_size, fitted.val_size, fitted.epochs) == (8 * 16, 25, 2)
     assert "128 training images, not 1,000, fit into the time" in capsys.readouterr().out
+
+
+def test_device_that_compiles_for_long_trains_more_than_the_fewest_images(setting, monkeypatch):
+    column = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), (0.5, 0.5))
+    trial = Training(devices.plain_execution(), "", start_seconds=300, seconds=(0.064, 0.064), **column)
+    monkeypatch.setattr(measuring, "train", lambda setting, name: trial)
+    setting = replace(setting, train_size=1000, val_size=200, epochs=3)
+    assert measuring._fit_to_time(setting, time.monotonic() + 600) == setting
 
 
 @pytest.mark.parametrize(

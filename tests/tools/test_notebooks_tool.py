@@ -202,7 +202,7 @@ def test_duration_names_each_device(checkout):
         )
         for run, seconds in zip(runs_of["08_in_minutes"], (60, 90, 90), strict=False)
     ]
-    assert notebook_values.duration_sentence(experiment, runs).startswith(
+    assert notebook_values.duration_sentence(experiment, runs) == (
         "Seconds per epoch, measured: 60 to 90 on an unknown device, mixed_bfloat16. "
         "For 10 epochs this makes 10 to 15 min (calculated)."
     )

@@ -110,7 +110,7 @@ def test_fault_10_same_order_and_augmentation_on_both_backends(tmp_path):
 def test_fault_19_unreadable_drive_without_a_local_run_is_refused(tmp_path, sessions, mount):
     mount.kill()
     output = sessions(tmp_path / "run", epochs=1, drive_folder=str(mount.path / "run"), ends=2)
-    assert "Nothing was started, since the run may be there: give the same call again" in output
+    assert "Nothing was started, since the run may be there: try again" in output
     assert not (tmp_path / "run" / "history.csv").exists()
 
 

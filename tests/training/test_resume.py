@@ -152,14 +152,16 @@ def test_altered_data_is_refused(one_epoch, monkeypatch):
 
 
 @pytest.mark.newest
-def test_finished_run_replaces_an_older_picture_and_removes_partial_files(one_epoch, tmp_path):
+def test_finished_run_replaces_an_older_picture_and_model_and_removes_partial_files(one_epoch, tmp_path):
     folder = shutil.copytree(one_epoch, tmp_path / "run")
-    picture = folder / "curves.png"
-    picture.write_bytes(b"of an earlier epoch")
-    os.utime(picture, (1, 1))
-    (folder / ".model.keras.1.partial").write_bytes(b"half")
+    for name in ("curves.png", "model.keras"):
+        (folder / name).write_bytes(b"of an earlier epoch")
+        os.utime(folder / name, (1, 1))
+    for name in ("model.keras", "drive.json", ".writable"):
+        (folder / f".{name}.1.partial").write_bytes(b"half")
     run(EXPERIMENT, folder, epochs=1, **OPTIONS)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert keras.saving.load_model(folder / "model.keras")
     assert not list(folder.glob(".*.partial"))
 
 
