@@ -130,7 +130,7 @@ def test_failure_of_only_the_last_call_of_an_epoch_is_found_before_the_run(
     refuse_training(monkeypatch, lambda positions: positions == 4)
     execute(3)
     result = run(small_experiment, tmp_path / "run", **{**small_options, "quiet": False})
-    assert "3 steps a call failed on this device" in capsys.readouterr().out
+    assert "3 steps a call, XLA failed on this device" in capsys.readouterr().out
     assert result.complete
 
 
@@ -179,7 +179,7 @@ def test_failed_execution_is_reported_in_one_line_and_the_run_is_plain(
     (start,) = json.loads((tmp_path / "refused" / "run.json").read_text())["starts"]
     assert (start["execution"]["steps_per_call"], start["refused"]) == (
         1,
-        "3 steps a call: ZeroDivisionError: division by zero",
+        f"{Execution(3, xla=ON_JAX).in_words()}: ZeroDivisionError: division by zero",
     )
     assert differences(tmp_path / "refused", plain) == []
 
