@@ -73,9 +73,7 @@ def measure(
     check_count("train_size", train_size, 1, TRAIN_SIZE)
     check_count("val_size", val_size, 1, TEST_SIZE)
     check_number("minutes", minutes, 1e-9, 600, "a number above 0 and up to 600")
-    check_kind("sent_by", sent_by, str)
-    sent_by = " ".join(sent_by.split())  # A Japanese keyboard writes a wide space.
-    check_text("sent_by", sent_by, 60)
+    sent_by = _in_one_line(sent_by)
     start, progress = time.monotonic(), ProgressLine(quiet)
     RunFolder(expand(folder)).create()
     # If TensorFlow has not used the GPU yet, it must leave memory for the second process, which is killed below.
@@ -141,6 +139,13 @@ def offer_measurement(path: str | Path) -> None:
             from google.colab import files  # pyright: ignore[reportMissingImports]  # Only Colab has it.
 
             files.download(str(path))
+
+
+def _in_one_line(sent_by):
+    check_kind("sent_by", sent_by, str)
+    sent_by = " ".join(sent_by.split())  # A Japanese keyboard writes a wide space.
+    check_text("sent_by", sent_by, 60)
+    return sent_by
 
 
 @contextlib.contextmanager
